@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// What environments, algorithms and the engine's own files see: typed config fields, the planned
+// arena of named tensors, the run, checkpoints, metrics, and the two small structs of function
+// pointers through which the engine knows environments and algorithms.
+
+#ifndef RGM_ENGINE_H
+#define RGM_ENGINE_H
+
+#include "kernels/kernels.h"
+
+#include <stdio.h>
+
+typedef struct rgm_run rgm_run;
+
+
+// ---- config: one table row per key -------------------------------------------------------------
+
+typedef enum rgm_type {
+  RGM_BOOL,   // bool        true | false
+  RGM_INT,    // int64_t     12, -3, 4000
+  RGM_FLOAT,  // double      0.5, 3e-4 (integers are accepted)
+  RGM_CHOICE, // int         index into `choices`
+  RGM_STRING, // char[RGM_STRING_SIZE]
+  RGM_LIST,   // rgm_list    of floats: [0.25, 0.75]; a bare number is a list of one
+} rgm_type;
+
+enum { RGM_STRING_SIZE = 256, RGM_LIST_SIZE = 32 };
+
+typedef struct rgm_list {
+  int count;
+  double value[RGM_LIST_SIZE];
+} rgm_list;
+
+enum {
+  RGM_SHAPE = 1,      // changes tensor shapes: a sweep over it makes groups, not replicas
+  RGM_PROVENANCE = 2, // says how, not what, is computed: left out of digests
+};
+
+// A row of a component's table; the table ends with a row whose key is NULL. A component reads its
+// keys from the plain struct that the offsets point into.
+typedef struct rgm_field {
+  const char *key; // without the section: "noise_sd" of "env.noise_sd"
+  rgm_type type;
+  size_t offset;
+  const char *unit;           // "s", "mg", "1" for a pure number, "" where it makes no sense
+  const char *fallback;       // default as it would stand in the file; NULL: the key is required
+  double min, max;            // inclusive, for numbers and list elements
+  const char *const *choices; // RGM_CHOICE: names, ended by NULL
+  unsigned flags;
+  const char *doc; // one sentence
+} rgm_field;
+
+typedef struct rgm_config rgm_config;
+
+// Reads a YAML file, the files that it extends (nearest wins) and the `path=value` overrides of the
+// command line. Checks syntax, duplicates and nesting only; keys are checked as sections are read.
+// `path` may be NULL (overrides only). Errors: RGM_ECONFIG "file:line:col: ..." or RGM_EIO.
+rgm_status rgm_config_load(const char *path, const char *const *overrides, int override_count,
+                           rgm_config **out);
+
+// The same from text in memory (a checkpoint's resolved config); `name` stands in for the file.
+rgm_status rgm_config_parse(const char *name, const char *text, const char *const *overrides,
+                            int override_count, rgm_config **out);
+void rgm_config_free(rgm_config *config);
+
+// Reads one section ("env") into `values`: unset keys get their default, set ones are checked for
+// type and range. Remembers the table, so that finish and emit know it. A value that does not fit
+// gives RGM_ECONFIG with file:line:col, the key, what was expected (range, unit, choices).
+rgm_status rgm_config_read(rgm_config *config, const char *section, const rgm_field *fields,
+                           void *values);
+
+// After the last section: any key that no table claimed is an error that names the nearest key.
+rgm_status rgm_config_finish(const rgm_config *config);
+
+// The text of a key as given, or NULL where it is not set; for choosing tables by name.
+const char *rgm_config_text(const rgm_config *config, const char *key);
+
+// "file:line:col" where a key was set ("--set" for overrides, "default" when it was not), for
+// messages of components that check combinations of keys. Valid as long as the config.
+const char *rgm_config_where(const rgm_config *config, const char *key);
+
+// Gives a key a value as if by the command line (a relative data path made absolute, say).
+rgm_status rgm_config_set(rgm_config *config, const char *key, const char *value);
+
+// The resolved config, all keys of all tables read, as YAML that loads to the same values. With
+// `digest_only` the keys flagged RGM_PROVENANCE are left out. The caller frees the text.
+char *rgm_config_emit(const rgm_config *config, bool digest_only);
+
+// Prints a table of keys for `regimen explain`: key, type, unit, range, default, doc.
+void rgm_config_explain(FILE *out, const char *section, const rgm_field *fields);
+
+// The name in `names` (ended by NULL) nearest to `word` in edit distance, NULL if none is close.
+const char *rgm_nearest(const char *word, const char *const *names);
+
+
+// ---- arena: named tensors, planned twice, then sealed ------------------------------------------
+
+enum {
+  RGM_SCRATCH = 0,  // computed anew in every step
+  RGM_STATE = 1,    // goes into checkpoints and digests
+  RGM_EXPORTED = 2, // a weight that exports carry (implies RGM_STATE where planned so)
+};
+
+// What a planned tensor is called and how it is laid out. Entries may be views of a larger block
+// (`parent`), so that a net's layers are contiguous per replica and yet have names of their own.
+typedef struct rgm_entry {
+  char name[64];    // "policy/0/weight"
+  char axes[64];    // "replica, in, out"
+  char unit[16];    // "1", "mg", ...
+  unsigned flags;   // RGM_STATE | RGM_EXPORTED
+  int parent;       // index of the block that holds it, -1 for a block
+  int64_t last_dim; // of the last dim, how many elements are meant; the rest is padding (zeros)
+  rgm_tensor tensor;
+} rgm_entry;
+
+typedef struct rgm_arena rgm_arena;
+
+// Two passes: measure (tensors come back with data NULL), then bind (same calls, real memory). After
+// the second pass the arena is sealed: planning more is our bug. Memory is zeroed; debug builds fill
+// scratch with NaN and put guard zones around blocks, checked by rgm_arena_check.
+rgm_status rgm_arena_create(rgm_stream *stream, rgm_arena **out);
+rgm_status rgm_arena_bind(rgm_arena *arena); // ends the measuring pass and allocates
+rgm_status rgm_arena_seal(rgm_arena *arena); // ends the binding pass
+rgm_status rgm_arena_check(const rgm_arena *arena);
+void rgm_arena_free(rgm_arena *arena);
+size_t rgm_arena_bytes(const rgm_arena *arena);
+int rgm_arena_count(const rgm_arena *arena);
+const rgm_entry *rgm_arena_entry(const rgm_arena *arena, int index);
+
+// Names a tensor of dims d0..d3 (0 = unused). `axes` reads "replica, episode, step".
+rgm_tensor rgm_plan(rgm_arena *arena, const char *name, rgm_dtype dtype, unsigned flags,
+                    const char *axes, const char *unit, int64_t d0, int64_t d1, int64_t d2,
+                    int64_t d3);
+
+// Names a part of the newest block planned, per replica from element `offset` on; the part is a view
+// with that block's replica stride. `last_dim` as in rgm_entry.
+rgm_tensor rgm_plan_part(rgm_arena *arena, rgm_tensor block, int64_t offset, const char *name,
+                         unsigned flags, const char *axes, int64_t d1, int64_t d2,
+                         int64_t last_dim);
+
+
+// ---- nets --------------------------------------------------------------------------------------
+
+enum { RGM_MAX_LAYERS = 8, RGM_PAD = 16 };
+
+// An MLP of R replicas: [replica][layer][in][out] with outputs padded to 16; each layer's weights
+// are followed by its bias. `layers` counts weight matrices.
+typedef struct rgm_mlp {
+  int layers;
+  int64_t width[RGM_MAX_LAYERS + 1]; // inputs, hidden..., outputs
+  rgm_tensor block;                  // (R, W) all parameters
+  rgm_tensor weight[RGM_MAX_LAYERS]; // (R, in, padded out)
+  rgm_tensor bias[RGM_MAX_LAYERS];   // (R, padded out)
+} rgm_mlp;
+
+int64_t rgm_padded(int64_t n);
+int64_t rgm_mlp_size(int layers, const int64_t *width); // W
+rgm_mlp rgm_plan_mlp(rgm_arena *arena, const char *name, int64_t replicas, int layers,
+                     const int64_t *width, unsigned flags);
+
+
+// ---- checkpoints -------------------------------------------------------------------------------
+
+// One dataset of a checkpoint. `data` is host memory, contiguous.
+typedef struct rgm_record {
+  char name[64];
+  char axes[64];
+  char unit[16];
+  rgm_dtype dtype;
+  int rank;
+  int64_t dims[RGM_MAX_RANK];
+  void *data;
+} rgm_record;
+
+typedef struct rgm_attribute {
+  char name[48];
+  char value[256];
+} rgm_attribute;
+
+// The content of a checkpoint: step, resolved config, provenance, named tensors.
+typedef struct rgm_checkpoint {
+  int schema; // RGM_CHECKPOINT_SCHEMA when written by this version
+  uint64_t step;
+  char *config;              // resolved YAML
+  rgm_attribute *attributes; // provenance: version, commit, device, digests, ...
+  int attribute_count;
+  rgm_record *records;
+  int record_count;
+} rgm_checkpoint;
+
+enum { RGM_CHECKPOINT_SCHEMA = 1 };
+
+// Writes `path` so that a reader sees the old file or the whole new one: HDF5 image built in memory,
+// 512-byte prefix with its length and SHA-256, then temporary file, fsync, rename, fsync of the
+// folder, read back. Errors: RGM_EIO (with errno's text and what to do), RGM_EMEMORY.
+rgm_status rgm_checkpoint_write(const char *path, const rgm_checkpoint *checkpoint);
+
+// Reads and verifies: prefix, length and digest before HDF5 sees a byte, then schema, then values.
+// Errors: RGM_EDATA for a damaged or foreign file, RGM_EIO. Free with rgm_checkpoint_free.
+rgm_status rgm_checkpoint_read(const char *path, rgm_checkpoint **out);
+void rgm_checkpoint_free(rgm_checkpoint *checkpoint);
+const rgm_record *rgm_checkpoint_record(const rgm_checkpoint *checkpoint, const char *name);
+const char *rgm_checkpoint_attribute(const rgm_checkpoint *checkpoint, const char *name);
+
+// The newest readable checkpoint-STEP.h5 of a folder: damaged ones are passed over with a line on
+// `notes` (may be NULL). `path_out` gets its path. RGM_EDATA where none is readable, RGM_EIO where
+// the folder cannot be read; *out = NULL and RGM_OK where it holds no checkpoint at all.
+rgm_status rgm_checkpoint_newest(const char *folder, FILE *notes, char *path_out, size_t path_size,
+                                 rgm_checkpoint **out);
+
+// Lower-case hex SHA-256 of a buffer.
+void rgm_sha256_hex(const void *data, size_t size, char hex[65]);
+
+#endif

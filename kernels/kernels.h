@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel table. A kernel is one row of rgm_backend; kernels/cpu and kernels/cuda fill the same
+// rows. Callers use the front doors below, which check shapes once, count flops and bytes and
+// dispatch. A call only enqueues work on a stream; rgm_sync is the one place where it must be done.
+//
+// Shapes: R replicas lead every tensor; N, B rows; I inputs; O outputs (padded to a multiple of 16).
+// Hyperparameters are f32 vectors (R) in device memory. `active` (R) u32 masks finished replicas:
+// where it is 0, a kernel that says "masked" leaves its outputs untouched, bit for bit.
+// A parameter of a front door is overwritten if it stands before the first input; nothing aliases
+// unless said. Sums over rows: in order with fma within blocks of 256 rows, then a pairwise tree
+// over the blocks (distance 1, 2, 4, ...), so that bits depend on neither threads nor vector width.
+
+#ifndef RGM_KERNELS_H
+#define RGM_KERNELS_H
+
+#include "kernels/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rgm_stream rgm_stream;
+typedef struct rgm_backend rgm_backend;
+
+enum { RGM_BACKEND_ABI = 1, RGM_ROW_BLOCK = 256 };
+
+typedef enum rgm_act {
+  RGM_LINEAR = 0,
+  RGM_RELU = 1,
+  RGM_TANH = 2,
+  RGM_SIGMOID = 3,
+} rgm_act;
+
+// Streams of random numbers; see kernels/rng.h for what a counter means in each.
+typedef enum rgm_random {
+  RGM_RANDOM_INIT = 1,     // initial weights: item = element, member = tensor
+  RGM_RANDOM_PATIENT = 2,  // patients: step, item = patient, draw
+  RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2
+  RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
+} rgm_random;
+
+typedef struct rgm_device_options {
+  int threads;     // 0: one for each processor that the process may run on
+  const char *isa; // "auto", or one of rgm_cpu_isas
+} rgm_device_options;
+
+// Work asked of a stream since it was opened.
+typedef struct rgm_counts {
+  uint64_t launches;
+  double flops, bytes;
+} rgm_counts;
+
+// The first member of every backend's stream.
+struct rgm_stream {
+  const rgm_backend *backend;
+  rgm_counts counts;
+};
+
+struct rgm_backend {
+  uint32_t abi_version, size;
+  const char *name; // "cpu", "cuda"
+  const char *isa;  // "avx2", "avx512", "generic", "sm_90", ...
+
+  // ---- device
+  rgm_status (*open)(const rgm_device_options *options, rgm_stream **out);
+  void (*close)(rgm_stream *s);
+  void (*describe)(const rgm_stream *s, char *text, size_t size);
+  rgm_status (*alloc)(rgm_stream *s, size_t bytes, void **out); // zeroed; arena.c is the only caller
+  void (*release)(rgm_stream *s, void *memory);
+  void (*copy)(rgm_stream *s, void *dst, const void *src, size_t bytes); // any side to any side
+  void (*fill)(rgm_stream *s, void *dst, int byte, size_t bytes);
+  rgm_status (*sync)(rgm_stream *s); // the only place where a device error can surface
+  void (*graph)(rgm_stream *s, int slot, void (*fn)(void *, rgm_stream *), void *arg);
+
+  // ---- MLP
+  void (*linear)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b,
+                 rgm_act act);
+  void (*act_backward)(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act);
+  void (*linear_dx)(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w);
+  void (*linear_dw)(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
+
+  // ---- losses
+  void (*softmax_xent)(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
+                       rgm_tensor label, rgm_tensor weight, int classes);
+  void (*policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
+                      rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
+                      rgm_tensor active, int hidden);
+
+  // ---- optimisers
+  void (*adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
+               rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
+               rgm_tensor active);
+  void (*sgd)(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm_tensor lr,
+              rgm_tensor momentum, rgm_tensor active);
+  void (*ema)(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active);
+
+  // ---- data: reductions, selection, random fills, counters
+  void (*sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
+  void (*quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
+  void (*select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+  void (*uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
+                  float low, float high, int64_t last_dim);
+  void (*advance)(rgm_stream *s, rgm_tensor clock);
+  void (*retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
+  void (*nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
+};
+
+
+// ---- backends ----------------------------------------------------------------------------------
+
+// Opens "cpu", "cuda" or "auto"; `note` gets one line that says what was chosen and why.
+// Errors: RGM_EDEVICE (no such device, CPU without AVX2 and FMA), RGM_EUSAGE, RGM_EMEMORY.
+rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_stream **out,
+                    char *note, size_t note_size);
+void rgm_close(rgm_stream *s);
+void rgm_describe(const rgm_stream *s, char *text, size_t size);
+
+// Instruction sets that this build carries and this processor runs, best first, ended by NULL.
+const char *const *rgm_cpu_isas(void);
+
+// Runs fn(arg, index) for index 0..count-1 on the CPU stream's threads: thread t takes a fixed,
+// contiguous share. Only for kernels of the CPU backend.
+void rgm_cpu_parallel(rgm_stream *s, int64_t count, void (*fn)(void *arg, int64_t index),
+                      void *arg);
+int rgm_cpu_threads(const rgm_stream *s);
+
+
+// ---- front doors -------------------------------------------------------------------------------
+
+void rgm_copy(rgm_stream *s, void *dst, const void *src, size_t bytes);
+void rgm_fill(rgm_stream *s, rgm_tensor x, int byte);
+rgm_status rgm_sync(rgm_stream *s);
+void rgm_graph(rgm_stream *s, int slot, void (*fn)(void *, rgm_stream *), void *arg);
+
+// y[R,B,O] = act(x[R,B,I] @ w[R,I,O] + b[R,O]); the sum starts at b and runs over i in order.
+void rgm_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b,
+                rgm_act act);
+
+// dz[R,B,O] *= act'(z), in place, from the layer's output y = act(z).
+void rgm_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act);
+
+// dx[R,B,I] = dz[R,B,O] @ w[R,I,O]^T; the sum runs over o in order.
+void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w);
+
+// dw[R,I,O] = x[R,B,I]^T @ dz[R,B,O] and db[R,O] = sum over rows of dz (row-block order).
+void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
+
+// loss[R,B] = weight * (log sum_c exp z_c - z_label), dz[R,B,O] = weight * (softmax(z) - onehot);
+// label[R,B] holds class numbers as f32, columns from `classes` on are padding and get dz = 0.
+void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
+                      rgm_tensor label, rgm_tensor weight, int classes);
+
+// Fused gradient of the mean cross-entropy of a policy I -> hidden (ReLU) -> 2 (softmax), over G
+// groups (episodes) of T rows: x[R,G,T,I], label[R,G,T] in {0, 1} (or a probability), weight[R,G].
+// loss[R] = sum_g weight_g / T sum_t xent, grad[R,W] its gradient in the layout of `params` (rgm_mlp).
+// Groups of weight 0 cost nothing. Masked. work: rgm_policy_xent_work floats per replica.
+void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
+                     rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
+                     rgm_tensor active, int hidden);
+int64_t rgm_policy_xent_work(int64_t groups, int64_t rows, int64_t inputs, int64_t hidden);
+
+// Adam (Kingma & Ba 2015, algorithm 1) on p, m, v [R,W]; count[R] u32 is raised by one. Masked.
+void rgm_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
+              rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
+              rgm_tensor active);
+
+// velocity = momentum * velocity + g; p -= lr * velocity (as PyTorch's SGD). Masked.
+void rgm_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm_tensor lr,
+             rgm_tensor momentum, rgm_tensor active);
+
+// target += rate * (p - target), the exponential moving average (Polyak). Masked.
+void rgm_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active);
+
+// y[R] = scale * sum over all other dims of x (row-block order over the flattened elements).
+void rgm_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
+
+// y[R] = quantile q[R] in [0, 1] of x[R,N], linear between order statistics (numpy's default,
+// Hyndman & Fan type 7). work[R,N]. NaN sorts last.
+void rgm_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
+
+// weight[R,N] = 1/count where x >= threshold[R], else 0; count = how many pass (all 0 if none).
+void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+
+// x[R,...,O] = uniform in [low, high), philox counter {0, element, 0, member} counted over the first
+// `last_dim` columns, so that padding changes no number; padded columns get 0.
+void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
+                 float low, float high, int64_t last_dim);
+
+// clock[1] u32 += 1.
+void rgm_advance(rgm_stream *s, rgm_tensor clock);
+
+// active[R] = 0 where x[R] >= bound[R].
+void rgm_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
+
+// count[R] u32 = how many elements of x[R,...] are NaN or infinite.
+void rgm_nonfinite(rgm_stream *s, rgm_tensor count, rgm_tensor x);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
