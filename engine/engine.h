@@ -98,7 +98,8 @@ const char *rgm_nearest(const char *word, const char *const *names);
 enum {
   RGM_SCRATCH = 0,  // computed anew in every step
   RGM_STATE = 1,    // goes into checkpoints and digests
-  RGM_EXPORTED = 2, // a weight that exports carry (implies RGM_STATE where planned so)
+  RGM_EXPORTED = 2, // a weight that exports carry
+  RGM_BLOCK = 4,    // holds named parts, which carry the flags: zeroed at first, not saved itself
 };
 
 // What a planned tensor is called and how it is laid out. Entries may be views of a larger block
@@ -210,5 +211,255 @@ rgm_status rgm_checkpoint_newest(const char *folder, FILE *notes, char *path_out
 
 // Lower-case hex SHA-256 of a buffer.
 void rgm_sha256_hex(const void *data, size_t size, char hex[65]);
+
+
+// ---- environments ------------------------------------------------------------------------------
+
+typedef struct rgm_quantity {
+  const char *name, *unit, *doc;
+} rgm_quantity;
+
+// A controller that an environment brings along, to compare with.
+typedef struct rgm_baseline {
+  const char *name; // "pid_zn"
+  const char *doc;
+  rgm_control control;
+  int param_count;
+  rgm_status (*params)(const void *keys, float *params); // from the env.* keys
+} rgm_baseline;
+
+// What a publication printed, shown beside our figures.
+typedef struct rgm_published {
+  const char *controller, *metric, *text;
+} rgm_published;
+
+// One subject of a pharmacokinetic data set: doses given and times at which a sample was taken.
+typedef struct rgm_subject {
+  double age, height, weight; // years, cm, kg
+  int male;
+  int dose_count;
+  const double *dose_time, *dose_amount, *dose_rate; // min, mg, mg/min (rate 0: a bolus)
+  int sample_count;
+  const double *sample_time; // min, ascending
+} rgm_subject;
+
+// An environment: one header compiled for every backend, and this row.
+typedef struct rgm_env {
+  const char *name, *paper, *doc;
+  const rgm_field *fields; // env.*
+  size_t keys_size;        // of the struct that `fields` fill
+  size_t config_size;      // of the constants that the loop reads, one copy per replica
+  rgm_status (*prepare)(const void *keys, const rgm_config *where, void *config);
+  int64_t (*steps)(const void *keys);
+  int obs_dim, act_dim, signal_dim, patient_words;
+  const rgm_quantity *obs, *act, *signals;
+  double step_min; // minutes of a step
+  int metric_count;
+  const rgm_quantity *metrics;
+  int loss_metric; // the one that comparisons are about, smaller is better
+  void (*measure)(const float *signals, int64_t steps, double *metrics); // signals (T, S)
+  const rgm_baseline *baselines;   // ended by a NULL name
+  const rgm_published *published;  // ended by a NULL controller
+  rgm_status (*predict)(const void *keys, const rgm_subject *subject, double *concentration);
+  const rgm_env_kernels *(*kernels)(const char *isa); // NULL where the backend lacks them
+} rgm_env;
+
+extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c
+
+
+// ---- algorithms --------------------------------------------------------------------------------
+
+// A controller of an algorithm that evaluation runs.
+typedef struct rgm_contender {
+  const char *name; // "cem_continuous"
+  rgm_control control;
+  int hidden;
+  rgm_tensor params; // (R, W)
+} rgm_contender;
+
+enum {
+  RGM_NEEDS_ENV = 1,   // env.* is read
+  RGM_NEEDS_TABLE = 2, // data.* is read: a CSV table
+  RGM_TRAINS_NOT = 4,  // nothing to train: eval takes the config itself
+};
+
+typedef struct rgm_json rgm_json;
+
+// An algorithm: one file, and this row. plan names tensors and runs twice; step is one resumable unit
+// of work and only enqueues; report reads back and calls rgm_report. NULL where there is nothing to do.
+typedef struct rgm_algorithm {
+  const char *name, *paper, *doc;
+  const rgm_field *fields; // algorithm.*
+  size_t keys_size;        // of the struct that `fields` fill
+  size_t self_size;        // of run->self
+  unsigned needs;
+  const char *work_unit;               // what a step does: "env-steps"
+  double (*work)(const rgm_run *run);  // how many of them
+  rgm_status (*check)(const rgm_run *run); // combinations of keys
+  rgm_status (*plan)(rgm_run *run);
+  rgm_status (*init)(rgm_run *run);
+  rgm_status (*step)(rgm_run *run);
+  rgm_status (*report)(rgm_run *run);
+  int (*contenders)(rgm_run *run, rgm_contender *out, int max);
+  rgm_status (*evaluate)(rgm_run *run, rgm_json *json, FILE *text); // in place of contenders
+} rgm_algorithm;
+
+extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms/algorithms.c
+
+
+// ---- the run -----------------------------------------------------------------------------------
+
+typedef struct rgm_run_keys {
+  char name[RGM_STRING_SIZE], isa[RGM_STRING_SIZE];
+  int backend; // index into rgm_backend_names
+  int64_t seed, replicas, steps, threads, report_every, checkpoint_every, keep;
+} rgm_run_keys;
+
+typedef struct rgm_eval_keys {
+  int64_t patients, seed;
+} rgm_eval_keys;
+
+typedef struct rgm_data_keys {
+  char path[RGM_STRING_SIZE];
+} rgm_data_keys;
+
+extern const char *const rgm_backend_names[];  // "auto", "cpu", "cuda", NULL
+extern const rgm_field rgm_run_fields[], rgm_eval_fields[], rgm_data_fields[];
+
+enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64 };
+
+typedef struct rgm_metrics rgm_metrics;
+
+// One run: its keys, its device, its tensors. Keys are per replica, so that a sweep can give each
+// its own; `seeds`, `clock`, `active` and `env_config` are planned by the engine.
+struct rgm_run {
+  rgm_config *config;
+  rgm_run_keys keys;
+  rgm_eval_keys eval;
+  rgm_data_keys data;
+  const rgm_env *env;
+  const rgm_algorithm *algorithm;
+  void *env_keys, *algorithm_keys; // (R) structs of keys_size
+  void *self;                      // the algorithm's own struct
+  rgm_stream *stream;
+  rgm_arena *arena;
+  const rgm_env_kernels *env_kernels;
+  int64_t replicas;
+  uint64_t step;         // steps done
+  rgm_tensor seeds;      // (R, 2) u32: low, high word of run.seed + r
+  rgm_tensor clock;      // (1) u32: steps done, on the device
+  rgm_tensor active;     // (R) u32
+  rgm_tensor env_config; // (R, bytes) u8
+  struct {
+    rgm_tensor tensor;
+    size_t offset;
+  } hyper[RGM_MAX_HYPERS];
+  int hyper_count;
+  rgm_metrics *metrics;
+  char device[512];       // one line: what runs and why
+  char data_digest[65];   // SHA-256 of the data file, "" where there is none
+  char parent_digest[65]; // digest of the checkpoint that this run went on from
+};
+
+// A hyperparameter: an f32 vector (R) filled from the double at `offset` in each replica's keys.
+rgm_tensor rgm_plan_hyper(rgm_run *run, const char *name, size_t offset);
+
+// The algorithm.* and env.* keys of replica r.
+const void *rgm_algorithm_keys(const rgm_run *run, int64_t r);
+const void *rgm_env_keys(const rgm_run *run, int64_t r);
+
+// Reads a device tensor back; waits for it. `out` holds rgm_bytes(t) bytes.
+rgm_status rgm_read_back(rgm_run *run, rgm_tensor t, void *out);
+
+// Records a metric of this step for every replica: values[R]. The first one is the headline.
+rgm_status rgm_report(rgm_run *run, const char *name, const char *unit, const float *values);
+
+// Fails with RGM_ENUMERIC, naming tensor, replica and step, if an f32 entry flagged RGM_STATE holds NaN
+// or Inf.
+rgm_status rgm_guard(rgm_run *run);
+
+// Makes a run from a loaded config: reads all sections, opens the device, plans, binds, initialises.
+// Takes over `config`; *out is to be freed also on failure. rgm_run_plan_only stops before memory is
+// bound.
+rgm_status rgm_run_create(rgm_config *config, rgm_run **out);
+rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out);
+void rgm_run_free(rgm_run *run);
+
+// The run as a checkpoint and back. Restore refuses another configuration, replica count or seed.
+rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out);
+rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint);
+
+// Hex SHA-256 over step, data digest and every record's name, type, dims and bytes.
+void rgm_checkpoint_digest(const rgm_checkpoint *checkpoint, char hex[65]);
+
+// Version and commit of this build.
+const char *rgm_version(void);
+const char *rgm_commit(void);
+
+
+// ---- metrics -----------------------------------------------------------------------------------
+
+// Opens FOLDER/metrics.jsonl and metrics.csv; rows after `step` (of a run that went on and was
+// resumed from an older checkpoint) are dropped.
+rgm_status rgm_metrics_open(const char *folder, uint64_t step, rgm_metrics **out);
+rgm_status rgm_metrics_add(rgm_metrics *m, const char *name, const char *unit,
+                           const float *values, int64_t replicas);
+rgm_status rgm_metrics_flush(rgm_metrics *m, uint64_t step); // writes the rows of this step
+double rgm_metrics_headline(const rgm_metrics *m, const char **name); // mean over replicas
+void rgm_metrics_close(rgm_metrics *m);
+
+
+// ---- JSON --------------------------------------------------------------------------------------
+
+// A writer of one JSON document; keys are NULL inside arrays. Numbers print shortest round-trip;
+// NaN and infinities become null.
+struct rgm_json {
+  FILE *out; // NULL: everything is dropped
+  int depth;
+  bool first[16];
+};
+
+void rgm_json_open(rgm_json *j, const char *key, char bracket); // '{' or '['
+void rgm_json_close(rgm_json *j, char bracket);
+void rgm_json_number(rgm_json *j, const char *key, double value);
+void rgm_json_string(rgm_json *j, const char *key, const char *value);
+
+
+// ---- tables ------------------------------------------------------------------------------------
+
+// A CSV table of numbers with named columns; what does not parse as a number is an error with row.
+typedef struct rgm_table {
+  int64_t rows;
+  int columns;
+  char (*name)[64];
+  double *value;  // (rows, columns); NaN where empty or NA
+  char digest[65]; // SHA-256 of the file
+} rgm_table;
+
+// RFC 4180 with a header line. Errors: RGM_EIO, RGM_EDATA "file:row: column NAME: ..."; values are
+// never printed.
+rgm_status rgm_table_read_csv(const char *path, rgm_table *out);
+void rgm_table_free(rgm_table *table);
+
+// The index of a column by name in any case, or -1.
+int rgm_table_column(const rgm_table *table, const char *name);
+
+
+// ---- statistics --------------------------------------------------------------------------------
+
+typedef struct rgm_summary {
+  double mean, sd, median, q25, q75, p95, max, min;
+} rgm_summary;
+
+// Sorts x (NaN last) and summarises it; sd has n - 1; quantiles are type 7.
+rgm_summary rgm_summarise(double *x, int64_t n);
+double rgm_quantile_sorted(const double *x, int64_t n, double q);
+
+// The k-th smallest (k from 0) of x, which is reordered.
+double rgm_order_statistic(double *x, int64_t n, int64_t k);
+double rgm_median(double *x, int64_t n); // reorders x
+
+// Two-sided p-value of Student's t with df degrees of freedom.
+double rgm_t_test(double t, double df);
 
 #endif

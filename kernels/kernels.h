@@ -106,6 +106,57 @@ struct rgm_backend {
 };
 
 
+// ---- whole episodes ----------------------------------------------------------------------------
+// The table of a backend ends here; environments bring two more rows each, compiled from one header
+// for every backend (kernels/env_loop.h). R replicas, P patients, K episodes (P divides K: episode e
+// has patient e / (K / P)), T steps.
+
+typedef enum rgm_control {
+  RGM_CONTROL_STOCHASTIC = 0,    // policy: action 1 with probability p, else 0
+  RGM_CONTROL_DETERMINISTIC = 1, // policy: action 1 where p > 1/2
+  RGM_CONTROL_CONTINUOUS = 2,    // policy: action p
+  RGM_CONTROL_PID = 3,           // params: kp, ki [1/s], kd [s]
+  RGM_CONTROL_OPEN_LOOP = 4,     // the actions are read from `act`
+} rgm_control;
+
+// Draws patients for every replica. Masked.
+typedef struct rgm_cohort {
+  rgm_tensor patients; // (R, P, words) f32, written
+  rgm_tensor config;   // (R, bytes) u8: the environment's constants of each replica
+  rgm_tensor seeds;    // (R, 2) u32
+  rgm_tensor clock;    // (1) u32: counter word `step`
+  rgm_tensor active;   // (R) u32
+  uint32_t random;     // RGM_RANDOM_PATIENT, plus RGM_RANDOM_EVAL for test patients
+  int64_t first;       // counter word `item` of patient 0
+} rgm_cohort;
+
+// Runs whole episodes, environment and controller fused. Tensors with data NULL are not written.
+typedef struct rgm_rollout {
+  rgm_tensor returns;  // (R, K) f32, written: sum of rewards
+  rgm_tensor obs;      // (R, K, T, O) f32, written
+  rgm_tensor act;      // (R, K, T, A) f32, written; read by RGM_CONTROL_OPEN_LOOP
+  rgm_tensor signals;  // (R, K, T, S) f32, written: what evaluation looks at
+  rgm_tensor patients; // (R, P, words) f32
+  rgm_tensor config;   // (R, bytes) u8
+  rgm_tensor params;   // (R, W) f32 of the controller
+  rgm_tensor seeds;    // (R, 2) u32
+  rgm_tensor clock;    // (1) u32
+  rgm_tensor active;   // (R) u32, masked
+  rgm_control control;
+  int hidden;      // of the policy
+  uint32_t random; // RGM_RANDOM_NOISE, plus RGM_RANDOM_EVAL
+  int64_t first;   // counter word `item` of episode 0
+  int64_t steps;   // T
+} rgm_rollout;
+
+// An environment's rows on one backend.
+typedef struct rgm_env_kernels {
+  const char *isa; // of the backend that they belong to
+  void (*sample)(rgm_stream *s, const rgm_cohort *cohort);
+  void (*rollout)(rgm_stream *s, const rgm_rollout *rollout);
+} rgm_env_kernels;
+
+
 // ---- backends ----------------------------------------------------------------------------------
 
 // Opens "cpu", "cuda" or "auto"; `note` gets one line that says what was chosen and why.

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of algorithms: one row each, visible, ended by NULL.
+
+#include "engine/engine.h"
+
+extern const rgm_algorithm rgm_cem, rgm_pid, rgm_replay;
+
+const rgm_algorithm *const rgm_algorithms[] = {
+    &rgm_cem,
+    &rgm_pid,
+    &rgm_replay,
+    NULL,
+};

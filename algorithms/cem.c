@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cross-entropy method over parallel patients: Schamberg et al. 2020 (AIME), section 2.4, with
+// the classic recipe of Rubinstein & Kroese. A step is one batch: one random patient and one set of
+// targets, K episodes of the stochastic policy, the episodes at or above a percentile of the returns
+// are the elite, and one optimiser step lowers the mean cross-entropy of the elite's actions.
+
+#include "engine/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { OPTIMIZER_ADAM, OPTIMIZER_SGD };
+
+typedef struct cem_keys {
+  int64_t episodes, patients, hidden;
+  double percentile, lr, beta1, beta2, eps, momentum, ema, stop_return, smooth;
+  int optimizer, evaluate;
+} cem_keys;
+
+#define KEY(member) offsetof(cem_keys, member)
+
+static const char *const optimizers[] = {"adam", "sgd", NULL};
+static const char *const weights[] = {"last", "ema", NULL};
+
+static const rgm_field fields[] = {
+    {"episodes", RGM_INT, KEY(episodes), "1", "16", 2, 1e6, NULL, RGM_SHAPE,
+     "Episodes of a batch, K."},
+    {"patients", RGM_INT, KEY(patients), "1", "1", 1, 1e6, NULL, RGM_SHAPE,
+     "Patients of a batch; 1 (all episodes share one patient) is what works."},
+    {"percentile", RGM_FLOAT, KEY(percentile), "1", "0.7", 0, 1, NULL, 0,
+     "Episodes with a return at or above this quantile of the batch are the elite."},
+    {"hidden", RGM_INT, KEY(hidden), "units", "128", 1, 1024, NULL, RGM_SHAPE,
+     "Hidden units (ReLU) of the policy."},
+    {"optimizer", RGM_CHOICE, KEY(optimizer), "", "adam", 0, 0, optimizers, RGM_SHAPE,
+     "adam, or sgd as the paper prints (which learns little at its rates)."},
+    {"lr", RGM_FLOAT, KEY(lr), "1", "0.01", 0, 100, NULL, 0, "Learning rate."},
+    {"beta1", RGM_FLOAT, KEY(beta1), "1", "0.9", 0, 0.999999, NULL, 0,
+     "Adam: decay of the first moment."},
+    {"beta2", RGM_FLOAT, KEY(beta2), "1", "0.999", 0, 0.999999, NULL, 0,
+     "Adam: decay of the second moment."},
+    {"eps", RGM_FLOAT, KEY(eps), "1", "1e-8", 1e-30, 1, NULL, 0,
+     "Adam: added to the root of the second moment."},
+    {"momentum", RGM_FLOAT, KEY(momentum), "1", "0", 0, 0.999999, NULL, 0, "SGD: momentum."},
+    {"ema", RGM_FLOAT, KEY(ema), "1", "0.01", 0, 1, NULL, 0,
+     "Rate of the moving average of the weights."},
+    {"evaluate", RGM_CHOICE, KEY(evaluate), "", "last", 0, 0, weights, 0,
+     "Weights that evaluation uses: the last ones or their moving average."},
+    {"smooth", RGM_FLOAT, KEY(smooth), "1", "0.02", 0, 1, NULL, 0,
+     "Rate of the moving average of the batch return that is reported and compared."},
+    {"stop_return", RGM_FLOAT, KEY(stop_return), "1", "1e30", -1e30, 1e30, NULL, 0,
+     "A replica stops when its smoothed return reaches this."},
+    {0},
+};
+
+typedef struct cem {
+  rgm_mlp policy;      // obs -> hidden -> 2
+  rgm_tensor average;  // (R, W) moving average of the policy
+  rgm_tensor m, v;     // (R, W) moments; SGD uses m as its velocity
+  rgm_tensor updates;  // (R) u32
+  rgm_tensor smoothed; // (R) moving average of the batch return
+  rgm_tensor patients; // (R, P, words)
+  rgm_tensor obs;      // (R, K, T, O)
+  rgm_tensor act;      // (R, K, T, 1)
+  rgm_tensor returns;  // (R, K)
+  rgm_tensor sorted;   // (R, K)
+  rgm_tensor elite;    // (R, K) 1 / count for the elite, else 0
+  rgm_tensor threshold, mean_return, loss; // (R)
+  rgm_tensor grad;     // (R, W)
+  rgm_tensor work;     // of policy_xent
+  rgm_tensor percentile, lr, beta1, beta2, eps, momentum, ema, smooth, stop_return; // (R)
+} cem;
+
+
+static rgm_status cem_check(const rgm_run *run) {
+  const cem_keys *k = rgm_algorithm_keys(run, 0);
+  if (k->episodes % k->patients != 0) {
+    return rgm_fail(RGM_ECONFIG, "%s: algorithm.patients: %lld does not divide the %lld episodes",
+                    rgm_config_where(run->config, "algorithm.patients"), (long long)k->patients,
+                    (long long)k->episodes);
+  }
+  return RGM_OK;
+}
+
+
+static void plan_hypers(rgm_run *run, cem *s) {
+  s->percentile = rgm_plan_hyper(run, "percentile", KEY(percentile));
+  s->lr = rgm_plan_hyper(run, "lr", KEY(lr));
+  s->beta1 = rgm_plan_hyper(run, "beta1", KEY(beta1));
+  s->beta2 = rgm_plan_hyper(run, "beta2", KEY(beta2));
+  s->eps = rgm_plan_hyper(run, "eps", KEY(eps));
+  s->momentum = rgm_plan_hyper(run, "momentum", KEY(momentum));
+  s->ema = rgm_plan_hyper(run, "ema", KEY(ema));
+  s->smooth = rgm_plan_hyper(run, "smooth", KEY(smooth));
+  s->stop_return = rgm_plan_hyper(run, "stop_return", KEY(stop_return));
+}
+
+
+static rgm_status cem_plan(rgm_run *run) {
+  cem *s = run->self;
+  const cem_keys *k = rgm_algorithm_keys(run, 0);
+  const int64_t R = run->replicas, K = k->episodes, T = run->env->steps(run->env_keys);
+  const int64_t O = run->env->obs_dim;
+  const int64_t width[] = {O, k->hidden, 2};
+  rgm_arena *arena = run->arena;
+
+  // what training is: weights, moments, counters
+  s->policy = rgm_plan_mlp(arena, "policy", R, 2, width, RGM_STATE | RGM_EXPORTED);
+  const int64_t W = s->policy.block.stride0;
+  s->average = rgm_plan(arena, "average", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
+  s->m = rgm_plan(arena, "optimizer/m", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
+  s->v = rgm_plan(arena, "optimizer/v", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
+  s->updates = rgm_plan(arena, "optimizer/updates", RGM_U32, RGM_STATE, "replica", "steps", R, 0,
+                        0, 0);
+  s->smoothed = rgm_plan(arena, "smoothed_return", RGM_F32, RGM_STATE, "replica", "1", R, 0, 0, 0);
+
+  // what a batch needs
+  s->patients = rgm_plan(arena, "batch/patients", RGM_F32, RGM_SCRATCH, "replica, patient, word",
+                         "1", R, k->patients, run->env->patient_words, 0);
+  s->obs = rgm_plan(arena, "batch/obs", RGM_F32, RGM_SCRATCH, "replica, episode, step, obs", "1",
+                    R, K, T, O);
+  s->act = rgm_plan(arena, "batch/act", RGM_F32, RGM_SCRATCH, "replica, episode, step, act", "1",
+                    R, K, T, run->env->act_dim);
+  s->returns = rgm_plan(arena, "batch/returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R,
+                        K, 0, 0);
+  s->sorted = rgm_plan(arena, "batch/sorted", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K,
+                       0, 0);
+  s->elite = rgm_plan(arena, "batch/elite", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0,
+                      0);
+  s->threshold = rgm_plan(arena, "batch/threshold", RGM_F32, RGM_SCRATCH, "replica", "1", R, 0, 0, 0);
+  s->mean_return = rgm_plan(arena, "batch/mean_return", RGM_F32, RGM_SCRATCH, "replica", "1", R, 0,
+                            0, 0);
+  s->loss = rgm_plan(arena, "batch/loss", RGM_F32, RGM_SCRATCH, "replica", "nat", R, 0, 0, 0);
+  s->grad = rgm_plan(arena, "batch/grad", RGM_F32, RGM_SCRATCH, "replica, parameter", "1", R, W, 0,
+                     0);
+  s->work = rgm_plan(arena, "batch/work", RGM_F32, RGM_SCRATCH, "replica, float", "1", R,
+                     rgm_policy_xent_work(K, T, O, k->hidden), 0, 0);
+  plan_hypers(run, s);
+  return RGM_OK;
+}
+
+
+// PyTorch's default of a linear layer: weights and biases uniform in +-1/sqrt(inputs)
+static rgm_status cem_init(rgm_run *run) {
+  cem *s = run->self;
+  for (int l = 0; l < s->policy.layers; l++) {
+    rgm_tensor weight = s->policy.weight[l];
+    weight.dims[1] = s->policy.width[l];
+    const float bound = (float)(1.0 / sqrt((double)s->policy.width[l]));
+    rgm_uniform(run->stream, weight, run->seeds, RGM_RANDOM_INIT, (uint32_t)(2 * l), -bound, bound,
+                s->policy.width[l + 1]);
+    rgm_uniform(run->stream, s->policy.bias[l], run->seeds, RGM_RANDOM_INIT,
+                (uint32_t)(2 * l + 1), -bound, bound, s->policy.width[l + 1]);
+  }
+  rgm_copy(run->stream, s->average.data, s->policy.block.data, rgm_bytes(s->average));
+  float *start = malloc((size_t)run->replicas * sizeof *start);
+  if (start == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)run->replicas);
+  }
+  // the smoothed return starts from doing nothing at all
+  for (int64_t r = 0; r < run->replicas; r++) {
+    start[r] = -0.5f * (float)run->env->steps(run->env_keys);
+  }
+  rgm_copy(run->stream, s->smoothed.data, start, rgm_bytes(s->smoothed));
+  free(start);
+  return rgm_sync(run->stream);
+}
+
+
+// one batch: everything is enqueued, nothing is read back
+static void enqueue_batch(void *run_, rgm_stream *stream) {
+  const rgm_run *run = run_;
+  const cem *s = run->self;
+  const cem_keys *k = rgm_algorithm_keys(run, 0);
+  const rgm_cohort cohort = {
+      .patients = s->patients, .config = run->env_config, .seeds = run->seeds,
+      .clock = run->clock, .active = run->active, .random = RGM_RANDOM_PATIENT,
+  };
+  const rgm_rollout rollout = {
+      .returns = s->returns, .obs = s->obs, .act = s->act, .patients = s->patients,
+      .config = run->env_config, .params = s->policy.block, .seeds = run->seeds,
+      .clock = run->clock, .active = run->active, .control = RGM_CONTROL_STOCHASTIC,
+      .hidden = (int)k->hidden, .random = RGM_RANDOM_NOISE, .steps = s->obs.dims[2],
+  };
+  run->env_kernels->sample(stream, &cohort);
+  run->env_kernels->rollout(stream, &rollout);
+
+  // elite: return >= percentile
+  rgm_quantile(stream, s->threshold, s->sorted, s->returns, s->percentile);
+  rgm_select(stream, s->elite, s->returns, s->threshold);
+
+  // one step down the cross-entropy of the elite's actions
+  rgm_policy_xent(stream, s->grad, s->loss, s->work, s->obs, s->act, s->elite, s->policy.block,
+                  run->active, (int)k->hidden);
+  if (k->optimizer == OPTIMIZER_ADAM) {
+    rgm_adam(stream, s->policy.block, s->m, s->v, s->updates, s->grad, s->lr, s->beta1, s->beta2,
+             s->eps, run->active);
+  } else {
+    rgm_sgd(stream, s->policy.block, s->m, s->grad, s->lr, s->momentum, run->active);
+  }
+  rgm_ema(stream, s->average, s->policy.block, s->ema, run->active);
+
+  // a replica whose smoothed return is good enough is done
+  rgm_sum(stream, s->mean_return, s->returns, 1.0f / (float)s->returns.dims[1]);
+  rgm_ema(stream, s->smoothed, s->mean_return, s->smooth, run->active);
+  rgm_retire(stream, run->active, s->smoothed, s->stop_return);
+  rgm_advance(stream, run->clock);
+}
+
+
+static rgm_status cem_step(rgm_run *run) {
+  rgm_graph(run->stream, 0, enqueue_batch, run);
+  return RGM_OK;
+}
+
+
+static rgm_status report_vector(rgm_run *run, const char *name, const char *unit, rgm_tensor t,
+                                float *values) {
+  RGM_TRY(rgm_read_back(run, t, values));
+  return rgm_report(run, name, unit, values);
+}
+
+
+static rgm_status cem_report(rgm_run *run) {
+  const cem *s = run->self;
+  float *values = malloc((size_t)run->replicas * sizeof *values);
+  if (values == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the report");
+  }
+  rgm_status status = report_vector(run, "return_smoothed", "1", s->smoothed, values);
+  if (status == RGM_OK) {
+    status = report_vector(run, "return_mean", "1", s->mean_return, values);
+  }
+  if (status == RGM_OK) {
+    status = report_vector(run, "return_elite", "1", s->threshold, values);
+  }
+  if (status == RGM_OK) {
+    status = report_vector(run, "cross_entropy", "nat", s->loss, values);
+  }
+  free(values);
+  return status;
+}
+
+
+static double cem_work(const rgm_run *run) {
+  const cem_keys *k = rgm_algorithm_keys(run, 0);
+  return (double)run->replicas * (double)k->episodes * (double)run->env->steps(run->env_keys);
+}
+
+
+static int cem_contenders(rgm_run *run, rgm_contender *out, int max) {
+  const cem *s = run->self;
+  const cem_keys *k = rgm_algorithm_keys(run, 0);
+  static const struct {
+    const char *name;
+    rgm_control control;
+  } modes[] = {
+      {"cem_continuous", RGM_CONTROL_CONTINUOUS},
+      {"cem_stochastic", RGM_CONTROL_STOCHASTIC},
+      {"cem_deterministic", RGM_CONTROL_DETERMINISTIC},
+  };
+  const int count = (int)(sizeof modes / sizeof *modes);
+  RGM_ASSERT(count <= max);
+  for (int i = 0; i < count; i++) {
+    out[i] = (rgm_contender){
+        .name = modes[i].name,
+        .control = modes[i].control,
+        .hidden = (int)k->hidden,
+        .params = k->evaluate == 1 ? s->average : s->policy.block,
+    };
+  }
+  return count;
+}
+
+
+const rgm_algorithm rgm_cem = {
+    .name = "cem",
+    .paper = "Schamberg et al. 2020 (AIME)",
+    .doc = "Cross-entropy method over parallel patients, two-output softmax policy.",
+    .fields = fields,
+    .keys_size = sizeof(cem_keys),
+    .self_size = sizeof(cem),
+    .needs = RGM_NEEDS_ENV,
+    .work_unit = "env-steps",
+    .work = cem_work,
+    .check = cem_check,
+    .plan = cem_plan,
+    .init = cem_init,
+    .step = cem_step,
+    .report = cem_report,
+    .contenders = cem_contenders,
+};

@@ -1,0 +1,781 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is in a checkpoint: an HDF5 file, built and read in memory only. durable.c moves its bytes.
+//
+//   /            attributes schema (i32), step (u64)
+//   /config      the resolved YAML, one fixed-length string
+//   /provenance  one string attribute each, in the order given
+//   /tensors     attribute count (i32); one dataset per record, '/' in a name makes groups; its
+//                attributes: name, axes, unit, index (i32, its place in the order of records)
+//
+// The same content gives the same bytes: no time stamps, nothing that depends on addresses.
+
+#include "engine/checkpoint_private.h"
+
+#include <hdf5.h>
+#include <stdlib.h>
+#include <string.h>
+
+
+enum {
+  INCREMENT = 65536,                  // HDF5 extends its file in memory by this
+  CHUNK = 65536,                      // elements of a chunk, at most
+  MAX_OBJECTS = 32 * RGM_MAX_RECORDS, // links below /tensors; only a crafted file has more
+};
+
+
+// ---- errors of HDF5: never printed, the first one is kept --------------------------------------
+
+typedef struct reason {
+  char text[128]; // the innermost description of the first error, "" while all is well
+  bool memory;    // it was for want of memory
+} reason;
+
+
+static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *data) {
+  reason *why = data;
+  if (n == 0) {
+    snprintf(why->text, sizeof why->text, "%s", entry->desc != NULL ? entry->desc : "no reason");
+    why->memory = entry->maj_num == H5E_RESOURCE || entry->min_num == H5E_NOSPACE;
+  }
+  return 0;
+}
+
+
+// Called by HDF5 after each failed call, in place of printing.
+static herr_t keep_reason(hid_t stack, void *data) {
+  reason *why = data;
+  if (why->text[0] == '\0') {
+    H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, why);
+  }
+  return 0;
+}
+
+
+// Around every use of HDF5: errors into `why`, and no plugins, which a file could ask for.
+static void hdf5_begin(reason *why) {
+  *why = (reason){.text = ""};
+  H5Eset_auto2(H5E_DEFAULT, keep_reason, why);
+  H5PLset_loading_state(0);
+}
+
+
+static void hdf5_end(void) {
+  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+
+// Closes any identifier; a negative one is what a failed call left.
+static void drop(hid_t id) {
+  if (id >= 0) {
+    H5Idec_ref(id);
+  }
+}
+
+
+// ---- files in memory ---------------------------------------------------------------------------
+
+// The bytes of an HDF5 file, prefix included. Through the callbacks HDF5 works right in `data`,
+// makes no copies and leaves it behind at close. (H5Fget_file_image of 1.10 is no way to get at the
+// bytes: it drops the user block and leaves a stale checksum.)
+typedef struct image {
+  unsigned char *data;
+  size_t size;     // bytes in use
+  size_t capacity; // bytes allocated, zero from `size` on
+} image;
+
+
+static void *image_malloc(size_t size, H5FD_file_image_op_t op, void *data) {
+  (void)op;
+  image *file = data;
+  return size <= file->capacity ? file->data : NULL;
+}
+
+
+static void *image_memcpy(void *to, const void *from, size_t size, H5FD_file_image_op_t op,
+                          void *data) {
+  // they are the same: see image_malloc
+  (void)from, (void)size, (void)op, (void)data;
+  return to;
+}
+
+
+static void *image_realloc(void *old, size_t size, H5FD_file_image_op_t op, void *data) {
+  (void)old, (void)op;
+  image *file = data;
+  if (size > file->capacity) {
+    unsigned char *grown = realloc(file->data, size);
+    if (grown == NULL) {
+      return NULL;
+    }
+    memset(grown + file->capacity, 0, size - file->capacity);
+    file->data = grown;
+    file->capacity = size;
+  }
+  file->size = size;
+  return file->data;
+}
+
+
+static herr_t image_free(void *old, H5FD_file_image_op_t op, void *data) {
+  (void)old, (void)op, (void)data;
+  return 0;
+}
+
+
+static void *image_share(void *data) {
+  return data;
+}
+
+
+static herr_t image_unshare(void *data) {
+  (void)data;
+  return 0;
+}
+
+
+// Access properties of a file in memory, new or existing; negative after an error.
+static hid_t image_access(image *file, bool existing) {
+  H5FD_file_image_callbacks_t callbacks = {.image_malloc = image_malloc,
+                                           .image_memcpy = image_memcpy,
+                                           .image_realloc = image_realloc,
+                                           .image_free = image_free,
+                                           .udata_copy = image_share,
+                                           .udata_free = image_unshare,
+                                           .udata = file};
+  hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+  bool ok = H5Pset_fapl_core(access, INCREMENT, 0) >= 0 &&
+            H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
+            H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
+            H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
+            (!existing || H5Pset_file_image(access, file->data, file->size) >= 0);
+  if (ok) {
+    return access;
+  }
+  drop(access);
+  return -1;
+}
+
+
+// HDF5 takes two open files of one name for the same file, so each gets a name of its own, which is
+// not stored.
+static void image_name(char name[32], const image *file) {
+  snprintf(name, 32, "regimen-%p", (const void *)file);
+}
+
+
+// ---- element types and chunks ------------------------------------------------------------------
+
+static hid_t file_type(rgm_dtype dtype) {
+  const hid_t type[RGM_DTYPES] = {H5T_IEEE_F32LE, H5T_IEEE_F64LE, H5T_STD_I32LE, H5T_STD_U32LE,
+                                  H5T_STD_U8LE};
+  return type[dtype];
+}
+
+
+static hid_t memory_type(rgm_dtype dtype) {
+  const hid_t type[RGM_DTYPES] = {H5T_NATIVE_FLOAT, H5T_NATIVE_DOUBLE, H5T_NATIVE_INT32,
+                                  H5T_NATIVE_UINT32, H5T_NATIVE_UINT8};
+  return type[dtype];
+}
+
+
+// The shape of chunks, from the inside out: whole dims while they fit, then equal parts of one,
+// then ones. Returns the bytes of all chunks.
+static size_t chunk_shape(const rgm_record *record, hsize_t chunk[RGM_MAX_RANK]) {
+  size_t bytes = rgm_dtype_size(record->dtype);
+  hsize_t left = CHUNK;
+  for (int i = record->rank - 1; i >= 0; i--) {
+    hsize_t dim = (hsize_t)record->dims[i];
+    hsize_t parts = (dim + left - 1) / left;
+    chunk[i] = (dim + parts - 1) / parts;
+    left /= chunk[i];
+    bytes *= parts * chunk[i];
+  }
+  return bytes;
+}
+
+
+// ---- writing -----------------------------------------------------------------------------------
+
+// Room for the whole file, so that HDF5, which takes a failed extension badly, need not extend it.
+static size_t room_for(const rgm_checkpoint *c) {
+  const size_t per_object = 4096, per_chunk = 64;
+  size_t bytes = 2 * INCREMENT + (c->config != NULL ? strlen(c->config) : 0);
+  bytes += per_object * ((size_t)c->attribute_count + (size_t)c->record_count);
+  for (int i = 0; i < c->record_count; i++) {
+    const rgm_record *r = &c->records[i];
+    hsize_t chunk[RGM_MAX_RANK];
+    if (rgm_count_elements(r->rank, r->dims) > 0) {
+      size_t data = chunk_shape(r, chunk);
+      bytes += data + per_chunk * (data / (CHUNK / 2) + 1);
+    }
+  }
+  return bytes;
+}
+
+
+// A property list for creating objects without time stamps.
+static hid_t creation(hid_t class) {
+  hid_t list = H5Pcreate(class);
+  if (H5Pset_obj_track_times(list, false) >= 0) {
+    return list;
+  }
+  drop(list);
+  return -1;
+}
+
+
+static bool put_attribute(hid_t where, const char *name, hid_t type, hid_t memory,
+                          const void *value) {
+  hid_t space = H5Screate(H5S_SCALAR);
+  hid_t attribute = H5Acreate2(where, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+  bool ok = H5Awrite(attribute, memory, value) >= 0;
+  drop(attribute);
+  drop(space);
+  return ok;
+}
+
+
+// A fixed-length UTF-8 string that holds `text` and its NUL.
+static hid_t text_type(const char *text) {
+  hid_t type = H5Tcopy(H5T_C_S1);
+  if (H5Tset_size(type, strlen(text) + 1) >= 0 && H5Tset_cset(type, H5T_CSET_UTF8) >= 0) {
+    return type;
+  }
+  drop(type);
+  return -1;
+}
+
+
+static bool put_text(hid_t where, const char *name, const char *text) {
+  hid_t type = text_type(text);
+  bool ok = put_attribute(where, name, type, type, text);
+  drop(type);
+  return ok;
+}
+
+
+static bool put_config(hid_t file, const char *text) {
+  hid_t list = creation(H5P_DATASET_CREATE);
+  hid_t space = H5Screate(H5S_SCALAR);
+  hid_t type = text_type(text);
+  hid_t dataset = H5Dcreate2(file, "config", type, space, H5P_DEFAULT, list, H5P_DEFAULT);
+  bool ok = H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) >= 0;
+  drop(dataset);
+  drop(type);
+  drop(space);
+  drop(list);
+  return ok;
+}
+
+
+// Attributes keep the order in which they are made.
+static bool put_provenance(hid_t file, const rgm_checkpoint *c) {
+  hid_t list = creation(H5P_GROUP_CREATE);
+  bool ok = H5Pset_attr_creation_order(list, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0;
+  hid_t group = H5Gcreate2(file, "provenance", H5P_DEFAULT, list, H5P_DEFAULT);
+  ok = ok && group >= 0;
+  for (int i = 0; i < c->attribute_count && ok; i++) {
+    ok = put_text(group, c->attributes[i].name, c->attributes[i].value);
+  }
+  drop(group);
+  drop(list);
+  return ok;
+}
+
+
+// Makes the groups that a name needs: "policy" and "policy/0" for "policy/0/weight". HDF5 would
+// make them itself, but with time stamps.
+static bool put_groups(hid_t tensors, const char *name) {
+  char part[64];
+  hid_t list = creation(H5P_GROUP_CREATE);
+  bool ok = list >= 0;
+  for (const char *slash = strchr(name, '/'); slash != NULL && ok; slash = strchr(slash + 1, '/')) {
+    snprintf(part, sizeof part, "%.*s", (int)(slash - name), name);
+    htri_t exists = H5Lexists(tensors, part, H5P_DEFAULT);
+    hid_t group = exists == 0 ? H5Gcreate2(tensors, part, H5P_DEFAULT, list, H5P_DEFAULT) : -1;
+    ok = exists > 0 || group >= 0;
+    drop(group);
+  }
+  drop(list);
+  return ok;
+}
+
+
+static bool put_record(hid_t tensors, const rgm_record *record, int index) {
+  // scalars and empty tensors cannot have chunks, and so no fletcher32 either
+  hsize_t dims[RGM_MAX_RANK], chunk[RGM_MAX_RANK];
+  for (int i = 0; i < record->rank; i++) {
+    dims[i] = (hsize_t)record->dims[i];
+  }
+  bool filled = rgm_count_elements(record->rank, record->dims) > 0;
+  hid_t list = creation(H5P_DATASET_CREATE);
+  bool ok = put_groups(tensors, record->name);
+  if (filled && record->rank > 0) {
+    chunk_shape(record, chunk);
+    ok = ok && H5Pset_chunk(list, record->rank, chunk) >= 0 && H5Pset_fletcher32(list) >= 0;
+  }
+
+  // the values, and what they mean
+  int32_t place = index;
+  hid_t type = memory_type(record->dtype);
+  hid_t space = H5Screate_simple(record->rank, dims, NULL);
+  hid_t dataset = H5Dcreate2(tensors, record->name, file_type(record->dtype), space, H5P_DEFAULT,
+                             list, H5P_DEFAULT);
+  ok = ok && dataset >= 0 &&
+       (!filled || H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, record->data) >= 0) &&
+       put_text(dataset, "name", record->name) && put_text(dataset, "axes", record->axes) &&
+       put_text(dataset, "unit", record->unit) &&
+       put_attribute(dataset, "index", H5T_STD_I32LE, H5T_NATIVE_INT32, &place);
+  drop(dataset);
+  drop(space);
+  drop(list);
+  return ok;
+}
+
+
+static bool put_content(hid_t file, const rgm_checkpoint *c) {
+  int32_t schema = c->schema;
+  bool ok = put_attribute(file, "schema", H5T_STD_I32LE, H5T_NATIVE_INT32, &schema) &&
+            put_attribute(file, "step", H5T_STD_U64LE, H5T_NATIVE_UINT64, &c->step) &&
+            put_config(file, c->config != NULL ? c->config : "") && put_provenance(file, c);
+  hid_t list = creation(H5P_GROUP_CREATE);
+  hid_t tensors = H5Gcreate2(file, "tensors", H5P_DEFAULT, list, H5P_DEFAULT);
+  int32_t count = c->record_count;
+  ok = ok && put_attribute(tensors, "count", H5T_STD_I32LE, H5T_NATIVE_INT32, &count);
+  for (int i = 0; i < c->record_count && ok; i++) {
+    ok = put_record(tensors, &c->records[i], i);
+  }
+  drop(tensors);
+  drop(list);
+  return ok;
+}
+
+
+// Cuts the image to the end of the file as the superblock has it: HDF5 extends in steps and does
+// not cut back at close.
+static bool trim(image *file) {
+  const size_t version_at = RGM_PREFIX_SIZE + 8, end_at = RGM_PREFIX_SIZE + 28;
+  if (file->size < end_at + 8 || file->data[version_at] != 3) {
+    return false;
+  }
+  uint64_t end = 0;
+  for (int i = 0; i < 8; i++) {
+    end |= (uint64_t)file->data[end_at + (size_t)i] << (8 * i);
+  }
+  if (end > file->size || end < end_at) {
+    return false;
+  }
+  file->size = (size_t)end;
+  return true;
+}
+
+
+static bool build(image *file, const rgm_checkpoint *c) {
+  char name[32];
+  image_name(name, file);
+  hid_t access = image_access(file, false);
+  hid_t list = creation(H5P_FILE_CREATE);
+  bool ok = access >= 0 && H5Pset_userblock(list, RGM_PREFIX_SIZE) >= 0;
+  hid_t handle = ok ? H5Fcreate(name, H5F_ACC_TRUNC, list, access) : -1;
+  ok = handle >= 0 && put_content(handle, c) && H5Fflush(handle, H5F_SCOPE_LOCAL) >= 0;
+  if (handle >= 0) {
+    ok = H5Fclose(handle) >= 0 && ok;
+  }
+  drop(list);
+  drop(access);
+  return ok && trim(file);
+}
+
+
+rgm_status rgm_checkpoint_write(const char *path, const rgm_checkpoint *checkpoint) {
+  RGM_TRY(rgm_checkpoint_check(checkpoint));
+  image file = {.capacity = room_for(checkpoint)};
+  file.data = calloc(1, file.capacity);
+  if (file.data == NULL) {
+    return rgm_fail(RGM_EMEMORY,
+                    "%s: no memory to build a checkpoint of %zu bytes: free memory or train fewer "
+                    "replicas at a time",
+                    path, file.capacity);
+  }
+
+  // build, then seal, then write
+  reason why;
+  hdf5_begin(&why);
+  bool built = build(&file, checkpoint);
+  hdf5_end();
+  rgm_status status = RGM_OK;
+  if (!built) {
+    status = rgm_fail(why.memory ? RGM_EMEMORY : RGM_EINTERNAL,
+                      "%s: HDF5 could not build the checkpoint (%s): please report this line", path,
+                      why.text[0] != '\0' ? why.text : "unknown layout");
+  } else {
+    status = rgm_prefix_fill(file.data, file.size, (uint32_t)checkpoint->schema);
+  }
+  if (status == RGM_OK) {
+    status = rgm_durable_write(path, file.data, file.size);
+  }
+  free(file.data);
+  return status;
+}
+
+
+// ---- reading -----------------------------------------------------------------------------------
+
+// A checkpoint on its way in. The digest was right, so what does not fit here was written by
+// another program, or by somebody who means harm: sizes are checked before memory is taken.
+typedef struct reader {
+  const char *path;
+  reason why;
+  size_t left;       // of the file's bytes, those that no tensor has claimed yet
+  int objects;       // links seen below /tensors
+  char name[64];     // of the tensor or group at hand, "" outside
+  int records;       // filled so far
+  rgm_status status; // of the walk
+  rgm_checkpoint *out;
+} reader;
+
+
+static rgm_status refuse(const reader *r, const char *what) {
+  if (r->why.memory) {
+    return rgm_fail(RGM_EMEMORY, "%s: HDF5 has no memory to read it", r->path);
+  }
+  const char *dot = r->why.text[0] != '\0' ? "; " : "";
+  return rgm_fail(RGM_EDATA,
+                  "%s: %s%s%s (%s%s%s), though the file is unharmed: not written by Regimen, use "
+                  "another checkpoint",
+                  r->path, r->name[0] != '\0' ? "tensor " : "", r->name,
+                  r->name[0] != '\0' ? "" : "bad content", what, dot, r->why.text);
+}
+
+
+static rgm_status no_memory(const reader *r, size_t bytes) {
+  return rgm_fail(RGM_EMEMORY, "%s: no memory for %zu bytes of it", r->path, bytes);
+}
+
+
+// True for a string of fixed length, whose bytes are then in the file and nowhere else.
+static bool is_fixed_text(hid_t type) {
+  return H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0;
+}
+
+
+static bool is_scalar(hid_t space) {
+  return H5Sget_simple_extent_type(space) == H5S_SCALAR;
+}
+
+
+// Reads a scalar attribute of exactly this type in the file.
+static rgm_status get_number(reader *r, hid_t where, const char *name, hid_t type, hid_t memory,
+                             void *value) {
+  hid_t attribute = H5Aopen(where, name, H5P_DEFAULT);
+  hid_t stored = attribute < 0 ? -1 : H5Aget_type(attribute);
+  hid_t space = attribute < 0 ? -1 : H5Aget_space(attribute);
+  rgm_status status = RGM_OK;
+  if (stored < 0 || space < 0 || !is_scalar(space) || H5Tequal(stored, type) <= 0 ||
+      H5Aread(attribute, memory, value) < 0) {
+    status = refuse(r, name);
+  }
+  drop(space);
+  drop(stored);
+  drop(attribute);
+  return status;
+}
+
+
+// Reads the text of an open attribute into a field.
+static bool read_text(hid_t attribute, char *text, size_t size) {
+  hid_t type = H5Aget_type(attribute);
+  hid_t space = H5Aget_space(attribute);
+  memset(text, 0, size);
+  bool ok = type >= 0 && space >= 0 && is_scalar(space) && is_fixed_text(type) &&
+            H5Tget_size(type) <= size && H5Aread(attribute, type, text) >= 0 &&
+            memchr(text, '\0', size) != NULL;
+  text[size - 1] = '\0';
+  drop(space);
+  drop(type);
+  return ok;
+}
+
+
+static rgm_status get_text(reader *r, hid_t where, const char *name, char *text, size_t size) {
+  hid_t attribute = H5Aopen(where, name, H5P_DEFAULT);
+  rgm_status status = RGM_OK;
+  if (attribute < 0 || !read_text(attribute, text, size)) {
+    status = refuse(r, name);
+  }
+  drop(attribute);
+  return status;
+}
+
+
+// True where the values of a dataset lie in this file, whole and in no form but ours: no external
+// or virtual storage, no filter but fletcher32, no chunks larger than the dataset.
+static bool stored_plainly(hid_t dataset, int rank, const hsize_t *dims, size_t bytes) {
+  hid_t list = H5Dget_create_plist(dataset);
+  hsize_t chunk[RGM_MAX_RANK];
+  H5D_layout_t layout = list < 0 ? H5D_LAYOUT_ERROR : H5Pget_layout(list);
+  bool ok = false;
+  if (layout == H5D_CHUNKED && H5Pget_chunk(list, RGM_MAX_RANK, chunk) == rank) {
+    int filters = H5Pget_nfilters(list);
+    unsigned flags, config;
+    size_t values = 0;
+    ok = filters == 0 || (filters == 1 && H5Pget_filter2(list, 0, &flags, &values, NULL, 0, NULL,
+                                                         &config) == H5Z_FILTER_FLETCHER32);
+    for (int i = 0; i < rank; i++) {
+      ok = ok && chunk[i] <= dims[i];
+    }
+  } else if (layout == H5D_CONTIGUOUS || layout == H5D_COMPACT) {
+    ok = H5Pget_external_count(list) == 0;
+  }
+  drop(list);
+  return ok && (bytes == 0 || H5Dget_storage_size(dataset) >= bytes);
+}
+
+
+static rgm_status get_config(reader *r, hid_t file) {
+  hid_t dataset = H5Dopen2(file, "config", H5P_DEFAULT);
+  hid_t type = dataset < 0 ? -1 : H5Dget_type(dataset);
+  hid_t space = dataset < 0 ? -1 : H5Dget_space(dataset);
+  size_t size = type < 0 ? 0 : H5Tget_size(type);
+  rgm_status status = RGM_OK;
+  if (type < 0 || space < 0 || !is_scalar(space) || !is_fixed_text(type) || size > r->left ||
+      !stored_plainly(dataset, 0, NULL, size)) {
+    status = refuse(r, "config");
+  } else if ((r->out->config = calloc(1, size + 1)) == NULL) {
+    status = no_memory(r, size + 1);
+  } else if (H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, r->out->config) < 0) {
+    status = refuse(r, "config");
+  }
+  drop(space);
+  drop(type);
+  drop(dataset);
+  return status;
+}
+
+
+static rgm_status get_provenance(reader *r, hid_t file) {
+  hid_t group = H5Gopen2(file, "provenance", H5P_DEFAULT);
+  int count = group < 0 ? -1 : H5Aget_num_attrs(group);
+  rgm_status status = RGM_OK;
+  if (count < 0 || count > RGM_MAX_ATTRIBUTES) {
+    status = refuse(r, "provenance");
+  } else if ((r->out->attributes = calloc((size_t)count + 1, sizeof(rgm_attribute))) == NULL) {
+    status = no_memory(r, ((size_t)count + 1) * sizeof(rgm_attribute));
+  }
+
+  // in the order in which they were made
+  for (int i = 0; i < count && status == RGM_OK; i++) {
+    rgm_attribute *to = &r->out->attributes[i];
+    hid_t attribute = H5Aopen_by_idx(group, ".", H5_INDEX_CRT_ORDER, H5_ITER_INC, (hsize_t)i,
+                                     H5P_DEFAULT, H5P_DEFAULT);
+    ssize_t length = attribute < 0 ? -1 : H5Aget_name(attribute, sizeof to->name, to->name);
+    if (length <= 0 || (size_t)length >= sizeof to->name ||
+        !read_text(attribute, to->value, sizeof to->value)) {
+      status = refuse(r, "provenance");
+    } else {
+      r->out->attribute_count++;
+    }
+    drop(attribute);
+  }
+  drop(group);
+  return status;
+}
+
+
+// The dtype, rank and dims of a dataset, and its bytes, if it is one of ours.
+static rgm_status get_shape(reader *r, hid_t dataset, rgm_record *to, size_t *bytes) {
+  hid_t type = H5Dget_type(dataset);
+  hid_t space = H5Dget_space(dataset);
+  int dtype = 0;
+  while (dtype < RGM_DTYPES && type >= 0 && H5Tequal(type, file_type((rgm_dtype)dtype)) <= 0) {
+    dtype++;
+  }
+  H5S_class_t class = space < 0 ? H5S_NO_CLASS : H5Sget_simple_extent_type(space);
+  int rank = class == H5S_SCALAR ? 0 : class == H5S_SIMPLE ? H5Sget_simple_extent_ndims(space) : -1;
+  hsize_t dims[RGM_MAX_RANK] = {1, 1, 1, 1}, most[RGM_MAX_RANK] = {1, 1, 1, 1};
+  bool fixed = rank >= 0 && rank <= RGM_MAX_RANK &&
+               (rank == 0 || H5Sget_simple_extent_dims(space, dims, most) == rank) &&
+               memcmp(dims, most, sizeof dims) == 0;
+  drop(space);
+  drop(type);
+
+  // sizes before memory
+  if (type < 0 || dtype == RGM_DTYPES) {
+    return refuse(r, "unknown element type");
+  }
+  if (!fixed) {
+    return refuse(r, "unknown shape");
+  }
+  to->dtype = (rgm_dtype)dtype;
+  to->rank = rank;
+  for (int i = 0; i < RGM_MAX_RANK; i++) {
+    to->dims[i] = dims[i] > INT64_MAX ? -1 : (int64_t)dims[i];
+  }
+  int64_t count = rgm_count_elements(rank, to->dims);
+  if (count < 0 || (uint64_t)count > r->left / rgm_dtype_size(to->dtype)) {
+    return refuse(r, "larger than the file");
+  }
+  *bytes = (size_t)count * rgm_dtype_size(to->dtype);
+  return stored_plainly(dataset, rank, dims, *bytes) ? RGM_OK : refuse(r, "unknown storage");
+}
+
+
+// Reads the dataset called r->name into its place among the records.
+static rgm_status get_record(reader *r, hid_t dataset) {
+  int32_t place = -1;
+  RGM_TRY(get_number(r, dataset, "index", H5T_STD_I32LE, H5T_NATIVE_INT32, &place));
+  if (place < 0 || place >= r->out->record_count || r->out->records[place].data != NULL) {
+    return refuse(r, "index");
+  }
+
+  // what it is: its own idea of its name must be ours
+  rgm_record *to = &r->out->records[place];
+  size_t bytes = 0;
+  RGM_TRY(get_text(r, dataset, "name", to->name, sizeof to->name));
+  if (strcmp(to->name, r->name) != 0) {
+    return refuse(r, "name");
+  }
+  RGM_TRY(get_text(r, dataset, "axes", to->axes, sizeof to->axes));
+  RGM_TRY(get_text(r, dataset, "unit", to->unit, sizeof to->unit));
+  RGM_TRY(get_shape(r, dataset, to, &bytes));
+
+  // its values; an empty tensor has a pointer too
+  r->left -= bytes;
+  r->records++;
+  to->data = malloc(bytes + (bytes == 0));
+  if (to->data == NULL) {
+    return no_memory(r, bytes);
+  }
+  bool ok = bytes == 0 ||
+            H5Dread(dataset, memory_type(to->dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, to->data) >= 0;
+  return ok ? RGM_OK : refuse(r, "values");
+}
+
+
+// Visits one link below /tensors, and through groups all below it.
+static herr_t visit(hid_t parent, const char *name, const H5L_info_t *info, void *data) {
+  reader *r = data;
+  size_t length = strlen(r->name);
+  int added =
+      snprintf(r->name + length, sizeof r->name - length, "%s%s", length > 0 ? "/" : "", name);
+  if (added < 0 || (size_t)added >= sizeof r->name - length || ++r->objects > MAX_OBJECTS) {
+    r->status = refuse(r, "too many groups");
+    return -1;
+  }
+  if (info->type != H5L_TYPE_HARD) {
+    r->status = refuse(r, "a soft or external link");
+    return -1;
+  }
+
+  // a group: all of it; a dataset: a record
+  hid_t object = H5Oopen(parent, name, H5P_DEFAULT);
+  H5I_type_t type = object < 0 ? H5I_BADID : H5Iget_type(object);
+  if (type == H5I_GROUP) {
+    if (H5Literate(object, H5_INDEX_NAME, H5_ITER_INC, NULL, visit, r) < 0 && r->status == RGM_OK) {
+      r->status = refuse(r, "a group that cannot be listed");
+    }
+  } else {
+    r->status = type == H5I_DATASET ? get_record(r, object) : refuse(r, "neither group nor tensor");
+  }
+  drop(object);
+  r->name[length] = '\0';
+  return r->status == RGM_OK ? 0 : -1;
+}
+
+
+static rgm_status get_records(reader *r, hid_t file) {
+  int32_t count = -1;
+  hid_t tensors = H5Gopen2(file, "tensors", H5P_DEFAULT);
+  rgm_status status = get_number(r, tensors, "count", H5T_STD_I32LE, H5T_NATIVE_INT32, &count);
+  if (status == RGM_OK && (count < 0 || count > RGM_MAX_RECORDS)) {
+    status = refuse(r, "count of tensors");
+  }
+  if (status == RGM_OK) {
+    r->out->records = calloc((size_t)count + 1, sizeof(rgm_record));
+    status = r->out->records == NULL ? no_memory(r, (size_t)count * sizeof(rgm_record)) : RGM_OK;
+  }
+
+  // every place is filled once
+  if (status == RGM_OK) {
+    r->out->record_count = count;
+    bool walked = H5Literate(tensors, H5_INDEX_NAME, H5_ITER_INC, NULL, visit, r) >= 0;
+    status = r->status;
+    if (status == RGM_OK && (!walked || r->records != count)) {
+      status = refuse(r, "count of tensors");
+    }
+  }
+  drop(tensors);
+  return status;
+}
+
+
+// The root holds hard links to config, provenance and tensors, and nothing else.
+static herr_t check_root(hid_t file, const char *name, const H5L_info_t *info, void *data) {
+  (void)file, (void)data;
+  bool known = strcmp(name, "config") == 0 || strcmp(name, "provenance") == 0 ||
+               strcmp(name, "tensors") == 0;
+  return known && info->type == H5L_TYPE_HARD ? 0 : -1;
+}
+
+
+static rgm_status get_content(reader *r, hid_t file, uint32_t prefix_schema) {
+  int32_t schema;
+  RGM_TRY(get_number(r, file, "schema", H5T_STD_I32LE, H5T_NATIVE_INT32, &schema));
+  if (schema < 1 || (uint32_t)schema != prefix_schema) {
+    return refuse(r, "schema");
+  }
+  r->out->schema = schema;
+  RGM_TRY(get_number(r, file, "step", H5T_STD_U64LE, H5T_NATIVE_UINT64, &r->out->step));
+  if (H5Literate(file, H5_INDEX_NAME, H5_ITER_INC, NULL, check_root, NULL) < 0) {
+    return refuse(r, "an unknown link in the root");
+  }
+  RGM_TRY(get_config(r, file));
+  RGM_TRY(get_provenance(r, file));
+  return get_records(r, file);
+}
+
+
+// Opens the verified bytes and reads all of them into r->out.
+static rgm_status parse(reader *r, image *bytes, uint32_t schema) {
+  char name[32];
+  image_name(name, bytes);
+  hid_t access = image_access(bytes, true);
+  hid_t file = access < 0 ? -1 : H5Fopen(name, H5F_ACC_RDONLY, access);
+  rgm_status status = file < 0 ? refuse(r, "not HDF5") : get_content(r, file, schema);
+  drop(file);
+  drop(access);
+  return status;
+}
+
+
+rgm_status rgm_checkpoint_read(const char *path, rgm_checkpoint **out) {
+  *out = NULL;
+  image bytes;
+  uint32_t schema;
+  RGM_TRY(rgm_durable_read(path, &bytes.data, &bytes.size, &schema));
+  bytes.capacity = bytes.size;
+
+  // a newer schema may hold anything: do not look
+  reader r = {.path = path, .left = bytes.size};
+  rgm_status status = RGM_OK;
+  if (schema > RGM_CHECKPOINT_SCHEMA) {
+    status = rgm_fail(RGM_EDATA,
+                      "%s: written by a newer Regimen (schema %u, this program reads up to %d): "
+                      "use a newer Regimen or an older checkpoint",
+                      path, (unsigned)schema, RGM_CHECKPOINT_SCHEMA);
+  } else if ((r.out = calloc(1, sizeof *r.out)) == NULL) {
+    status = no_memory(&r, sizeof *r.out);
+  } else {
+    hdf5_begin(&r.why);
+    status = parse(&r, &bytes, schema);
+    hdf5_end();
+  }
+  free(bytes.data);
+  if (status != RGM_OK) {
+    rgm_checkpoint_free(r.out);
+    return status;
+  }
+  *out = r.out;
+  return RGM_OK;
+}

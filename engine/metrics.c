@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+// Metrics of a run: metrics.jsonl, one object per step and replica, and metrics.csv with the same
+// rows. Only what the computation determines is written, no times, so that a resumed run leaves the
+// same bytes as one that was never stopped.
+
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct rgm_metrics {
+  FILE *jsonl, *csv;
+  bool header; // of the CSV file is written
+  int count;
+  int64_t replicas;
+  char name[RGM_MAX_METRICS][48];
+  float *values[RGM_MAX_METRICS]; // (R)
+};
+
+
+// the step of a row of either file, or -1
+static long long step_of(const char *line) {
+  long long step;
+  if (sscanf(line, "{\"step\": %lld", &step) == 1 || sscanf(line, "%lld,", &step) == 1) {
+    return step;
+  }
+  return -1;
+}
+
+
+// opens a file for appending after cutting the rows past `step` and what a crash left unfinished
+static rgm_status open_cut(const char *path, uint64_t step, FILE **out, bool *any) {
+  FILE *file = fopen(path, "a+");
+  if (file == NULL) {
+    return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+  }
+  char line[8192];
+  long end = 0;
+  rewind(file);
+  while (fgets(line, sizeof line, file) != NULL && strchr(line, '\n') != NULL) {
+    const long long row = step_of(line);
+    if (row > (long long)step || (row < 0 && end > 0)) {
+      break;
+    }
+    end = ftell(file);
+  }
+  *any = end > 0;
+  if (fflush(file) != 0 || ftruncate(fileno(file), end) != 0) {
+    fclose(file);
+    return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+  }
+  fseek(file, 0, SEEK_END);
+  *out = file;
+  return RGM_OK;
+}
+
+
+rgm_status rgm_metrics_open(const char *folder, uint64_t step, rgm_metrics **out) {
+  char path[4096];
+  bool any;
+  rgm_metrics *m = calloc(1, sizeof *m);
+  if (m == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for metrics");
+  }
+  snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
+  rgm_status status = open_cut(path, step, &m->jsonl, &any);
+  if (status == RGM_OK) {
+    snprintf(path, sizeof path, "%s/metrics.csv", folder);
+    status = open_cut(path, step, &m->csv, &m->header);
+  }
+  if (status != RGM_OK) {
+    rgm_metrics_close(m);
+    return status;
+  }
+  *out = m;
+  return RGM_OK;
+}
+
+
+rgm_status rgm_metrics_add(rgm_metrics *m, const char *name, const char *unit,
+                           const float *values, int64_t replicas) {
+  (void)unit;
+  int index = 0;
+  while (index < m->count && strcmp(m->name[index], name) != 0) {
+    index++;
+  }
+  if (index == m->count) {
+    RGM_ASSERT(m->count < RGM_MAX_METRICS);
+    snprintf(m->name[index], sizeof m->name[index], "%s", name);
+    m->values[index] = malloc((size_t)replicas * sizeof(float));
+    if (m->values[index] == NULL) {
+      return rgm_fail(RGM_EMEMORY, "no memory for metrics");
+    }
+    m->replicas = replicas;
+    m->count++;
+  }
+  memcpy(m->values[index], values, (size_t)replicas * sizeof(float));
+  return RGM_OK;
+}
+
+
+static void write_number(FILE *out, const char *missing, float value) {
+  if (isfinite(value)) {
+    fprintf(out, "%.9g", (double)value);
+  } else {
+    fputs(missing, out);
+  }
+}
+
+
+rgm_status rgm_metrics_flush(rgm_metrics *m, uint64_t step) {
+  if (!m->header) {
+    fputs("step,replica", m->csv);
+    for (int i = 0; i < m->count; i++) {
+      fprintf(m->csv, ",%s", m->name[i]);
+    }
+    fputc('\n', m->csv);
+    m->header = true;
+  }
+  for (int64_t r = 0; r < m->replicas; r++) {
+    fprintf(m->jsonl, "{\"step\": %llu, \"replica\": %lld", (unsigned long long)step, (long long)r);
+    fprintf(m->csv, "%llu,%lld", (unsigned long long)step, (long long)r);
+    for (int i = 0; i < m->count; i++) {
+      fprintf(m->jsonl, ", \"%s\": ", m->name[i]);
+      write_number(m->jsonl, "null", m->values[i][r]);
+      fputc(',', m->csv);
+      write_number(m->csv, "", m->values[i][r]);
+    }
+    fputs("}\n", m->jsonl);
+    fputc('\n', m->csv);
+  }
+  if (fflush(m->jsonl) != 0 || fflush(m->csv) != 0) {
+    return rgm_fail(RGM_EIO, "metrics: %s", strerror(errno));
+  }
+  return RGM_OK;
+}
+
+
+double rgm_metrics_headline(const rgm_metrics *m, const char **name) {
+  if (m->count == 0) {
+    *name = NULL;
+    return NAN;
+  }
+  double mean = 0.0;
+  for (int64_t r = 0; r < m->replicas; r++) {
+    mean += (double)m->values[0][r] / (double)m->replicas;
+  }
+  *name = m->name[0];
+  return mean;
+}
+
+
+void rgm_metrics_close(rgm_metrics *m) {
+  if (m == NULL) {
+    return;
+  }
+  if (m->jsonl != NULL) {
+    fclose(m->jsonl);
+  }
+  if (m->csv != NULL) {
+    fclose(m->csv);
+  }
+  for (int i = 0; i < m->count; i++) {
+    free(m->values[i]);
+  }
+  free(m);
+}

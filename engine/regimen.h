@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The public API of libregimen: run a config, evaluate what came out, look at plans, keys and
+// checkpoints. Every function returns RGM_OK or a negative status; rgm_last_error() has the text and
+// rgm_exit_code() the program's exit code. Nothing here prints but to the streams that it is given.
+
+#ifndef REGIMEN_H
+#define REGIMEN_H
+
+#include "kernels/base.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rgm_options {
+  const char *path;       // a config.yaml, a run folder or a checkpoint
+  const char *const *set; // "a.b=3" overrides, applied in order
+  int set_count;
+  const char *out;      // run folder, NULL: runs/NAME (NAME is run.name)
+  bool resume;          // go on from the newest checkpoint of the run folder
+  bool json;            // results as one JSON object
+  FILE *result;         // where results go (stdout)
+  FILE *progress;       // where progress goes (stderr), NULL: nowhere
+  bool terminal;        // progress is one line that is rewritten
+  // set by a signal handler: checkpoint at the next step boundary and return RGM_ESTOPPED
+  const volatile sig_atomic_t *stop;
+} rgm_options;
+
+// Trains, writes the run folder (config.yaml, metrics.jsonl, metrics.csv, log.txt,
+// checkpoint-STEP.h5). Errors: RGM_ECONFIG, RGM_EDATA, RGM_ENUMERIC, RGM_EIO, RGM_ESTOPPED, ...
+rgm_status rgm_train(const rgm_options *options);
+
+// Evaluates a run (folder or checkpoint), or a config whose algorithm trains nothing, on test
+// patients; writes the result as JSON or as tables.
+rgm_status rgm_evaluate(const rgm_options *options);
+
+// Prints every tensor of a config with shape, unit and bytes; allocates none of them.
+rgm_status rgm_plan_memory(const rgm_options *options);
+
+// Checks config, data and device, and prints what a run would do.
+rgm_status rgm_check(const rgm_options *options);
+
+// Prints keys: of everything (topic NULL), of a section, an algorithm, an environment, or one key.
+rgm_status rgm_explain(const char *topic, FILE *out);
+
+// Prints step, provenance, tensors and config of a checkpoint, after verifying it.
+rgm_status rgm_info(const rgm_options *options);
+
+// "regimen 0.1.0 (commit)".
+const char *rgm_version_text(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run from its config: reads the sections, opens the device, plans twice, initialises; and the run as
+// a checkpoint and back.
+
+#include "engine/engine.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN(member) offsetof(rgm_run_keys, member)
+
+const char *const rgm_backend_names[] = {"auto", "cpu", "cuda", NULL};
+
+const rgm_field rgm_run_fields[] = {
+    {"name", RGM_STRING, RUN(name), "", "run", 0, 0, NULL, RGM_PROVENANCE,
+     "Name of the run folder under runs/."},
+    {"seed", RGM_INT, RUN(seed), "1", "1", 0, 9e15, NULL, RGM_PROVENANCE,
+     "Seed of the first replica; replica r has seed + r."},
+    {"replicas", RGM_INT, RUN(replicas), "1", "1", 1, 65536, NULL, RGM_SHAPE | RGM_PROVENANCE,
+     "How many seeds are trained side by side; each equals the run alone, bit for bit."},
+    {"steps", RGM_INT, RUN(steps), "1", "1000", 0, 4e9, NULL, RGM_PROVENANCE,
+     "Steps of the algorithm; a finished run can be resumed with more."},
+    {"backend", RGM_CHOICE, RUN(backend), "", "auto", 0, 0, rgm_backend_names, RGM_PROVENANCE,
+     "Device: auto takes a GPU where there is one and says why if not."},
+    {"isa", RGM_STRING, RUN(isa), "", "auto", 0, 0, NULL, RGM_PROVENANCE,
+     "CPU instruction set: auto, avx512, avx2; changes speed, never bits."},
+    {"threads", RGM_INT, RUN(threads), "1", "0", 0, 256, NULL, RGM_PROVENANCE,
+     "CPU threads, 0 for one per processor; changes speed, never bits."},
+    {"report_every", RGM_INT, RUN(report_every), "steps", "50", 1, 1e9, NULL, RGM_PROVENANCE,
+     "Steps between rows of metrics."},
+    {"checkpoint_every", RGM_INT, RUN(checkpoint_every), "steps", "1000", 1, 1e9, NULL,
+     RGM_PROVENANCE, "Steps between checkpoints; the last step always leaves one."},
+    {"keep", RGM_INT, RUN(keep), "1", "2", 1, 1e6, NULL, RGM_PROVENANCE,
+     "How many of the newest checkpoints stay."},
+    {0},
+};
+
+const rgm_field rgm_eval_fields[] = {
+    {"patients", RGM_INT, offsetof(rgm_eval_keys, patients), "1", "1000", 1, 1e7, NULL,
+     RGM_PROVENANCE, "Test patients of an evaluation."},
+    {"seed", RGM_INT, offsetof(rgm_eval_keys, seed), "1", "20260101", 0, 9e15, NULL,
+     RGM_PROVENANCE, "Seed of the test patients, drawn from random streams that training never uses."},
+    {0},
+};
+
+const rgm_field rgm_data_fields[] = {
+    {"path", RGM_STRING, offsetof(rgm_data_keys, path), "", NULL, 0, 0, NULL, RGM_PROVENANCE,
+     "Data file, relative to the working folder; its digest goes into checkpoints."},
+    {0},
+};
+
+// the section `algorithm` or `env` by itself: which one
+static const rgm_field name_field[] = {
+    {"name", RGM_STRING, 0, "", NULL, 0, 0, NULL, 0, "Which one; `regimen explain` lists them."},
+    {0},
+};
+
+
+// ---- sections ----------------------------------------------------------------------------------
+
+static rgm_status unknown_name(const rgm_config *config, const char *key, const char *name,
+                               const char *const *names) {
+  char list[512] = "";
+  for (int i = 0; names[i] != NULL; i++) {
+    snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i > 0 ? ", " : "", names[i]);
+  }
+  const char *nearest = rgm_nearest(name, names);
+  return rgm_fail(RGM_ECONFIG, "%s: %s: no such %.3s \"%s\"%s%s%s; there are: %s",
+                  rgm_config_where(config, key), key, key, name,
+                  nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "",
+                  nearest != NULL ? "?" : "", list);
+}
+
+
+static rgm_status choose_algorithm(rgm_run *run) {
+  char name[RGM_STRING_SIZE];
+  const char *names[64] = {NULL};
+  RGM_TRY(rgm_config_read(run->config, "algorithm", name_field, name));
+  for (int i = 0; rgm_algorithms[i] != NULL; i++) {
+    names[i] = rgm_algorithms[i]->name;
+    if (strcmp(names[i], name) == 0) {
+      run->algorithm = rgm_algorithms[i];
+      return RGM_OK;
+    }
+  }
+  return unknown_name(run->config, "algorithm.name", name, names);
+}
+
+
+static rgm_status choose_env(rgm_run *run) {
+  char name[RGM_STRING_SIZE];
+  const char *names[64] = {NULL};
+  RGM_TRY(rgm_config_read(run->config, "env", name_field, name));
+  for (int i = 0; rgm_envs[i] != NULL; i++) {
+    names[i] = rgm_envs[i]->name;
+    if (strcmp(names[i], name) == 0) {
+      run->env = rgm_envs[i];
+      return RGM_OK;
+    }
+  }
+  return unknown_name(run->config, "env.name", name, names);
+}
+
+
+// reads a section once for every replica
+static rgm_status read_keys(rgm_run *run, const char *section, const rgm_field *fields,
+                            size_t size, void **out) {
+  uint8_t *keys = calloc((size_t)run->replicas, size);
+  if (keys == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)run->replicas);
+  }
+  *out = keys;
+  RGM_TRY(rgm_config_read(run->config, section, fields, keys));
+  for (int64_t r = 1; r < run->replicas; r++) {
+    memcpy(keys + (size_t)r * size, keys, size);
+  }
+  return RGM_OK;
+}
+
+
+static rgm_status read_sections(rgm_run *run) {
+  RGM_TRY(rgm_config_read(run->config, "run", rgm_run_fields, &run->keys));
+  run->replicas = run->keys.replicas;
+  RGM_TRY(choose_algorithm(run));
+  const rgm_algorithm *algorithm = run->algorithm;
+  if (algorithm->needs & RGM_NEEDS_ENV) {
+    RGM_TRY(choose_env(run));
+    RGM_TRY(read_keys(run, "env", run->env->fields, run->env->keys_size, &run->env_keys));
+  }
+  RGM_TRY(read_keys(run, "algorithm", algorithm->fields, algorithm->keys_size,
+                    &run->algorithm_keys));
+  if (algorithm->needs & RGM_NEEDS_TABLE) {
+    RGM_TRY(rgm_config_read(run->config, "data", rgm_data_fields, &run->data));
+  }
+  RGM_TRY(rgm_config_read(run->config, "eval", rgm_eval_fields, &run->eval));
+  RGM_TRY(rgm_config_finish(run->config));
+  return algorithm->check != NULL ? algorithm->check(run) : RGM_OK;
+}
+
+
+// ---- planning ----------------------------------------------------------------------------------
+
+const void *rgm_algorithm_keys(const rgm_run *run, int64_t r) {
+  return (const uint8_t *)run->algorithm_keys + (size_t)r * run->algorithm->keys_size;
+}
+
+
+const void *rgm_env_keys(const rgm_run *run, int64_t r) {
+  return (const uint8_t *)run->env_keys + (size_t)r * run->env->keys_size;
+}
+
+
+rgm_tensor rgm_plan_hyper(rgm_run *run, const char *name, size_t offset) {
+  char full[64];
+  snprintf(full, sizeof full, "hyper/%s", name);
+  const rgm_tensor tensor = rgm_plan(run->arena, full, RGM_F32, RGM_BLOCK, "replica", "1",
+                                     run->replicas, 0, 0, 0);
+  if (tensor.data != NULL) {
+    RGM_ASSERT(run->hyper_count < RGM_MAX_HYPERS);
+    run->hyper[run->hyper_count].tensor = tensor;
+    run->hyper[run->hyper_count++].offset = offset;
+  }
+  return tensor;
+}
+
+
+static rgm_status plan(rgm_run *run) {
+  run->seeds = rgm_plan(run->arena, "seeds", RGM_U32, RGM_STATE, "replica, word", "",
+                        run->replicas, 2, 0, 0);
+  run->clock = rgm_plan(run->arena, "clock", RGM_U32, RGM_STATE, "one", "steps", 1, 0, 0, 0);
+  run->active = rgm_plan(run->arena, "active", RGM_U32, RGM_STATE, "replica", "", run->replicas,
+                         0, 0, 0);
+  if (run->env != NULL) {
+    run->env_config = rgm_plan(run->arena, "env", RGM_U8, RGM_BLOCK, "replica, byte", "",
+                               run->replicas, (int64_t)run->env->config_size, 0, 0);
+  }
+  return run->algorithm->plan != NULL ? run->algorithm->plan(run) : RGM_OK;
+}
+
+
+// seeds, masks, constants and hyperparameters of every replica
+static rgm_status upload(rgm_run *run) {
+  uint8_t *config = run->env != NULL ? calloc(1, run->env->config_size) : NULL;
+  if (run->env != NULL && config == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the environment");
+  }
+  rgm_status status = RGM_OK;
+  for (int64_t r = 0; r < run->replicas && status == RGM_OK; r++) {
+    const uint64_t seed = (uint64_t)run->keys.seed + (uint64_t)r;
+    const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)}, one = 1;
+    rgm_copy(run->stream, (uint32_t *)run->seeds.data + 2 * r, words, sizeof words);
+    rgm_copy(run->stream, (uint32_t *)run->active.data + r, &one, sizeof one);
+    if (run->env != NULL) {
+      status = run->env->prepare(rgm_env_keys(run, r), run->config, config);
+      rgm_copy(run->stream, (uint8_t *)run->env_config.data + r * run->env_config.stride0, config,
+               run->env->config_size);
+    }
+    for (int i = 0; i < run->hyper_count; i++) {
+      const uint8_t *keys = rgm_algorithm_keys(run, r);
+      double value;
+      memcpy(&value, keys + run->hyper[i].offset, sizeof value);
+      const float single = (float)value;
+      rgm_copy(run->stream, (float *)run->hyper[i].tensor.data + r, &single, sizeof single);
+    }
+  }
+  free(config);
+  RGM_TRY(status);
+  return rgm_sync(run->stream);
+}
+
+
+rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
+  rgm_run *run = calloc(1, sizeof *run);
+  if (run == NULL) {
+    rgm_config_free(config);
+    return rgm_fail(RGM_EMEMORY, "no memory for the run");
+  }
+  *out = run;
+  run->config = config;
+  RGM_TRY(read_sections(run));
+  if (run->env != NULL) {
+    // a bad environment is told before anything is allocated
+    void *constants = calloc(1, run->env->config_size);
+    const rgm_status status = constants == NULL
+                                  ? rgm_fail(RGM_EMEMORY, "no memory for the environment")
+                                  : run->env->prepare(run->env_keys, config, constants);
+    free(constants);
+    RGM_TRY(status);
+  }
+  run->self = calloc(1, run->algorithm->self_size > 0 ? run->algorithm->self_size : 1);
+  if (run->self == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for %s", run->algorithm->name);
+  }
+  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa};
+  RGM_TRY(rgm_open(rgm_backend_names[run->keys.backend], &options, &run->stream, run->device,
+                   sizeof run->device));
+  if (run->env != NULL) {
+    run->env_kernels = run->env->kernels(run->stream->backend->isa);
+    RGM_ASSERT(run->env_kernels != NULL);
+  }
+  RGM_TRY(rgm_arena_create(run->stream, &run->arena));
+  return plan(run);
+}
+
+
+rgm_status rgm_run_create(rgm_config *config, rgm_run **out) {
+  RGM_TRY(rgm_run_plan_only(config, out));
+  rgm_run *run = *out;
+  RGM_TRY(rgm_arena_bind(run->arena));
+  RGM_TRY(plan(run));
+  RGM_TRY(rgm_arena_seal(run->arena));
+  RGM_TRY(upload(run));
+  return run->algorithm->init != NULL ? run->algorithm->init(run) : RGM_OK;
+}
+
+
+void rgm_run_free(rgm_run *run) {
+  if (run == NULL) {
+    return;
+  }
+  rgm_metrics_close(run->metrics);
+  rgm_arena_free(run->arena);
+  rgm_close(run->stream);
+  rgm_config_free(run->config);
+  free(run->env_keys);
+  free(run->algorithm_keys);
+  free(run->self);
+  free(run);
+}
+
+
+// ---- what algorithms call ----------------------------------------------------------------------
+
+rgm_status rgm_read_back(rgm_run *run, rgm_tensor t, void *out) {
+  rgm_copy(run->stream, out, t.data, rgm_bytes(t));
+  return rgm_sync(run->stream);
+}
+
+
+rgm_status rgm_report(rgm_run *run, const char *name, const char *unit, const float *values) {
+  return run->metrics != NULL ? rgm_metrics_add(run->metrics, name, unit, values, run->replicas)
+                              : RGM_OK;
+}
+
+
+// the first bad replica of an entry, -1 for none
+static rgm_status find_nonfinite(rgm_run *run, const rgm_entry *entry, int64_t *bad) {
+  const rgm_tensor t = entry->tensor;
+  const int64_t n = rgm_elements(t) / t.dims[0];
+  float *values = malloc((size_t)n * sizeof *values);
+  if (values == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory to check %s", entry->name);
+  }
+  *bad = -1;
+  for (int64_t r = 0; r < t.dims[0] && *bad < 0; r++) {
+    rgm_copy(run->stream, values, (const float *)t.data + r * t.stride0,
+             (size_t)n * sizeof *values);
+    if (rgm_sync(run->stream) != RGM_OK) {
+      free(values);
+      return RGM_EDEVICE;
+    }
+    for (int64_t i = 0; i < n && *bad < 0; i++) {
+      *bad = isfinite(values[i]) ? -1 : r;
+    }
+  }
+  free(values);
+  return RGM_OK;
+}
+
+
+rgm_status rgm_guard(rgm_run *run) {
+  for (int i = 0; i < rgm_arena_count(run->arena); i++) {
+    const rgm_entry *entry = rgm_arena_entry(run->arena, i);
+    int64_t bad = -1;
+    if ((entry->flags & RGM_STATE) && entry->tensor.dtype == RGM_F32) {
+      RGM_TRY(find_nonfinite(run, entry, &bad));
+    }
+    if (bad >= 0) {
+      return rgm_fail(RGM_ENUMERIC,
+                      "%s of replica %lld (seed %lld) is not finite at step %llu; the last good "
+                      "checkpoint stays: lower the learning rate, or look at the data",
+                      entry->name, (long long)bad, (long long)(run->keys.seed + bad),
+                      (unsigned long long)run->step);
+    }
+  }
+  return rgm_arena_check(run->arena);
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run as a checkpoint and back: every entry flagged RGM_STATE becomes a record of its meant size
+// (padding left out), gathered from the replicas' strides; provenance goes beside it.
+
+#include "engine/engine.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef RGM_VERSION
+#define RGM_VERSION "0"
+#endif
+#ifndef RGM_COMMIT
+#define RGM_COMMIT "unknown"
+#endif
+
+
+const char *rgm_version(void) {
+  return RGM_VERSION;
+}
+
+
+const char *rgm_commit(void) {
+  return RGM_COMMIT;
+}
+
+
+// copies between an entry's device memory and a dense record, row by row of the last dim
+static void move_entry(rgm_run *run, const rgm_entry *entry, uint8_t *dense, bool save) {
+  const rgm_tensor t = entry->tensor;
+  const size_t size = rgm_dtype_size(t.dtype);
+  const int64_t stored = t.dims[t.rank - 1], meant = entry->last_dim;
+  const int64_t rows = t.rank > 1 ? rgm_elements(t) / t.dims[0] / stored : 1;
+  const int64_t replicas = t.rank > 1 ? t.dims[0] : 1;
+  const size_t bytes = (size_t)meant * size;
+  for (int64_t r = 0; r < replicas; r++) {
+    uint8_t *device = (uint8_t *)t.data + (size_t)(r * t.stride0) * size;
+    // whole replicas at a time where nothing is padded
+    if (stored == meant) {
+      const size_t all = (size_t)(rows * stored) * size;
+      rgm_copy(run->stream, save ? dense : device, save ? device : dense, all);
+      dense += all;
+      continue;
+    }
+    for (int64_t row = 0; row < rows; row++, dense += bytes) {
+      uint8_t *at = device + (size_t)(row * stored) * size;
+      rgm_copy(run->stream, save ? dense : at, save ? at : dense, bytes);
+    }
+  }
+}
+
+
+static void describe_record(rgm_record *record, const rgm_entry *entry) {
+  snprintf(record->name, sizeof record->name, "%s", entry->name);
+  snprintf(record->axes, sizeof record->axes, "%s", entry->axes);
+  snprintf(record->unit, sizeof record->unit, "%s", entry->unit);
+  record->dtype = entry->tensor.dtype;
+  record->rank = entry->tensor.rank;
+  memcpy(record->dims, entry->tensor.dims, sizeof record->dims);
+  record->dims[record->rank - 1] = entry->last_dim;
+}
+
+
+static size_t record_bytes(const rgm_record *record) {
+  size_t bytes = rgm_dtype_size(record->dtype);
+  for (int i = 0; i < record->rank; i++) {
+    bytes *= (size_t)record->dims[i];
+  }
+  return bytes;
+}
+
+
+static void add_attribute(rgm_checkpoint *c, const char *name, const char *value) {
+  rgm_attribute *attribute = &c->attributes[c->attribute_count++];
+  snprintf(attribute->name, sizeof attribute->name, "%s", name);
+  snprintf(attribute->value, sizeof attribute->value, "%.255s", value);
+}
+
+
+static void add_provenance(const rgm_run *run, rgm_checkpoint *c) {
+  char hex[65], *text = rgm_config_emit(run->config, true);
+  rgm_sha256_hex(text, strlen(text), hex);
+  free(text);
+  add_attribute(c, "version", rgm_version());
+  add_attribute(c, "commit", rgm_commit());
+  add_attribute(c, "algorithm", run->algorithm->name);
+  add_attribute(c, "environment", run->env != NULL ? run->env->name : "");
+  add_attribute(c, "device", run->device);
+  add_attribute(c, "config_digest", hex);
+  add_attribute(c, "data_digest", run->data_digest);
+  add_attribute(c, "parent_digest", run->parent_digest);
+  add_attribute(c, "contains_patient_rows", "0");
+  rgm_checkpoint_digest(c, hex);
+  add_attribute(c, "digest", hex);
+}
+
+
+rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out) {
+  enum { ATTRIBUTES = 16 };
+  const int entries = rgm_arena_count(run->arena);
+  rgm_checkpoint *c = calloc(1, sizeof *c);
+  if (c != NULL) {
+    c->records = calloc((size_t)entries, sizeof *c->records);
+    c->attributes = calloc(ATTRIBUTES, sizeof *c->attributes);
+    c->config = rgm_config_emit(run->config, false);
+  }
+  bool complete = c != NULL && c->records != NULL && c->attributes != NULL && c->config != NULL;
+  for (int i = 0; complete && i < entries; i++) {
+    const rgm_entry *entry = rgm_arena_entry(run->arena, i);
+    if ((entry->flags & RGM_STATE) == 0) {
+      continue;
+    }
+    rgm_record *record = &c->records[c->record_count];
+    describe_record(record, entry);
+    record->data = malloc(record_bytes(record));
+    complete = record->data != NULL;
+    if (complete) {
+      move_entry(run, entry, record->data, true);
+      c->record_count++;
+    }
+  }
+  if (!complete) {
+    rgm_checkpoint_free(c);
+    return rgm_fail(RGM_EMEMORY, "no memory for a checkpoint");
+  }
+  const rgm_status status = rgm_sync(run->stream);
+  if (status != RGM_OK) {
+    rgm_checkpoint_free(c);
+    return status;
+  }
+  c->schema = RGM_CHECKPOINT_SCHEMA;
+  c->step = run->step;
+  add_provenance(run, c);
+  *out = c;
+  return RGM_OK;
+}
+
+
+// ---- back --------------------------------------------------------------------------------------
+
+// the first line in which two resolved configs differ, quoted
+static rgm_status refuse_config(const char *theirs, const char *ours) {
+  while (*theirs == *ours && *theirs != '\0') {
+    // step to the next line when this one is equal throughout
+    const size_t a = strcspn(theirs, "\n"), b = strcspn(ours, "\n");
+    if (a != b || strncmp(theirs, ours, a) != 0) {
+      break;
+    }
+    theirs += a + (theirs[a] == '\n');
+    ours += b + (ours[b] == '\n');
+  }
+  return rgm_fail(RGM_ECONFIG,
+                  "the run folder holds another configuration: there `%.*s`, here `%.*s`; choose "
+                  "another run.name or --out, or use run.init_from for fine-tuning",
+                  (int)strcspn(theirs, "\n"), theirs, (int)strcspn(ours, "\n"), ours);
+}
+
+
+// both configs as digests see them
+static rgm_status check_config(const rgm_run *run, const rgm_checkpoint *checkpoint) {
+  const char *digest = rgm_checkpoint_attribute(checkpoint, "config_digest");
+  char hex[65], *ours = rgm_config_emit(run->config, true);
+  rgm_sha256_hex(ours, strlen(ours), hex);
+  rgm_status status = RGM_OK;
+  if (digest == NULL || strcmp(digest, hex) != 0) {
+    rgm_config *config;
+    rgm_run *other;
+    status = rgm_config_parse("the checkpoint's config", checkpoint->config, NULL, 0, &config);
+    if (status == RGM_OK) {
+      status = rgm_run_plan_only(config, &other);
+      char *theirs = status == RGM_OK ? rgm_config_emit(other->config, true) : NULL;
+      if (theirs != NULL) {
+        status = refuse_config(theirs, ours);
+      }
+      free(theirs);
+      rgm_run_free(other);
+    }
+  }
+  free(ours);
+  return status;
+}
+
+
+static bool fits(const rgm_record *record, const rgm_entry *entry) {
+  rgm_record meant = {0};
+  describe_record(&meant, entry);
+  return record->dtype == meant.dtype && record->rank == meant.rank &&
+         memcmp(record->dims, meant.dims, sizeof meant.dims) == 0;
+}
+
+
+rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint) {
+  RGM_TRY(check_config(run, checkpoint));
+  for (int i = 0; i < rgm_arena_count(run->arena); i++) {
+    const rgm_entry *entry = rgm_arena_entry(run->arena, i);
+    if ((entry->flags & RGM_STATE) == 0) {
+      continue;
+    }
+    const rgm_record *record = rgm_checkpoint_record(checkpoint, entry->name);
+    if (record == NULL || !fits(record, entry)) {
+      return rgm_fail(RGM_EDATA, "the checkpoint %s tensor %s of this configuration; was "
+                      "run.replicas changed?", record == NULL ? "lacks" : "has another shape of",
+                      entry->name);
+    }
+    if (strcmp(entry->name, "seeds") == 0) {
+      const uint64_t seed = (uint64_t)run->keys.seed;
+      const uint32_t *words = record->data;
+      if (words[0] != (uint32_t)seed || words[1] != (uint32_t)(seed >> 32)) {
+        return rgm_fail(RGM_ECONFIG, "the run folder holds seed %llu, the config asks for %llu; "
+                        "choose another run.name or --out",
+                        (unsigned long long)words[0] | (unsigned long long)words[1] << 32,
+                        (unsigned long long)seed);
+      }
+    }
+    move_entry(run, entry, record->data, false);
+  }
+  run->step = checkpoint->step;
+  const char *digest = rgm_checkpoint_attribute(checkpoint, "digest");
+  snprintf(run->parent_digest, sizeof run->parent_digest, "%s", digest != NULL ? digest : "");
+  return rgm_sync(run->stream);
+}
+
+
+void rgm_checkpoint_digest(const rgm_checkpoint *c, char hex[65]) {
+  EVP_MD_CTX *context = EVP_MD_CTX_new();
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  const char *data_digest = rgm_checkpoint_attribute(c, "data_digest");
+  RGM_ASSERT(context != NULL && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1);
+  EVP_DigestUpdate(context, &c->step, sizeof c->step);
+  EVP_DigestUpdate(context, data_digest != NULL ? data_digest : "",
+                   data_digest != NULL ? strlen(data_digest) : 0);
+  for (int i = 0; i < c->record_count; i++) {
+    const rgm_record *record = &c->records[i];
+    const int32_t shape[2] = {(int32_t)record->dtype, record->rank};
+    EVP_DigestUpdate(context, record->name, strlen(record->name) + 1);
+    EVP_DigestUpdate(context, shape, sizeof shape);
+    EVP_DigestUpdate(context, record->dims, sizeof record->dims);
+    EVP_DigestUpdate(context, record->data, record_bytes(record));
+  }
+  EVP_DigestFinal_ex(context, digest, NULL);
+  EVP_MD_CTX_free(context);
+  for (int i = 0; i < 32; i++) {
+    snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+  }
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+// `regimen train`: the run folder, the loop over steps, progress, signals, checkpoints and resuming.
+
+#include "engine/engine.h"
+#include "engine/load.h"
+#include "engine/regimen.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct trainer {
+  const rgm_options *options;
+  rgm_run *run;
+  char folder[2048];
+  FILE *log;
+  uint64_t first;        // step that this process started at
+  double begun, printed; // s
+} trainer;
+
+
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+
+// a line with the date, for people; nothing that is compared
+static void note(trainer *t, const char *text) {
+  char date[32];
+  const time_t now = time(NULL);
+  struct tm parts;
+  strftime(date, sizeof date, "%Y-%m-%d %H:%M:%S", localtime_r(&now, &parts));
+  fprintf(t->log, "%s %s\n", date, text);
+  fflush(t->log);
+}
+
+
+// ---- folder ------------------------------------------------------------------------------------
+
+static rgm_status make_folder(const char *path) {
+  char partial[2048];
+  snprintf(partial, sizeof partial, "%s", path);
+  for (char *c = partial + 1; *c != '\0'; c++) {
+    if (*c == '/') {
+      *c = '\0';
+      mkdir(partial, 0777);
+      *c = '/';
+    }
+  }
+  if (mkdir(partial, 0777) != 0 && errno != EEXIST) {
+    return rgm_fail(RGM_EIO, "%s: %s; choose another --out", path, strerror(errno));
+  }
+  return RGM_OK;
+}
+
+
+static rgm_status write_text(const char *folder, const char *name, const char *text) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/%s", folder, name);
+  FILE *file = fopen(path, "w");
+  bool good = file != NULL && fputs(text, file) >= 0;
+  good = file != NULL && fclose(file) == 0 && good;
+  return good ? RGM_OK : rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+}
+
+
+static rgm_status open_folder(trainer *t) {
+  rgm_run *run = t->run;
+  if (t->options->out != NULL) {
+    snprintf(t->folder, sizeof t->folder, "%s", t->options->out);
+  } else {
+    snprintf(t->folder, sizeof t->folder, "runs/%s", run->keys.name);
+  }
+  RGM_TRY(make_folder(t->folder));
+  char path[4096];
+  snprintf(path, sizeof path, "%s/log.txt", t->folder);
+  t->log = fopen(path, "a");
+  if (t->log == NULL) {
+    return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+  }
+  rgm_checkpoint *checkpoint = NULL;
+  RGM_TRY(rgm_checkpoint_newest(t->folder, t->options->progress, path, sizeof path, &checkpoint));
+  rgm_status status = RGM_OK;
+  if (checkpoint != NULL && !t->options->resume) {
+    status = rgm_fail(RGM_EUSAGE,
+                      "%s already holds a run at step %llu; --resume goes on with it, --out or "
+                      "--set run.name=NAME starts another",
+                      t->folder, (unsigned long long)checkpoint->step);
+  } else if (checkpoint != NULL) {
+    status = rgm_run_restore(run, checkpoint);
+  }
+  rgm_checkpoint_free(checkpoint);
+  RGM_TRY(status);
+  t->first = run->step;
+  char *text = rgm_config_emit(run->config, false);
+  status = text != NULL ? write_text(t->folder, "config.yaml", text)
+                        : rgm_fail(RGM_EMEMORY, "no memory for the config");
+  free(text);
+  RGM_TRY(status);
+  return rgm_metrics_open(t->folder, run->step, &run->metrics);
+}
+
+
+// ---- checkpoints -------------------------------------------------------------------------------
+
+static int newest_first(const void *a_, const void *b_) {
+  const unsigned long long a = *(const unsigned long long *)a_;
+  const unsigned long long b = *(const unsigned long long *)b_;
+  return (a < b) - (a > b);
+}
+
+
+// removes all but the newest `keep` checkpoints; only called after a new one was verified
+static void prune(const trainer *t) {
+  enum { MOST = 4096 };
+  static unsigned long long step[MOST];
+  int count = 0;
+  DIR *folder = opendir(t->folder);
+  const struct dirent *entry;
+  while (folder != NULL && (entry = readdir(folder)) != NULL && count < MOST) {
+    int length = 0;
+    if (sscanf(entry->d_name, "checkpoint-%llu.h5%n", &step[count], &length) == 1 && length > 0 &&
+        entry->d_name[length] == '\0') {
+      count++;
+    }
+  }
+  if (folder != NULL) {
+    closedir(folder);
+  }
+  qsort(step, (size_t)count, sizeof *step, newest_first);
+  for (int i = (int)t->run->keys.keep; i < count; i++) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/checkpoint-%llu.h5", t->folder, step[i]);
+    unlink(path);
+  }
+}
+
+
+static rgm_status save(trainer *t) {
+  rgm_run *run = t->run;
+  RGM_TRY(rgm_guard(run));
+  rgm_checkpoint *checkpoint = NULL;
+  RGM_TRY(rgm_run_snapshot(run, &checkpoint));
+  char path[4096], text[4200];
+  snprintf(path, sizeof path, "%s/checkpoint-%llu.h5", t->folder, (unsigned long long)run->step);
+  const rgm_status status = rgm_checkpoint_write(path, checkpoint);
+  if (status == RGM_OK) {
+    snprintf(text, sizeof text, "wrote %s, digest %s", path,
+             rgm_checkpoint_attribute(checkpoint, "digest"));
+    note(t, text);
+    prune(t);
+  }
+  rgm_checkpoint_free(checkpoint);
+  return status;
+}
+
+
+// ---- progress ----------------------------------------------------------------------------------
+
+static void format_time(double s, char text[32]) {
+  if (s >= 3600) {
+    snprintf(text, 32, "%dh%02dm", (int)(s / 3600), (int)fmod(s / 60, 60));
+  } else if (s >= 60) {
+    snprintf(text, 32, "%dm%02ds", (int)(s / 60), (int)fmod(s, 60));
+  } else {
+    snprintf(text, 32, "%.1fs", s);
+  }
+}
+
+
+static void show_progress(trainer *t, bool last) {
+  FILE *out = t->options->progress;
+  const rgm_run *run = t->run;
+  const double now = seconds(), interval = t->options->terminal ? 0.2 : 5.0;
+  if (out == NULL || (!last && now - t->printed < interval)) {
+    return;
+  }
+  t->printed = now;
+  const uint64_t total = (uint64_t)run->keys.steps, done = run->step - t->first;
+  const double rate = done > 0 ? (double)done / (now - t->begun) : 0.0;
+  const char *metric;
+  const double headline = rgm_metrics_headline(run->metrics, &metric);
+  char eta[32] = "?";
+  if (rate > 0) {
+    format_time((double)(total - run->step) / rate, eta);
+  }
+  fprintf(out, "%sstep %llu/%llu %3.0f %%  %.0f steps/s", t->options->terminal ? "\r\033[K" : "",
+          (unsigned long long)run->step, (unsigned long long)total,
+          total > 0 ? 100.0 * (double)run->step / (double)total : 100.0, rate);
+  if (run->algorithm->work != NULL) {
+    fprintf(out, "  %.1f M %s/s", 1e-6 * rate * run->algorithm->work(run),
+            run->algorithm->work_unit);
+  }
+  fprintf(out, "  ETA %s", eta);
+  if (metric != NULL) {
+    fprintf(out, "  %s %.2f", metric, headline);
+  }
+  fputs(t->options->terminal && !last ? "" : "\n", out);
+  fflush(out);
+}
+
+
+// ---- the loop ----------------------------------------------------------------------------------
+
+static rgm_status loop(trainer *t) {
+  rgm_run *run = t->run;
+  const uint64_t total = (uint64_t)run->keys.steps;
+  while (run->step < total) {
+    if (t->options->stop != NULL && *t->options->stop) {
+      RGM_TRY(save(t));
+      show_progress(t, true);
+      return rgm_fail(RGM_ESTOPPED,
+                      "stopped by a signal at step %llu; the state is in %s, go on with --resume",
+                      (unsigned long long)run->step, t->folder);
+    }
+    RGM_TRY(run->algorithm->step(run));
+    run->step++;
+    const bool last = run->step == total;
+    if (last || run->step % (uint64_t)run->keys.report_every == 0) {
+      RGM_TRY(rgm_sync(run->stream));
+      if (run->algorithm->report != NULL) {
+        RGM_TRY(run->algorithm->report(run));
+        RGM_TRY(rgm_metrics_flush(run->metrics, run->step));
+      }
+    }
+    if (last || run->step % (uint64_t)run->keys.checkpoint_every == 0) {
+      RGM_TRY(save(t));
+    }
+    show_progress(t, last);
+  }
+  return RGM_OK;
+}
+
+
+static void write_result(const trainer *t, double elapsed) {
+  const rgm_run *run = t->run;
+  const char *metric;
+  const double headline = rgm_metrics_headline(run->metrics, &metric);
+  rgm_checkpoint *checkpoint = NULL;
+  char path[4096] = "";
+  if (rgm_checkpoint_newest(t->folder, NULL, path, sizeof path, &checkpoint) != RGM_OK) {
+    checkpoint = NULL;
+  }
+  const char *digest = checkpoint != NULL ? rgm_checkpoint_attribute(checkpoint, "digest") : "";
+  if (t->options->json) {
+    rgm_json json = {.out = t->options->result};
+    rgm_json_open(&json, NULL, '{');
+    rgm_json_string(&json, "run", t->folder);
+    rgm_json_string(&json, "checkpoint", path);
+    rgm_json_string(&json, "digest", digest);
+    rgm_json_number(&json, "step", (double)run->step);
+    rgm_json_number(&json, "replicas", (double)run->replicas);
+    rgm_json_number(&json, "seconds", elapsed);
+    if (metric != NULL) {
+      rgm_json_number(&json, metric, headline);
+    }
+    rgm_json_close(&json, '}');
+  } else {
+    char took[32];
+    format_time(elapsed, took);
+    fprintf(t->options->result, "%s: step %llu in %s, digest %.16s\n", t->folder,
+            (unsigned long long)run->step, took, digest);
+  }
+  rgm_checkpoint_free(checkpoint);
+}
+
+
+static rgm_status train(trainer *t, rgm_config *config) {
+  RGM_TRY(rgm_run_create(config, &t->run));
+  rgm_run *run = t->run;
+  if (run->algorithm->step == NULL) {
+    return rgm_fail(RGM_EUSAGE, "%s trains nothing; use `regimen eval %s`", run->algorithm->name,
+                    t->options->path);
+  }
+  RGM_TRY(open_folder(t));
+  char text[1024];
+  snprintf(text, sizeof text, "%s, %s on %s, step %llu of %lld", rgm_version_text(),
+           run->algorithm->name, run->device, (unsigned long long)run->step,
+           (long long)run->keys.steps);
+  note(t, text);
+  if (t->options->progress != NULL) {
+    fprintf(t->options->progress, "%s: %s on %s\n%.1f MiB of tensors, %lld replica%s, run folder %s\n",
+            rgm_version_text(), run->algorithm->name, run->device,
+            (double)rgm_arena_bytes(run->arena) / 0x1p20, (long long)run->replicas,
+            run->replicas == 1 ? "" : "s", t->folder);
+    if (run->step > 0) {
+      fprintf(t->options->progress, "resumed at step %llu of %lld\n",
+              (unsigned long long)run->step, (long long)run->keys.steps);
+    }
+  }
+  t->begun = t->printed = seconds();
+  const rgm_status status = loop(t);
+  if (status != RGM_OK) {
+    note(t, rgm_last_error());
+    return status;
+  }
+  note(t, "done");
+  write_result(t, seconds() - t->begun);
+  return RGM_OK;
+}
+
+
+rgm_status rgm_train(const rgm_options *options) {
+  trainer t = {.options = options};
+  rgm_config *config = NULL;
+  rgm_status status = rgm_load_config(options, &config, NULL);
+  if (status == RGM_OK) {
+    status = train(&t, config);
+  }
+  rgm_run_free(t.run);
+  if (t.log != NULL) {
+    fclose(t.log);
+  }
+  return status;
+}

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// The table of environments: one row each, visible, ended by NULL.
+
+#include "engine/engine.h"
+
+extern const rgm_env rgm_propofol;
+
+const rgm_env *const rgm_envs[] = {
+    &rgm_propofol,
+    NULL,
+};

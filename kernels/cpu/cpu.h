@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the CPU backend share. All but device.c are compiled once per instruction set
+// (RGM_ISA = avx2, avx512 or generic); RGM_CPU(name) is the name of a function in that set.
+
+#ifndef RGM_CPU_H
+#define RGM_CPU_H
+
+#include "kernels/kernels.h"
+#include "kernels/lanes.h"
+
+#define RGM_CPU_PASTE(isa, name) rgm_cpu_##isa##_##name
+#define RGM_CPU_EXPAND(isa, name) RGM_CPU_PASTE(isa, name)
+#define RGM_CPU(name) RGM_CPU_EXPAND(RGM_ISA, name)
+
+#define RGM_QUOTE_(x) #x
+#define RGM_QUOTE(x) RGM_QUOTE_(x)
+
+// device.c
+rgm_status rgm_cpu_open(const rgm_device_options *options, rgm_stream **out);
+void rgm_cpu_close(rgm_stream *s);
+void rgm_cpu_describe(const rgm_stream *s, char *text, size_t size);
+rgm_status rgm_cpu_alloc(rgm_stream *s, size_t bytes, void **out);
+void rgm_cpu_release(rgm_stream *s, void *memory);
+void rgm_cpu_copy(rgm_stream *s, void *dst, const void *src, size_t bytes);
+void rgm_cpu_fill(rgm_stream *s, void *dst, int byte, size_t bytes);
+rgm_status rgm_cpu_sync(rgm_stream *s);
+void rgm_cpu_graph(rgm_stream *s, int slot, void (*fn)(void *, rgm_stream *), void *arg);
+
+// rows; kernels.h says what they do
+void RGM_CPU(linear)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b,
+                     rgm_act act);
+void RGM_CPU(act_backward)(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act);
+void RGM_CPU(linear_dx)(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w);
+void RGM_CPU(linear_dw)(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
+void RGM_CPU(softmax_xent)(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
+                           rgm_tensor label, rgm_tensor weight, int classes);
+void RGM_CPU(policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
+                          rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
+                          rgm_tensor active, int hidden);
+void RGM_CPU(adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
+                   rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2,
+                   rgm_tensor eps, rgm_tensor active);
+void RGM_CPU(sgd)(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm_tensor lr,
+                  rgm_tensor momentum, rgm_tensor active);
+void RGM_CPU(ema)(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate,
+                  rgm_tensor active);
+void RGM_CPU(sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
+void RGM_CPU(quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
+void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
+                      uint32_t member, float low, float high, int64_t last_dim);
+void RGM_CPU(advance)(rgm_stream *s, rgm_tensor clock);
+void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
+void RGM_CPU(nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
+extern const rgm_backend RGM_CPU(backend);
+
+// The start of replica r.
+static inline float *rgm_f32(rgm_tensor t, int64_t r) {
+  return (float *)t.data + r * t.stride0;
+}
+static inline uint32_t *rgm_u32(rgm_tensor t, int64_t r) {
+  return (uint32_t *)t.data + r * t.stride0;
+}
+
+// Pairwise sum of blocks that arrive in order, as the tree over distances 1, 2, 4, ...: a binary
+// counter of partial sums, each `size` floats. 32 levels hold 2^32 blocks.
+typedef struct rgm_tree {
+  int64_t size, count;
+  float *level; // (32, size), the caller's memory
+} rgm_tree;
+
+enum { RGM_TREE_LEVELS = 32 };
+
+static inline void rgm_tree_add(rgm_tree *tree, const float *block) {
+  // carry: while a level is full, add it to the newcomer, which sits in the level above the last
+  int level = 0;
+  float *top = tree->level;
+  for (int64_t full = tree->count; full & 1; full >>= 1) {
+    level++;
+  }
+  float *dst = top + level * tree->size;
+  for (int64_t i = 0; i < tree->size; i++) {
+    float sum = block[i];
+    for (int k = 0; k < level; k++) {
+      sum = top[k * tree->size + i] + sum;
+    }
+    dst[i] = sum;
+  }
+  tree->count++;
+}
+
+// What is left adds from the smallest level up; the sum goes to `out` (zeros where no block came).
+static inline void rgm_tree_sum(const rgm_tree *tree, float *out) {
+  for (int64_t i = 0; i < tree->size; i++) {
+    float sum = 0.0f;
+    bool any = false;
+    for (int k = 0; k < RGM_TREE_LEVELS; k++) {
+      if (tree->count >> k & 1) {
+        const float x = tree->level[k * tree->size + i];
+        sum = any ? x + sum : x;
+        any = true;
+      }
+    }
+    out[i] = sum;
+  }
+}
+
+#endif

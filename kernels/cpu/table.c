@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend of one instruction set: a constant table of rows.
+
+#include "kernels/cpu/cpu.h"
+
+const rgm_backend RGM_CPU(backend) = {
+    .abi_version = RGM_BACKEND_ABI,
+    .size = sizeof(rgm_backend),
+    .name = "cpu",
+    .isa = RGM_QUOTE(RGM_ISA),
+
+    .open = rgm_cpu_open,
+    .close = rgm_cpu_close,
+    .describe = rgm_cpu_describe,
+    .alloc = rgm_cpu_alloc,
+    .release = rgm_cpu_release,
+    .copy = rgm_cpu_copy,
+    .fill = rgm_cpu_fill,
+    .sync = rgm_cpu_sync,
+    .graph = rgm_cpu_graph,
+
+    .linear = RGM_CPU(linear),
+    .act_backward = RGM_CPU(act_backward),
+    .linear_dx = RGM_CPU(linear_dx),
+    .linear_dw = RGM_CPU(linear_dw),
+
+    .softmax_xent = RGM_CPU(softmax_xent),
+    .policy_xent = RGM_CPU(policy_xent),
+
+    .adam = RGM_CPU(adam),
+    .sgd = RGM_CPU(sgd),
+    .ema = RGM_CPU(ema),
+
+    .sum = RGM_CPU(sum),
+    .quantile = RGM_CPU(quantile),
+    .select = RGM_CPU(select),
+    .uniform = RGM_CPU(uniform),
+    .advance = RGM_CPU(advance),
+    .retire = RGM_CPU(retire),
+    .nonfinite = RGM_CPU(nonfinite),
+};

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fused whole-episode loop of the CPU: an environment's header and the controllers, 16 episodes at a
+// time with every word of their state in a row of 16 lanes, so that the compiler turns the scalar
+// functions into vector code. A template: include it once per environment with these macros set.
+//   ENV                   the name, prefix of the functions (propofol)
+//   ENV_PATIENT(X)        words of a patient that the loop reads; ENV_WORDS of them are stored
+//   ENV_STATE(X)          words that change
+//   ENV_OBS, ENV_ACT, ENV_SIGNALS   how many numbers an observation, an action and a record have
+// It defines RGM_CPU(ENV_sample) and RGM_CPU(ENV_rollout). Random words of step t: philox at draw t / 2
+// gives normals (w0, w1) and action uniforms (w2, w3) of two steps.
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/policy.h"
+#include "kernels/rng.h"
+
+#include <string.h>
+
+#define LOOP_PASTE2(a, b) a##_##b
+#define LOOP_PASTE(a, b) LOOP_PASTE2(a, b)
+#define ENV_(name) LOOP_PASTE(ENV, name)
+
+// no loop over lanes may carry a dependence; gcc needs to be told so
+#define LOOP_LANES _Pragma("GCC ivdep") for (int j = 0; j < LANES; j++)
+
+enum { LANES = 16, FLUSH = 16 }; // lanes of a tile; steps between flushes of the records
+
+#define LOOP_INDEX(name) LOOP_STATE_##name,
+#define LOOP_PATIENT_INDEX(name) LOOP_PATIENT_##name,
+enum { ENV_STATE(LOOP_INDEX) LOOP_STATE_WORDS };
+enum { ENV_PATIENT(LOOP_PATIENT_INDEX) LOOP_PATIENT_WORDS };
+
+// Everything that 16 episodes need; row k of a table holds word k of every lane.
+typedef struct loop_tile {
+  float patient[LOOP_PATIENT_WORDS][LANES];
+  float state[LOOP_STATE_WORDS][LANES];
+  float integral[LANES];
+  float normal[2][LANES], uniform[2][LANES];
+  float obs[ENV_OBS][LANES], act[ENV_ACT][LANES];
+  float returns[LANES];
+  // what waits to be written, by step
+  float obs_record[FLUSH][ENV_OBS][LANES];
+  float act_record[FLUSH][ENV_ACT][LANES];
+  float signal_record[FLUSH][ENV_SIGNALS][LANES];
+} __attribute__((aligned(64))) loop_tile;
+
+typedef struct loop_job {
+  const rgm_rollout *rollout;
+  int64_t tiles; // per replica
+} loop_job;
+
+#define LOOP_LOAD(name) s.name = tile->state[LOOP_STATE_##name][j];
+#define LOOP_STORE(name) tile->state[LOOP_STATE_##name][j] = s.name;
+#define LOOP_LOAD_PATIENT(name) p.name = tile->patient[LOOP_PATIENT_##name][j];
+
+
+static void loop_reset(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first) {
+  const int64_t episodes = o->returns.dims[1], patients = o->patients.dims[1];
+  memset(tile, 0, sizeof *tile);
+  for (int j = 0; j < LANES; j++) {
+    // lanes past the last episode repeat it, and are not written
+    const int64_t episode = first + j < episodes ? first + j : episodes - 1;
+    const float *words = rgm_f32(o->patients, r) + episode / (episodes / patients) * ENV_WORDS;
+    float state[LOOP_STATE_WORDS] = {0};
+    ENV_(reset)(state, words);
+    for (int k = 0; k < LOOP_PATIENT_WORDS; k++) {
+      tile->patient[k][j] = words[k];
+    }
+    for (int k = 0; k < LOOP_STATE_WORDS; k++) {
+      tile->state[k][j] = state[k];
+    }
+  }
+}
+
+
+static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config) *c, int64_t r,
+                       int64_t first, int64_t event) {
+  const int64_t episodes = o->returns.dims[1], patients = o->patients.dims[1];
+  for (int j = 0; j < LANES; j++) {
+    const int64_t episode = first + j < episodes ? first + j : episodes - 1;
+    const float *words = rgm_f32(o->patients, r) + episode / (episodes / patients) * ENV_WORDS;
+    ENV_(state) s;
+    ENV_STATE(LOOP_LOAD)
+    ENV_(event)(&s, words, c, event);
+    ENV_STATE(LOOP_STORE)
+  }
+}
+
+
+static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, uint32_t draw) {
+  uint32_t w0[LANES], w1[LANES], w2[LANES], w3[LANES];
+  LOOP_LANES {
+    const rgm_words words = rgm_philox(key, step, item + (uint32_t)j, draw, 0);
+    w0[j] = words.w0;
+    w1[j] = words.w1;
+    w2[j] = words.w2;
+    w3[j] = words.w3;
+  }
+  LOOP_LANES {
+    float n0, n1;
+    rgm_normals(w0[j], w1[j], &n0, &n1);
+    tile->normal[0][j] = n0;
+    tile->normal[1][j] = n1;
+    tile->uniform[0][j] = rgm_unit(w2[j]);
+    tile->uniform[1][j] = rgm_unit(w3[j]);
+  }
+}
+
+
+static void loop_observe(loop_tile *tile, const ENV_(config) *c, int64_t t) {
+  const float *normal = tile->normal[t & 1];
+  LOOP_LANES {
+    ENV_(state) s;
+    ENV_(patient) p;
+    float obs[ENV_OBS];
+    ENV_STATE(LOOP_LOAD)
+    ENV_PATIENT(LOOP_LOAD_PATIENT)
+    ENV_(observe)(&s, &p, c, t, normal[j], obs);
+    ENV_STATE(LOOP_STORE)
+    for (int k = 0; k < ENV_OBS; k++) {
+      tile->obs[k][j] = obs[k];
+    }
+  }
+}
+
+
+static void loop_step(loop_tile *tile, const ENV_(config) *c, int64_t t) {
+  float(*record)[LANES] = tile->signal_record[t % FLUSH];
+  LOOP_LANES {
+    ENV_(state) s;
+    ENV_(patient) p;
+    float act[ENV_ACT], signals[ENV_SIGNALS];
+    ENV_STATE(LOOP_LOAD)
+    ENV_PATIENT(LOOP_LOAD_PATIENT)
+    for (int k = 0; k < ENV_ACT; k++) {
+      act[k] = tile->act[k][j];
+    }
+    tile->returns[j] += ENV_(step)(&s, &p, c, act, signals);
+    ENV_STATE(LOOP_STORE)
+    for (int k = 0; k < ENV_SIGNALS; k++) {
+      record[k][j] = signals[k];
+    }
+  }
+}
+
+
+// the action of every lane at step t; controllers act on the first action only
+static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first,
+                         int64_t t, const float *params) {
+  float z[LANES];
+  if (o->control <= RGM_CONTROL_CONTINUOUS) {
+    for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
+      rgm_lanes x[ENV_OBS];
+      for (int k = 0; k < ENV_OBS; k++) {
+        x[k] = rgm_lanes_load(tile->obs[k] + v);
+      }
+      rgm_lanes_store(z + v, policy_logit(params, ENV_OBS, o->hidden, x));
+    }
+  }
+  float *act = tile->act[0];
+  const float *uniform = tile->uniform[t & 1];
+  const int64_t episodes = o->returns.dims[1];
+  switch (o->control) {
+  case RGM_CONTROL_STOCHASTIC:
+    LOOP_LANES {
+      act[j] = policy_stochastic(z[j], uniform[j]);
+    }
+    break;
+  case RGM_CONTROL_DETERMINISTIC:
+    LOOP_LANES {
+      act[j] = policy_deterministic(z[j]);
+    }
+    break;
+  case RGM_CONTROL_CONTINUOUS:
+    LOOP_LANES {
+      act[j] = policy_continuous(z[j]);
+    }
+    break;
+  case RGM_CONTROL_PID:
+    LOOP_LANES {
+      act[j] = pid_act(&tile->integral[j], params, tile->obs[0][j], tile->obs[2][j]);
+    }
+    break;
+  case RGM_CONTROL_OPEN_LOOP:
+    for (int j = 0; j < LANES; j++) {
+      const int64_t episode = first + j < episodes ? first + j : episodes - 1;
+      for (int k = 0; k < ENV_ACT; k++) {
+        tile->act[k][j] = rgm_f32(o->act, r)[(episode * o->steps + t) * ENV_ACT + k];
+      }
+    }
+    break;
+  }
+}
+
+
+// writes `count` records of `words` numbers of every episode of the tile from step `begin` on
+static void loop_write(const rgm_rollout *o, rgm_tensor out, int64_t r, int64_t first,
+                       int64_t begin, int64_t count, int words, const float *record) {
+  if (out.data == NULL) {
+    return;
+  }
+  for (int64_t j = 0; j < LANES && first + j < o->returns.dims[1]; j++) {
+    float *dst = rgm_f32(out, r) + ((first + j) * o->steps + begin) * words;
+    for (int64_t i = 0; i < count * words; i++) {
+      dst[i] = record[i * LANES + j];
+    }
+  }
+}
+
+
+static void loop_flush(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first, int64_t t) {
+  const int64_t begin = t / FLUSH * FLUSH, count = t - begin + 1;
+  loop_write(o, o->obs, r, first, begin, count, ENV_OBS, tile->obs_record[0][0]);
+  loop_write(o, o->signals, r, first, begin, count, ENV_SIGNALS, tile->signal_record[0][0]);
+  if (o->control != RGM_CONTROL_OPEN_LOOP) {
+    loop_write(o, o->act, r, first, begin, count, ENV_ACT, tile->act_record[0][0]);
+  }
+}
+
+
+static void loop_tile_task(void *arg, int64_t index) {
+  const loop_job *job = arg;
+  const rgm_rollout *o = job->rollout;
+  const int64_t r = index / job->tiles, first = index % job->tiles * LANES;
+  if (rgm_u32(o->active, r)[0] == 0) {
+    return;
+  }
+  ENV_(config) config;
+  memcpy(&config, (const uint8_t *)o->config.data + r * o->config.stride0, sizeof config);
+  const rgm_key key = rgm_stream_key(rgm_u32(o->seeds, r), o->random);
+  const uint32_t step = rgm_u32(o->clock, 0)[0], item = (uint32_t)(o->first + first);
+  const int64_t every = ENV_(event_every)(&config);
+
+  // fold the policy's weights once for the episode
+  float folded[RGM_POLICY_MAX_HIDDEN * (ENV_OBS + 2) + 1];
+  const float *params = rgm_f32(o->params, r);
+  if (o->control <= RGM_CONTROL_CONTINUOUS) {
+    policy_fold(folded, params, ENV_OBS, o->hidden);
+    params = folded;
+  }
+  loop_tile tile;
+  loop_reset(&tile, o, r, first);
+  for (int64_t t = 0; t < o->steps; t++) {
+    if (t % every == 0) {
+      loop_event(&tile, o, &config, r, first, t / every);
+    }
+    if ((t & 1) == 0) {
+      loop_draw(&tile, key, step, item, (uint32_t)(t / 2));
+    }
+    loop_observe(&tile, &config, t);
+    loop_control(&tile, o, r, first, t, params);
+    memcpy(tile.obs_record[t % FLUSH], tile.obs, sizeof tile.obs);
+    memcpy(tile.act_record[t % FLUSH], tile.act, sizeof tile.act);
+    loop_step(&tile, &config, t);
+    if (t % FLUSH == FLUSH - 1 || t == o->steps - 1) {
+      loop_flush(&tile, o, r, first, t);
+    }
+  }
+  for (int64_t j = 0; j < LANES && first + j < o->returns.dims[1]; j++) {
+    rgm_f32(o->returns, r)[first + j] = tile.returns[j];
+  }
+}
+
+
+void RGM_CPU(ENV_(rollout))(rgm_stream *s, const rgm_rollout *rollout);
+void RGM_CPU(ENV_(rollout))(rgm_stream *s, const rgm_rollout *rollout) {
+  const int64_t episodes = rollout->returns.dims[1];
+  RGM_ASSERT(episodes % rollout->patients.dims[1] == 0 && rollout->patients.dims[2] == ENV_WORDS);
+  loop_job job = {rollout, (episodes + LANES - 1) / LANES};
+  rgm_cpu_parallel(s, rollout->returns.dims[0] * job.tiles, loop_tile_task, &job);
+}
+
+
+static void loop_sample_task(void *arg, int64_t index) {
+  const rgm_cohort *c = arg;
+  const int64_t patients = c->patients.dims[1], r = index / patients, p = index % patients;
+  if (rgm_u32(c->active, r)[0] == 0) {
+    return;
+  }
+  ENV_(config) config;
+  memcpy(&config, (const uint8_t *)c->config.data + r * c->config.stride0, sizeof config);
+  const rgm_rng rng = {.key = rgm_stream_key(rgm_u32(c->seeds, r), c->random),
+                       .step = rgm_u32(c->clock, 0)[0],
+                       .item = (uint32_t)(c->first + p)};
+  ENV_(sample)(rgm_f32(c->patients, r) + p * ENV_WORDS, &config, rng);
+}
+
+
+void RGM_CPU(ENV_(sample))(rgm_stream *s, const rgm_cohort *cohort);
+void RGM_CPU(ENV_(sample))(rgm_stream *s, const rgm_cohort *cohort) {
+  rgm_cohort c = *cohort;
+  rgm_cpu_parallel(s, c.patients.dims[0] * c.patients.dims[1], loop_sample_task, &c);
+}

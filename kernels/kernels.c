@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// Front doors of the kernel table: check shapes once, count work, dispatch; and the choice of a
+// backend. A wrong shape is a bug of the caller, so it ends in RGM_ASSERT.
+
+#include "kernels/kernels.h"
+#include "kernels/policy.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+const rgm_backend *rgm_cpu_backend(const char *isa);
+
+
+// ---- choice of a backend -----------------------------------------------------------------------
+
+// Why a GPU is not used, in words.
+static const char *no_gpu(void) {
+  void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver == NULL) {
+    return "no NVIDIA driver (libcuda.so.1 is not here)";
+  }
+  dlclose(driver);
+  return "this build carries no CUDA kernels";
+}
+
+
+rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_stream **out,
+                    char *note, size_t note_size) {
+  const char *gpu = "";
+  if (strcmp(backend, "cuda") == 0) {
+    return rgm_fail(RGM_EDEVICE, "run.backend is cuda, but %s; use cpu or auto", no_gpu());
+  }
+  if (strcmp(backend, "auto") == 0) {
+    gpu = no_gpu();
+  }
+  const rgm_backend *table = rgm_cpu_backend(options->isa);
+  if (table == NULL && rgm_cpu_isas()[0] == NULL) {
+    return rgm_fail(RGM_EDEVICE, "this processor has no AVX2 with FMA, the least that Regimen runs on");
+  }
+  if (table == NULL) {
+    return rgm_fail(RGM_EUSAGE, "run.isa: this processor does not run %s; the best here is %s",
+                    options->isa, rgm_cpu_isas()[0]);
+  }
+  RGM_ASSERT(table->abi_version == RGM_BACKEND_ABI && table->size == sizeof *table);
+  RGM_TRY(table->open(options, out));
+  (*out)->backend = table;
+  char device[256];
+  rgm_describe(*out, device, sizeof device);
+  snprintf(note, note_size, "%s%s%s", device, gpu[0] != '\0' ? "; no GPU: " : "", gpu);
+  return RGM_OK;
+}
+
+
+void rgm_close(rgm_stream *s) {
+  if (s != NULL) {
+    s->backend->close(s);
+  }
+}
+
+
+void rgm_describe(const rgm_stream *s, char *text, size_t size) {
+  s->backend->describe(s, text, size);
+}
+
+
+// ---- checks and counts -------------------------------------------------------------------------
+
+static void count(rgm_stream *s, double flops, double bytes) {
+  s->counts.launches++;
+  s->counts.flops += flops;
+  s->counts.bytes += bytes;
+}
+
+
+static double size_of(rgm_tensor t) {
+  return (double)rgm_elements(t) * (double)rgm_dtype_size(t.dtype);
+}
+
+
+static bool is_vector(rgm_tensor t, rgm_dtype dtype, int64_t n) {
+  return t.dtype == dtype && rgm_elements(t) == n;
+}
+
+
+static bool same_shape(rgm_tensor a, rgm_tensor b) {
+  return a.dtype == b.dtype && memcmp(a.dims, b.dims, sizeof a.dims) == 0;
+}
+
+
+// ---- device ------------------------------------------------------------------------------------
+
+void rgm_copy(rgm_stream *s, void *dst, const void *src, size_t bytes) {
+  count(s, 0, 2.0 * (double)bytes);
+  s->backend->copy(s, dst, src, bytes);
+}
+
+
+void rgm_fill(rgm_stream *s, rgm_tensor x, int byte) {
+  count(s, 0, size_of(x));
+  s->backend->fill(s, x.data, byte, rgm_bytes(x));
+}
+
+
+rgm_status rgm_sync(rgm_stream *s) {
+  return s->backend->sync(s);
+}
+
+
+void rgm_graph(rgm_stream *s, int slot, void (*fn)(void *, rgm_stream *), void *arg) {
+  s->backend->graph(s, slot, fn, arg);
+}
+
+
+// ---- MLP ---------------------------------------------------------------------------------------
+
+// the rows R, B of x and w's R, I, O fit
+static void check_linear(rgm_tensor y, rgm_tensor x, rgm_tensor w) {
+  RGM_ASSERT(x.dtype == RGM_F32 && y.dtype == RGM_F32 && w.dtype == RGM_F32);
+  RGM_ASSERT(x.dims[0] == w.dims[0] && y.dims[0] == w.dims[0]);
+  RGM_ASSERT(x.dims[1] == y.dims[1] && x.dims[2] == w.dims[1] && y.dims[2] == w.dims[2]);
+  RGM_ASSERT(w.dims[2] % 16 == 0 && x.dims[3] == 1 && y.dims[3] == 1 && w.dims[3] == 1);
+}
+
+
+static double linear_flops(rgm_tensor y, rgm_tensor w) {
+  return 2.0 * (double)(y.dims[0] * y.dims[1]) * (double)(w.dims[1] * w.dims[2]);
+}
+
+
+void rgm_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b,
+                rgm_act act) {
+  check_linear(y, x, w);
+  RGM_ASSERT(is_vector(b, RGM_F32, w.dims[0] * w.dims[2]));
+  count(s, linear_flops(y, w), size_of(y) + size_of(x) + size_of(w) + size_of(b));
+  s->backend->linear(s, y, x, w, b, act);
+}
+
+
+void rgm_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act) {
+  RGM_ASSERT(same_shape(dz, y) && dz.dtype == RGM_F32);
+  count(s, 3.0 * (double)rgm_elements(dz), 3.0 * size_of(dz));
+  s->backend->act_backward(s, dz, y, act);
+}
+
+
+void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w) {
+  check_linear(dz, dx, w);
+  count(s, linear_flops(dz, w), size_of(dx) + size_of(dz) + size_of(w));
+  s->backend->linear_dx(s, dx, dz, w);
+}
+
+
+void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz) {
+  check_linear(dz, x, dw);
+  RGM_ASSERT(is_vector(db, RGM_F32, dw.dims[0] * dw.dims[2]));
+  count(s, linear_flops(dz, dw), size_of(dw) + size_of(db) + size_of(x) + size_of(dz));
+  s->backend->linear_dw(s, dw, db, x, dz);
+}
+
+
+// ---- losses ------------------------------------------------------------------------------------
+
+void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
+                      rgm_tensor label, rgm_tensor weight, int classes) {
+  const int64_t rows = z.dims[0] * z.dims[1];
+  RGM_ASSERT(z.dtype == RGM_F32 && same_shape(dz, z) && classes > 0 && classes <= z.dims[2]);
+  RGM_ASSERT(is_vector(loss, RGM_F32, rows) && is_vector(label, RGM_F32, rows));
+  RGM_ASSERT(is_vector(weight, RGM_F32, rows));
+  count(s, 30.0 * (double)rows * classes, 2.0 * size_of(z) + 3.0 * size_of(loss));
+  s->backend->softmax_xent(s, loss, dz, z, label, weight, classes);
+}
+
+
+int64_t rgm_policy_xent_work(int64_t groups, int64_t rows, int64_t inputs, int64_t hidden) {
+  const int64_t blocks = (rows + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
+  const int64_t padded = (hidden + 15) / 16 * 16;
+  return groups * blocks * (padded * (inputs + 2) + 16);
+}
+
+
+void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
+                     rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
+                     rgm_tensor active, int hidden) {
+  const int64_t replicas = x.dims[0], groups = x.dims[1], rows = x.dims[2], inputs = x.dims[3];
+  RGM_ASSERT(hidden > 0 && hidden <= RGM_POLICY_MAX_HIDDEN && inputs <= RGM_POLICY_MAX_INPUTS);
+  RGM_ASSERT(same_shape(grad, params) && params.dims[0] == replicas && x.dtype == RGM_F32);
+  RGM_ASSERT(is_vector(label, RGM_F32, replicas * groups * rows));
+  RGM_ASSERT(is_vector(weight, RGM_F32, replicas * groups));
+  RGM_ASSERT(is_vector(loss, RGM_F32, replicas) && is_vector(active, RGM_U32, replicas));
+  RGM_ASSERT(work.dims[0] == replicas &&
+             work.stride0 >= rgm_policy_xent_work(groups, rows, inputs, hidden));
+  const double units = (double)(replicas * groups * rows) * hidden;
+  count(s, units * (double)(6 * inputs + 8), size_of(x) + size_of(label) + 2.0 * size_of(params));
+  s->backend->policy_xent(s, grad, loss, work, x, label, weight, params, active, hidden);
+}
+
+
+// ---- optimisers --------------------------------------------------------------------------------
+
+void rgm_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor steps,
+              rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
+              rgm_tensor active) {
+  const int64_t replicas = p.dims[0];
+  RGM_ASSERT(same_shape(p, m) && same_shape(p, v) && same_shape(p, g) && p.dtype == RGM_F32);
+  RGM_ASSERT(is_vector(steps, RGM_U32, replicas) && is_vector(active, RGM_U32, replicas));
+  RGM_ASSERT(is_vector(lr, RGM_F32, replicas) && is_vector(beta1, RGM_F32, replicas));
+  RGM_ASSERT(is_vector(beta2, RGM_F32, replicas) && is_vector(eps, RGM_F32, replicas));
+  count(s, 12.0 * (double)rgm_elements(p), 7.0 * size_of(p));
+  s->backend->adam(s, p, m, v, steps, g, lr, beta1, beta2, eps, active);
+}
+
+
+void rgm_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm_tensor lr,
+             rgm_tensor momentum, rgm_tensor active) {
+  const int64_t replicas = p.dims[0];
+  RGM_ASSERT(same_shape(p, velocity) && same_shape(p, g) && p.dtype == RGM_F32);
+  RGM_ASSERT(is_vector(lr, RGM_F32, replicas) && is_vector(momentum, RGM_F32, replicas));
+  RGM_ASSERT(is_vector(active, RGM_U32, replicas));
+  count(s, 4.0 * (double)rgm_elements(p), 5.0 * size_of(p));
+  s->backend->sgd(s, p, velocity, g, lr, momentum, active);
+}
+
+
+void rgm_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active) {
+  RGM_ASSERT(same_shape(target, p) && p.dtype == RGM_F32);
+  RGM_ASSERT(is_vector(rate, RGM_F32, p.dims[0]) && is_vector(active, RGM_U32, p.dims[0]));
+  count(s, 3.0 * (double)rgm_elements(p), 3.0 * size_of(p));
+  s->backend->ema(s, target, p, rate, active);
+}
+
+
+// ---- data --------------------------------------------------------------------------------------
+
+void rgm_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
+  RGM_ASSERT(x.dtype == RGM_F32 && is_vector(y, RGM_F32, x.dims[0]));
+  count(s, (double)rgm_elements(x), size_of(x));
+  s->backend->sum(s, y, x, scale);
+}
+
+
+void rgm_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q) {
+  RGM_ASSERT(x.dtype == RGM_F32 && same_shape(work, x) && x.dims[2] == 1 && x.dims[3] == 1);
+  RGM_ASSERT(is_vector(y, RGM_F32, x.dims[0]) && is_vector(q, RGM_F32, x.dims[0]));
+  count(s, 0, 2.0 * size_of(x));
+  s->backend->quantile(s, y, work, x, q);
+}
+
+
+void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold) {
+  RGM_ASSERT(same_shape(weight, x) && x.dtype == RGM_F32 && x.dims[2] == 1 && x.dims[3] == 1);
+  RGM_ASSERT(is_vector(threshold, RGM_F32, x.dims[0]));
+  count(s, (double)rgm_elements(x), 3.0 * size_of(x));
+  s->backend->select(s, weight, x, threshold);
+}
+
+
+void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
+                 float low, float high, int64_t last_dim) {
+  RGM_ASSERT(x.dtype == RGM_F32 && x.rank >= 2 && seeds.dtype == RGM_U32);
+  RGM_ASSERT(seeds.dims[0] == x.dims[0] && seeds.dims[1] == 2);
+  RGM_ASSERT(last_dim > 0 && last_dim <= x.dims[x.rank - 1]);
+  count(s, 0, size_of(x));
+  s->backend->uniform(s, x, seeds, random, member, low, high, last_dim);
+}
+
+
+void rgm_advance(rgm_stream *s, rgm_tensor clock) {
+  RGM_ASSERT(is_vector(clock, RGM_U32, 1));
+  count(s, 0, 8);
+  s->backend->advance(s, clock);
+}
+
+
+void rgm_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound) {
+  RGM_ASSERT(active.dtype == RGM_U32 && is_vector(x, RGM_F32, active.dims[0]));
+  RGM_ASSERT(is_vector(bound, RGM_F32, active.dims[0]));
+  count(s, 0, 3.0 * size_of(x));
+  s->backend->retire(s, active, x, bound);
+}
+
+
+void rgm_nonfinite(rgm_stream *s, rgm_tensor found, rgm_tensor x) {
+  RGM_ASSERT(x.dtype == RGM_F32 && is_vector(found, RGM_U32, x.dims[0]));
+  count(s, 0, size_of(x));
+  s->backend->nonfinite(s, found, x);
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two-class policy net I -> hidden (ReLU) -> 2 (softmax), folded for evaluation. Only the
+// difference of the two logits matters: P(class 1) = sigmoid(z), z = sum_h v_h relu(w_h . x + b_h) + c
+// with v = w2[:,1] - w2[:,0] and c = b2[1] - b2[0]. One source for the rollout and the loss.
+
+#ifndef RGM_POLICY_H
+#define RGM_POLICY_H
+
+#include "kernels/lanes.h"
+
+enum { RGM_POLICY_PARTS = 8, RGM_POLICY_MAX_HIDDEN = 1024, RGM_POLICY_MAX_INPUTS = 16 };
+
+
+// Floats of a folded policy: per hidden unit its I weights, bias and v; then c. Hidden units are
+// padded with zeros to a multiple of 8.
+RGM_FN int policy_folded_size(int inputs, int hidden) {
+  const int padded = (hidden + RGM_POLICY_PARTS - 1) / RGM_POLICY_PARTS * RGM_POLICY_PARTS;
+  return padded * (inputs + 2) + 1;
+}
+
+
+// Folds the parameters of one replica (rgm_mlp layout: w1[I][H16] b1[H16] w2[H16][16] b2[16]).
+RGM_FN void policy_fold(float *folded, const float *params, int inputs, int hidden) {
+  const int padded16 = (hidden + 15) / 16 * 16;
+  const int padded8 = (hidden + RGM_POLICY_PARTS - 1) / RGM_POLICY_PARTS * RGM_POLICY_PARTS;
+  const float *b1 = params + inputs * padded16;
+  const float *w2 = b1 + padded16;
+  const float *b2 = w2 + padded16 * 16;
+  for (int h = 0; h < padded8; h++) {
+    float *unit = folded + h * (inputs + 2);
+    for (int i = 0; i < inputs; i++) {
+      unit[i] = h < hidden ? params[i * padded16 + h] : 0.0f;
+    }
+    unit[inputs] = h < hidden ? b1[h] : 0.0f;
+    unit[inputs + 1] = h < hidden ? w2[h * 16 + 1] - w2[h * 16] : 0.0f;
+  }
+  folded[padded8 * (inputs + 2)] = b2[1] - b2[0];
+}
+
+
+// z for a vector of lanes; x[i] are the inputs. The sum over hidden units runs in 8 interleaved
+// partials (unit h into partial h mod 8, in order), added as ((0+1)+(2+3))+((4+5)+(6+7)), plus c.
+RGM_FN rgm_lanes policy_logit(const float *folded, int inputs, int hidden, const rgm_lanes *x) {
+  rgm_lanes part[RGM_POLICY_PARTS];
+  for (int k = 0; k < RGM_POLICY_PARTS; k++) {
+    part[k] = rgm_lanes_set(0.0f);
+  }
+  const float *unit = folded;
+  for (int h = 0; h < hidden; h += RGM_POLICY_PARTS) {
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 8
+#endif
+    for (int k = 0; k < RGM_POLICY_PARTS; k++) {
+      rgm_lanes a = rgm_lanes_set(unit[inputs]);
+      for (int i = 0; i < inputs; i++) {
+        a = rgm_lanes_fma(rgm_lanes_set(unit[i]), x[i], a);
+      }
+      part[k] = rgm_lanes_fma(rgm_lanes_set(unit[inputs + 1]), rgm_lanes_relu(a), part[k]);
+      unit += inputs + 2;
+    }
+  }
+  const rgm_lanes low = rgm_lanes_add(rgm_lanes_add(part[0], part[1]),
+                                      rgm_lanes_add(part[2], part[3]));
+  const rgm_lanes high = rgm_lanes_add(rgm_lanes_add(part[4], part[5]),
+                                       rgm_lanes_add(part[6], part[7]));
+  return rgm_lanes_add(rgm_lanes_add(low, high), rgm_lanes_set(*unit));
+}
+
+#endif

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random numbers without state: philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy
+// as 1, 2, 3"). key = {seed low, seed high ^ stream}, counter = {step, item, draw, member}. The same
+// key and counter give the same four words on every device, so nothing but seed and step is saved.
+
+#ifndef RGM_RNG_H
+#define RGM_RNG_H
+
+#include "kernels/scalar.h"
+
+typedef struct rgm_words {
+  uint32_t w0, w1, w2, w3;
+} rgm_words;
+
+typedef struct rgm_key {
+  uint32_t k0, k1;
+} rgm_key;
+
+
+// The key of a stream (rgm_random) of a seed; seed is {low, high}.
+RGM_FN rgm_key rgm_stream_key(const uint32_t *seed, uint32_t stream) {
+  rgm_key key;
+  key.k0 = seed[0];
+  key.k1 = seed[1] ^ (stream * 0x9E3779B9u);
+  return key;
+}
+
+
+// Ten rounds; reads c0..c3 = {step, item, draw, member}.
+RGM_FN rgm_words rgm_philox(rgm_key key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
+  uint32_t k0 = key.k0, k1 = key.k1;
+  for (int round = 0; round < 10; round++) {
+    const uint64_t a = (uint64_t)0xD2511F53u * c0;
+    const uint64_t b = (uint64_t)0xCD9E8D57u * c2;
+    c0 = (uint32_t)(b >> 32) ^ c1 ^ k0;
+    c1 = (uint32_t)b;
+    c2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
+    c3 = (uint32_t)a;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  rgm_words out;
+  out.w0 = c0;
+  out.w1 = c1;
+  out.w2 = c2;
+  out.w3 = c3;
+  return out;
+}
+
+
+// Uniform in [0, 1), a multiple of 2^-24.
+RGM_FN float rgm_unit(uint32_t word) {
+  return (float)(int32_t)(word >> 8) * 0x1p-24f;
+}
+
+
+// Uniform in (0, 1), a multiple of 2^-33.
+RGM_FN double rgm_unit64(uint32_t word) {
+  return ((double)word + 0.5) * 0x1p-32;
+}
+
+
+// Two independent standard normals by Box-Muller; |n| <= 5.77 since the radius has 24 bits.
+RGM_FN void rgm_normals(uint32_t radius, uint32_t angle, float *n0, float *n1) {
+  const float u = (float)(int32_t)((radius >> 8) + 1u) * 0x1p-24f; // (0, 1]
+  const float r = rgm_sqrt(-2.0f * rgm_log(u));
+  float sine, cosine;
+  rgm_sincos2pi(rgm_unit(angle), &sine, &cosine);
+  *n0 = r * cosine;
+  *n1 = r * sine;
+}
+
+
+// A sequence of words for one item: draw counts up from 0. For code outside hot loops.
+typedef struct rgm_rng {
+  rgm_key key;
+  uint32_t step, item, draw;
+} rgm_rng;
+
+RGM_FN uint32_t rgm_rng_next(rgm_rng *rng) {
+  const rgm_words words = rgm_philox(rng->key, rng->step, rng->item, rng->draw++, 0);
+  return words.w0;
+}
+
+// Uniform in (low, high), double.
+RGM_FN double rgm_rng_range(rgm_rng *rng, double low, double high) {
+  return low + (high - low) * rgm_unit64(rgm_rng_next(rng));
+}
+
+#endif

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program: `regimen COMMAND [OPTION...] [PATH]`, one table row per command, argp for each.
+
+#include "engine/regimen.h"
+
+#include <argp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_SETS = 256, KEY_OUT = 256, KEY_RESUME, KEY_QUIET, KEY_JSON };
+
+typedef struct invocation {
+  rgm_options options;
+  const char *sets[MAX_SETS + 1];
+  char threads[64];
+  bool quiet;
+} invocation;
+
+typedef struct command {
+  const char *name;
+  rgm_status (*run)(const rgm_options *options);
+  const char *argument, *doc;
+} command;
+
+
+static rgm_status explain(const rgm_options *options) {
+  return rgm_explain(options->path, options->result);
+}
+
+
+static const command commands[] = {
+    {"train", rgm_train, "CONFIG|RUN", "Train what a config describes and leave a run folder."},
+    {"eval", rgm_evaluate, "RUN|CONFIG",
+     "Evaluate a run, or a config that trains nothing, on test patients."},
+    {"plan", rgm_plan_memory, "CONFIG|RUN", "Print every tensor with shape, unit and bytes."},
+    {"check", rgm_check, "CONFIG|RUN", "Check config, data and device; say what a run would do."},
+    {"explain", explain, "[TOPIC]",
+     "Print keys: of a section, an algorithm, an environment, or one key (env.noise_sd)."},
+    {"info", rgm_info, "RUN|CHECKPOINT", "Verify a checkpoint and print what is in it."},
+    {0},
+};
+
+
+// ---- signals -----------------------------------------------------------------------------------
+
+static volatile sig_atomic_t stop;
+
+// the first signal asks for a checkpoint at the next step, the second ends the program at once
+static void on_signal(int number) {
+  if (stop) {
+    signal(number, SIG_DFL);
+    raise(number);
+  }
+  stop = 1;
+}
+
+
+static void catch_signals(void) {
+  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+  struct sigaction action = {.sa_handler = on_signal};
+  sigemptyset(&action.sa_mask);
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    sigaction(numbers[i], &action, NULL);
+  }
+}
+
+
+// ---- arguments ---------------------------------------------------------------------------------
+
+static const struct argp_option options[] = {
+    {"set", 's', "KEY=VALUE", 0, "Override a key of the config; may be repeated", 0},
+    {"out", KEY_OUT, "DIR", 0, "Run folder (default: runs/NAME)", 0},
+    {"resume", KEY_RESUME, NULL, 0, "Go on from the newest checkpoint of the run folder", 0},
+    {"threads", 't', "N", 0, "CPU threads (short for --set run.threads=N)", 0},
+    {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
+    {"json", KEY_JSON, NULL, 0, "Results as one JSON object on stdout", 0},
+    {0},
+};
+
+
+static error_t parse(int key, char *value, struct argp_state *state) {
+  invocation *in = state->input;
+  switch (key) {
+  case 's':
+  case 't':
+    if (in->options.set_count == MAX_SETS) {
+      argp_error(state, "more than %d overrides", MAX_SETS);
+    }
+    if (key == 't') {
+      snprintf(in->threads, sizeof in->threads, "run.threads=%.40s", value);
+      value = in->threads;
+    }
+    in->sets[in->options.set_count++] = value;
+    return 0;
+  case KEY_OUT:
+    in->options.out = value;
+    return 0;
+  case KEY_RESUME:
+    in->options.resume = true;
+    return 0;
+  case KEY_QUIET:
+    in->quiet = true;
+    return 0;
+  case KEY_JSON:
+    in->options.json = true;
+    return 0;
+  case ARGP_KEY_ARG:
+    if (in->options.path != NULL) {
+      argp_error(state, "one path is enough, got a second: %s", value);
+    }
+    in->options.path = value;
+    return 0;
+  default:
+    return ARGP_ERR_UNKNOWN;
+  }
+}
+
+
+static void usage(FILE *out) {
+  fprintf(out, "Usage: regimen COMMAND [OPTION...] [PATH]\n"
+               "Trains and evaluates treatment policies from config files.\n\n");
+  for (const command *c = commands; c->name != NULL; c++) {
+    fprintf(out, "  %-8s %-15s %s\n", c->name, c->argument, c->doc);
+  }
+  fprintf(out, "\n`regimen COMMAND --help` lists options. Exit codes: 0 done, 64 usage or config, "
+               "65 bad data,\n70 our bug, 74 files or memory, 75 stopped by a signal with the state "
+               "saved.\n");
+}
+
+
+static int run_command(const command *c, int argc, char **argv) {
+  char name[64], doc[256];
+  snprintf(name, sizeof name, "regimen %s", c->name);
+  snprintf(doc, sizeof doc, "%s", c->doc);
+  const struct argp argp = {options, parse, c->argument, doc, NULL, NULL, NULL};
+  invocation in = {0};
+  in.options.set = in.sets;
+  in.options.result = stdout;
+  in.options.stop = &stop;
+  argv[1] = name;
+  argp_parse(&argp, argc - 1, argv + 1, 0, NULL, &in);
+  in.options.progress = in.quiet ? NULL : stderr;
+  in.options.terminal = isatty(STDERR_FILENO) != 0;
+  catch_signals();
+  const rgm_status status = c->run(&in.options);
+  if (status != RGM_OK) {
+    fprintf(stderr, "regimen: %s\n", rgm_last_error());
+  }
+  if (fflush(stdout) != 0 && status == RGM_OK) {
+    fprintf(stderr, "regimen: the result could not be written to stdout\n");
+    return rgm_exit_code(RGM_EIO);
+  }
+  return rgm_exit_code(status);
+}
+
+
+int main(int argc, char **argv) {
+  if (argc < 2) {
+    usage(stderr);
+    return 64;
+  }
+  if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+    usage(stdout);
+    return 0;
+  }
+  if (strcmp(argv[1], "--version") == 0) {
+    printf("%s\n", rgm_version_text());
+    return 0;
+  }
+  for (const command *c = commands; c->name != NULL; c++) {
+    if (strcmp(argv[1], c->name) == 0) {
+      return run_command(c, argc, argv);
+    }
+  }
+  fprintf(stderr, "regimen: no command \"%s\"\n\n", argv[1]);
+  usage(stderr);
+  return 64;
+}
