@@ -75,7 +75,7 @@ rgm_status rgm_config_finish(const rgm_config *config);
 // The text of a key as given, or NULL where it is not set; for choosing tables by name.
 const char *rgm_config_text(const rgm_config *config, const char *key);
 
-// "file:line:col" where a key was set ("--set" for overrides, "default" when it was not), for
+// "file:line:col" where a key was set ("--set a.b=3" for overrides, "default" when it was not), for
 // messages of components that check combinations of keys. Valid as long as the config.
 const char *rgm_config_where(const rgm_config *config, const char *key);
 
@@ -385,9 +385,10 @@ rgm_status rgm_run_create(rgm_config *config, rgm_run **out);
 rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out);
 void rgm_run_free(rgm_run *run);
 
-// The run as a checkpoint and back. Restore refuses another configuration, replica count or seed.
+// The run as a checkpoint and back. Restore refuses tensors of another shape; `exactly` (to go on
+// training) refuses another configuration or seed too, while evaluation may change what it likes.
 rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out);
-rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint);
+rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool exactly);
 
 // Hex SHA-256 over step, data digest and every record's name, type, dims and bytes.
 void rgm_checkpoint_digest(const rgm_checkpoint *checkpoint, char hex[65]);

@@ -412,7 +412,7 @@ static rgm_status evaluate(evaluation *e, const rgm_options *options, rgm_config
   RGM_TRY(rgm_run_create(config, &e->run));
   rgm_run *run = e->run;
   if (checkpoint != NULL) {
-    RGM_TRY(rgm_run_restore(run, checkpoint));
+    RGM_TRY(rgm_run_restore(run, checkpoint, false));
   } else if ((run->algorithm->needs & RGM_TRAINS_NOT) == 0) {
     return rgm_fail(RGM_EUSAGE, "%s is a config of %s, which must be trained first: regimen train %s",
                     options->path, run->algorithm->name, options->path);

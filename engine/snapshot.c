@@ -190,8 +190,10 @@ static bool fits(const rgm_record *record, const rgm_entry *entry) {
 }
 
 
-rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint) {
-  RGM_TRY(check_config(run, checkpoint));
+rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool exactly) {
+  if (exactly) {
+    RGM_TRY(check_config(run, checkpoint));
+  }
   for (int i = 0; i < rgm_arena_count(run->arena); i++) {
     const rgm_entry *entry = rgm_arena_entry(run->arena, i);
     if ((entry->flags & RGM_STATE) == 0) {
@@ -203,7 +205,7 @@ rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint) {
                       "run.replicas changed?", record == NULL ? "lacks" : "has another shape of",
                       entry->name);
     }
-    if (strcmp(entry->name, "seeds") == 0) {
+    if (exactly && strcmp(entry->name, "seeds") == 0) {
       const uint64_t seed = (uint64_t)run->keys.seed;
       const uint32_t *words = record->data;
       if (words[0] != (uint32_t)seed || words[1] != (uint32_t)(seed >> 32)) {

@@ -94,7 +94,7 @@ static rgm_status open_folder(trainer *t) {
                       "--set run.name=NAME starts another",
                       t->folder, (unsigned long long)checkpoint->step);
   } else if (checkpoint != NULL) {
-    status = rgm_run_restore(run, checkpoint);
+    status = rgm_run_restore(run, checkpoint, true);
   }
   rgm_checkpoint_free(checkpoint);
   RGM_TRY(status);
