@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The cross-entropy method over parallel patients: Schamberg et al. 2020 (AIME), section 2.4, with
 // the classic recipe of Rubinstein & Kroese. A step is one batch: one random patient and one set of
-// targets, K episodes of the stochastic policy, the episodes at or above a percentile of the returns
-// are the elite, and one optimiser step lowers the mean cross-entropy of the elite's actions.
+// targets, K episodes of the stochastic policy, the episodes at or above a percentile of the
+// returns are the elite, and one optimiser step lowers the mean cross-entropy of the elite's
+// actions.
 
 #include "engine/engine.h"
 
@@ -54,20 +55,20 @@ static const rgm_field fields[] = {
 };
 
 typedef struct cem {
-  rgm_mlp policy;      // obs -> hidden -> 2
-  rgm_tensor average;  // (R, W) moving average of the policy
-  rgm_tensor m, v;     // (R, W) moments; SGD uses m as its velocity
-  rgm_tensor updates;  // (R) u32
-  rgm_tensor smoothed; // (R) moving average of the batch return
-  rgm_tensor patients; // (R, P, words)
-  rgm_tensor obs;      // (R, K, T, O)
-  rgm_tensor act;      // (R, K, T, 1)
-  rgm_tensor returns;  // (R, K)
-  rgm_tensor sorted;   // (R, K)
-  rgm_tensor elite;    // (R, K) 1 / count for the elite, else 0
+  rgm_mlp policy;                          // obs -> hidden -> 2
+  rgm_tensor average;                      // (R, W) moving average of the policy
+  rgm_tensor m, v;                         // (R, W) moments; SGD uses m as its velocity
+  rgm_tensor updates;                      // (R) u32
+  rgm_tensor smoothed;                     // (R) moving average of the batch return
+  rgm_tensor patients;                     // (R, P, words)
+  rgm_tensor obs;                          // (R, K, T, O)
+  rgm_tensor act;                          // (R, K, T, 1)
+  rgm_tensor returns;                      // (R, K)
+  rgm_tensor sorted;                       // (R, K)
+  rgm_tensor elite;                        // (R, K) 1 / count for the elite, else 0
   rgm_tensor threshold, mean_return, loss; // (R)
-  rgm_tensor grad;     // (R, W)
-  rgm_tensor work;     // of policy_xent
+  rgm_tensor grad;                         // (R, W)
+  rgm_tensor work;                         // of policy_xent
   rgm_tensor percentile, lr, beta1, beta2, eps, momentum, ema, smooth, stop_return; // (R)
 } cem;
 
@@ -107,32 +108,34 @@ static rgm_status cem_plan(rgm_run *run) {
   // what training is: weights, moments, counters
   s->policy = rgm_plan_mlp(arena, "policy", R, 2, width, RGM_STATE | RGM_EXPORTED);
   const int64_t W = s->policy.block.stride0;
-  s->average = rgm_plan(arena, "average", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
+  s->average =
+      rgm_plan(arena, "average", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
   s->m = rgm_plan(arena, "optimizer/m", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
   s->v = rgm_plan(arena, "optimizer/v", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
-  s->updates = rgm_plan(arena, "optimizer/updates", RGM_U32, RGM_STATE, "replica", "steps", R, 0,
-                        0, 0);
+  s->updates =
+      rgm_plan(arena, "optimizer/updates", RGM_U32, RGM_STATE, "replica", "steps", R, 0, 0, 0);
   s->smoothed = rgm_plan(arena, "smoothed_return", RGM_F32, RGM_STATE, "replica", "1", R, 0, 0, 0);
 
   // what a batch needs
   s->patients = rgm_plan(arena, "batch/patients", RGM_F32, RGM_SCRATCH, "replica, patient, word",
                          "1", R, k->patients, run->env->patient_words, 0);
-  s->obs = rgm_plan(arena, "batch/obs", RGM_F32, RGM_SCRATCH, "replica, episode, step, obs", "1",
-                    R, K, T, O);
-  s->act = rgm_plan(arena, "batch/act", RGM_F32, RGM_SCRATCH, "replica, episode, step, act", "1",
-                    R, K, T, run->env->act_dim);
-  s->returns = rgm_plan(arena, "batch/returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R,
-                        K, 0, 0);
-  s->sorted = rgm_plan(arena, "batch/sorted", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K,
-                       0, 0);
-  s->elite = rgm_plan(arena, "batch/elite", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0,
-                      0);
-  s->threshold = rgm_plan(arena, "batch/threshold", RGM_F32, RGM_SCRATCH, "replica", "1", R, 0, 0, 0);
-  s->mean_return = rgm_plan(arena, "batch/mean_return", RGM_F32, RGM_SCRATCH, "replica", "1", R, 0,
-                            0, 0);
+  s->obs = rgm_plan(arena, "batch/obs", RGM_F32, RGM_SCRATCH, "replica, episode, step, obs", "1", R,
+                    K, T, O);
+  s->act = rgm_plan(arena, "batch/act", RGM_F32, RGM_SCRATCH, "replica, episode, step, act", "1", R,
+                    K, T, run->env->act_dim);
+  s->returns =
+      rgm_plan(arena, "batch/returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0, 0);
+  s->sorted =
+      rgm_plan(arena, "batch/sorted", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0, 0);
+  s->elite =
+      rgm_plan(arena, "batch/elite", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0, 0);
+  s->threshold =
+      rgm_plan(arena, "batch/threshold", RGM_F32, RGM_SCRATCH, "replica", "1", R, 0, 0, 0);
+  s->mean_return =
+      rgm_plan(arena, "batch/mean_return", RGM_F32, RGM_SCRATCH, "replica", "1", R, 0, 0, 0);
   s->loss = rgm_plan(arena, "batch/loss", RGM_F32, RGM_SCRATCH, "replica", "nat", R, 0, 0, 0);
-  s->grad = rgm_plan(arena, "batch/grad", RGM_F32, RGM_SCRATCH, "replica, parameter", "1", R, W, 0,
-                     0);
+  s->grad =
+      rgm_plan(arena, "batch/grad", RGM_F32, RGM_SCRATCH, "replica, parameter", "1", R, W, 0, 0);
   s->work = rgm_plan(arena, "batch/work", RGM_F32, RGM_SCRATCH, "replica, float", "1", R,
                      rgm_policy_xent_work(K, T, O, k->hidden), 0, 0);
   plan_hypers(run, s);
@@ -149,8 +152,8 @@ static rgm_status cem_init(rgm_run *run) {
     const float bound = (float)(1.0 / sqrt((double)s->policy.width[l]));
     rgm_uniform(run->stream, weight, run->seeds, RGM_RANDOM_INIT, (uint32_t)(2 * l), -bound, bound,
                 s->policy.width[l + 1]);
-    rgm_uniform(run->stream, s->policy.bias[l], run->seeds, RGM_RANDOM_INIT,
-                (uint32_t)(2 * l + 1), -bound, bound, s->policy.width[l + 1]);
+    rgm_uniform(run->stream, s->policy.bias[l], run->seeds, RGM_RANDOM_INIT, (uint32_t)(2 * l + 1),
+                -bound, bound, s->policy.width[l + 1]);
   }
   rgm_copy(run->stream, s->average.data, s->policy.block.data, rgm_bytes(s->average));
   float *start = malloc((size_t)run->replicas * sizeof *start);
@@ -173,14 +176,27 @@ static void enqueue_batch(void *run_, rgm_stream *stream) {
   const cem *s = run->self;
   const cem_keys *k = rgm_algorithm_keys(run, 0);
   const rgm_cohort cohort = {
-      .patients = s->patients, .config = run->env_config, .seeds = run->seeds,
-      .clock = run->clock, .active = run->active, .random = RGM_RANDOM_PATIENT,
+      .patients = s->patients,
+      .config = run->env_config,
+      .seeds = run->seeds,
+      .clock = run->clock,
+      .active = run->active,
+      .random = RGM_RANDOM_PATIENT,
   };
   const rgm_rollout rollout = {
-      .returns = s->returns, .obs = s->obs, .act = s->act, .patients = s->patients,
-      .config = run->env_config, .params = s->policy.block, .seeds = run->seeds,
-      .clock = run->clock, .active = run->active, .control = RGM_CONTROL_STOCHASTIC,
-      .hidden = (int)k->hidden, .random = RGM_RANDOM_NOISE, .steps = s->obs.dims[2],
+      .returns = s->returns,
+      .obs = s->obs,
+      .act = s->act,
+      .patients = s->patients,
+      .config = run->env_config,
+      .params = s->policy.block,
+      .seeds = run->seeds,
+      .clock = run->clock,
+      .active = run->active,
+      .control = RGM_CONTROL_STOCHASTIC,
+      .hidden = (int)k->hidden,
+      .random = RGM_RANDOM_NOISE,
+      .steps = s->obs.dims[2],
   };
   run->env_kernels->sample(stream, &cohort);
   run->env_kernels->rollout(stream, &rollout);

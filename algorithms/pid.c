@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// PID control alone: nothing is trained; evaluation runs the environment's own baselines (their gains
-// come from the program itself) and, where the keys give gains, a controller with those.
+// PID control alone: nothing is trained; evaluation runs the environment's own baselines (their
+// gains come from the program itself) and, where the keys give gains, a controller with those.
 
 #include "engine/engine.h"
 

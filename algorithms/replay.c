@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Replay of recorded doses: an environment's pharmacokinetic model predicts each measured concentration
-// of a data set from the doses that were really given, and the errors are summarised as in Varvel et
-// al. 1992 (J Pharmacokinet Biopharm 20:63): PE = 100 (measured - predicted) / predicted, MDPE and MDAPE
-// are medians within a subject, and the median of those over subjects is reported.
+// Replay of recorded doses: an environment's pharmacokinetic model predicts each measured
+// concentration of a data set from the doses that were really given, and the errors are summarised
+// as in Varvel et al. 1992 (J Pharmacokinet Biopharm 20:63): PE = 100 (measured - predicted) /
+// predicted, MDPE and MDAPE are medians within a subject, and the median of those over subjects is
+// reported.
 //
 // The table has NONMEM columns: ID, TIME [min], DV [mg/L], AMT [mg], RATE [mg/min, 0 for a bolus],
 // EVID (0 sample, 1 dose, 3 reset, 4 reset and dose), AGE [years], WT [kg], HT [cm], M1F2.
@@ -51,8 +52,10 @@ static rgm_status find_columns(replay *p) {
   for (int i = 0; i < COLUMNS; i++) {
     p->column[i] = rgm_table_column(&p->table, column_names[i]);
     if (p->column[i] < 0) {
-      return rgm_fail(RGM_EDATA, "%s: no column %s; replay needs ID, TIME, DV, AMT, RATE, EVID, AGE, "
-                      "WT, HT and M1F2", p->run->data.path, column_names[i]);
+      return rgm_fail(RGM_EDATA,
+                      "%s: no column %s; replay needs ID, TIME, DV, AMT, RATE, EVID, AGE, "
+                      "WT, HT and M1F2",
+                      p->run->data.path, column_names[i]);
     }
   }
   return RGM_OK;
@@ -81,8 +84,9 @@ static rgm_status check_row(const replay *p, int64_t row) {
   }
   const bool same = row > 0 && at(p, row, ID) == at(p, row - 1, ID) && event != 4 && event != 3;
   if (same && at(p, row, TIME) < at(p, row - 1, TIME)) {
-    return rgm_fail(RGM_EDATA, "%s:%lld: TIME runs backwards; sort the rows or mark a reset (EVID 4)",
-                    path, line);
+    return rgm_fail(RGM_EDATA,
+                    "%s:%lld: TIME runs backwards; sort the rows or mark a reset (EVID 4)", path,
+                    line);
   }
   if (at(p, row, M1F2) != 1.0 && at(p, row, M1F2) != 2.0) {
     return rgm_fail(RGM_EDATA, "%s:%lld: M1F2 must be 1 (man) or 2 (woman)", path, line);
@@ -94,9 +98,15 @@ static rgm_status check_row(const replay *p, int64_t row) {
 // predicts the session whose last row is before `row` and appends its errors
 static rgm_status end_session(replay *p, int64_t row) {
   const rgm_subject subject = {
-      .age = at(p, row - 1, AGE), .height = at(p, row - 1, HT), .weight = at(p, row - 1, WT),
-      .male = at(p, row - 1, M1F2) == 1.0, .dose_count = p->doses, .dose_time = p->dose_time,
-      .dose_amount = p->dose_amount, .dose_rate = p->dose_rate, .sample_count = p->samples,
+      .age = at(p, row - 1, AGE),
+      .height = at(p, row - 1, HT),
+      .weight = at(p, row - 1, WT),
+      .male = at(p, row - 1, M1F2) == 1.0,
+      .dose_count = p->doses,
+      .dose_time = p->dose_time,
+      .dose_amount = p->dose_amount,
+      .dose_rate = p->dose_rate,
+      .sample_count = p->samples,
       .sample_time = p->sample_time,
   };
   RGM_TRY(p->run->env->predict(p->run->env_keys, &subject, p->predicted));
@@ -163,9 +173,9 @@ static rgm_status run_replay(replay *p, double **memory) {
   if (block == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %zu rows", n);
   }
-  double **const arrays[ARRAYS] = {&p->dose_time, &p->dose_amount, &p->dose_rate,
-                                   &p->sample_time, &p->measured, &p->predicted,
-                                   &p->error, &p->mdpe, &p->mdape};
+  double **const arrays[ARRAYS] = {&p->dose_time,   &p->dose_amount, &p->dose_rate,
+                                   &p->sample_time, &p->measured,    &p->predicted,
+                                   &p->error,       &p->mdpe,        &p->mdape};
   for (int i = 0; i < ARRAYS; i++) {
     *arrays[i] = block + (size_t)i * n;
   }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The planned arena: one allocation for all tensors of a run. Invariants: entries are appended in the
-// measuring pass only; the binding pass repeats the same calls in the same order (checked by name and
-// size) and hands out memory; after sealing, nothing is planned. Blocks start at multiples of 64 bytes.
+// The planned arena: one allocation for all tensors of a run. Invariants: entries are appended in
+// the measuring pass only; the binding pass repeats the same calls in the same order (checked by
+// name and size) and hands out memory; after sealing, nothing is planned. Blocks start at
+// multiples of 64 bytes.
 
 #include "engine/engine.h"
 
@@ -143,8 +144,8 @@ rgm_status rgm_arena_bind(rgm_arena *arena) {
   arena->memory = memory;
   for (int i = 0; i < arena->count; i++) {
     rgm_entry *entry = &arena->entries[i];
-    const uint8_t *base = entry->parent < 0 ? arena->memory
-                                            : arena->entries[entry->parent].tensor.data;
+    const uint8_t *base =
+        entry->parent < 0 ? arena->memory : arena->entries[entry->parent].tensor.data;
     entry->tensor.data = (uint8_t *)(uintptr_t)base + arena->offset[i];
   }
   if (DEBUG) {

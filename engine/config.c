@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Configuration, first half: YAML text (libyaml events) to a flat list of dotted keys, each with its
-// text and its file:line:col; files that extend others; overrides of the command line.
+// Configuration, first half: YAML text (libyaml events) to a flat list of dotted keys, each with
+// its text and its file:line:col; files that extend others; overrides of the command line.
 
 #include "engine/config_private.h"
 
@@ -593,8 +593,8 @@ static rgm_status read_file(const char *path, config_source *source, char *probl
 }
 
 
-// Adds a file to the chain of those that extend each other. `from` is where the one before names it;
-// its source is -1 for the first.
+// Adds a file to the chain of those that extend each other. `from` is where the one before names
+// it; its source is -1 for the first.
 static rgm_status add_file(rgm_config *config, char *path, config_place from) {
   char problem[256] = "", chain[768] = "";
   config_source source = {.name = path};

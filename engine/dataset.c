@@ -24,8 +24,8 @@ typedef struct csv_reader {
 static void *grow(csv_reader *reader, void *memory, size_t size) {
   void *larger = realloc(memory, size);
   if (larger == NULL) {
-    reader->status = rgm_fail(RGM_EMEMORY, "%s: no memory for row %lld", reader->path,
-                              (long long)reader->row);
+    reader->status =
+        rgm_fail(RGM_EMEMORY, "%s: no memory for row %lld", reader->path, (long long)reader->row);
   }
   return larger;
 }
@@ -100,9 +100,9 @@ static void on_row(int terminator, void *reader_) {
   csv_reader *reader = reader_;
   if (reader->status == RGM_OK && reader->row > 1) {
     if (reader->column != reader->table->columns) {
-      reader->status = rgm_fail(RGM_EDATA, "%s:%lld: %d fields where the header has %d",
-                                reader->path, (long long)reader->row, reader->column,
-                                reader->table->columns);
+      reader->status =
+          rgm_fail(RGM_EDATA, "%s:%lld: %d fields where the header has %d", reader->path,
+                   (long long)reader->row, reader->column, reader->table->columns);
     }
     reader->table->rows++;
   }

@@ -116,9 +116,9 @@ typedef struct rgm_entry {
 
 typedef struct rgm_arena rgm_arena;
 
-// Two passes: measure (tensors come back with data NULL), then bind (same calls, real memory). After
-// the second pass the arena is sealed: planning more is our bug. Memory is zeroed; debug builds fill
-// scratch with NaN and put guard zones around blocks, checked by rgm_arena_check.
+// Two passes: measure (tensors come back with data NULL), then bind (same calls, real memory).
+// After the second pass the arena is sealed: planning more is our bug. Memory is zeroed; debug
+// builds fill scratch with NaN and put guard zones around blocks, checked by rgm_arena_check.
 rgm_status rgm_arena_create(rgm_stream *stream, rgm_arena **out);
 rgm_status rgm_arena_bind(rgm_arena *arena); // ends the measuring pass and allocates
 rgm_status rgm_arena_seal(rgm_arena *arena); // ends the binding pass
@@ -133,8 +133,8 @@ rgm_tensor rgm_plan(rgm_arena *arena, const char *name, rgm_dtype dtype, unsigne
                     const char *axes, const char *unit, int64_t d0, int64_t d1, int64_t d2,
                     int64_t d3);
 
-// Names a part of the newest block planned, per replica from element `offset` on; the part is a view
-// with that block's replica stride. `last_dim` as in rgm_entry.
+// Names a part of the newest block planned, per replica from element `offset` on; the part is a
+// view with that block's replica stride. `last_dim` as in rgm_entry.
 rgm_tensor rgm_plan_part(rgm_arena *arena, rgm_tensor block, int64_t offset, const char *name,
                          unsigned flags, const char *axes, int64_t d1, int64_t d2,
                          int64_t last_dim);
@@ -191,9 +191,9 @@ typedef struct rgm_checkpoint {
 
 enum { RGM_CHECKPOINT_SCHEMA = 1 };
 
-// Writes `path` so that a reader sees the old file or the whole new one: HDF5 image built in memory,
-// 512-byte prefix with its length and SHA-256, then temporary file, fsync, rename, fsync of the
-// folder, read back. Errors: RGM_EIO (with errno's text and what to do), RGM_EMEMORY.
+// Writes `path` so that a reader sees the old file or the whole new one: HDF5 image built in
+// memory, 512-byte prefix with its length and SHA-256, then temporary file, fsync, rename, fsync
+// of the folder, read back. Errors: RGM_EIO (with errno's text and what to do), RGM_EMEMORY.
 rgm_status rgm_checkpoint_write(const char *path, const rgm_checkpoint *checkpoint);
 
 // Reads and verifies: prefix, length and digest before HDF5 sees a byte, then schema, then values.
@@ -258,8 +258,8 @@ typedef struct rgm_env {
   const rgm_quantity *metrics;
   int loss_metric; // the one that comparisons are about, smaller is better
   void (*measure)(const float *signals, int64_t steps, double *metrics); // signals (T, S)
-  const rgm_baseline *baselines;   // ended by a NULL name
-  const rgm_published *published;  // ended by a NULL controller
+  const rgm_baseline *baselines;                                         // ended by a NULL name
+  const rgm_published *published; // ended by a NULL controller
   rgm_status (*predict)(const void *keys, const rgm_subject *subject, double *concentration);
   const rgm_env_kernels *(*kernels)(const char *isa); // NULL where the backend lacks them
 } rgm_env;
@@ -285,16 +285,17 @@ enum {
 
 typedef struct rgm_json rgm_json;
 
-// An algorithm: one file, and this row. plan names tensors and runs twice; step is one resumable unit
-// of work and only enqueues; report reads back and calls rgm_report. NULL where there is nothing to do.
+// An algorithm: one file, and this row. plan names tensors and runs twice; step is one resumable
+// unit of work and only enqueues; report reads back and calls rgm_report. NULL where there is
+// nothing to do.
 typedef struct rgm_algorithm {
   const char *name, *paper, *doc;
   const rgm_field *fields; // algorithm.*
   size_t keys_size;        // of the struct that `fields` fill
   size_t self_size;        // of run->self
   unsigned needs;
-  const char *work_unit;               // what a step does: "env-steps"
-  double (*work)(const rgm_run *run);  // how many of them
+  const char *work_unit;                   // what a step does: "env-steps"
+  double (*work)(const rgm_run *run);      // how many of them
   rgm_status (*check)(const rgm_run *run); // combinations of keys
   rgm_status (*plan)(rgm_run *run);
   rgm_status (*init)(rgm_run *run);
@@ -323,7 +324,7 @@ typedef struct rgm_data_keys {
   char path[RGM_STRING_SIZE];
 } rgm_data_keys;
 
-extern const char *const rgm_backend_names[];  // "auto", "cpu", "cuda", NULL
+extern const char *const rgm_backend_names[]; // "auto", "cpu", "cuda", NULL
 extern const rgm_field rgm_run_fields[], rgm_eval_fields[], rgm_data_fields[];
 
 enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64 };
@@ -374,13 +375,13 @@ rgm_status rgm_read_back(rgm_run *run, rgm_tensor t, void *out);
 // Records a metric of this step for every replica: values[R]. The first one is the headline.
 rgm_status rgm_report(rgm_run *run, const char *name, const char *unit, const float *values);
 
-// Fails with RGM_ENUMERIC, naming tensor, replica and step, if an f32 entry flagged RGM_STATE holds NaN
-// or Inf.
+// Fails with RGM_ENUMERIC, naming tensor, replica and step, if an f32 entry flagged RGM_STATE
+// holds NaN or Inf.
 rgm_status rgm_guard(rgm_run *run);
 
-// Makes a run from a loaded config: reads all sections, opens the device, plans, binds, initialises.
-// Takes over `config`; *out is to be freed also on failure. rgm_run_plan_only stops before memory is
-// bound.
+// Makes a run from a loaded config: reads all sections, opens the device, plans, binds,
+// initialises. Takes over `config`; *out is to be freed also on failure. rgm_run_plan_only stops
+// before memory is bound.
 rgm_status rgm_run_create(rgm_config *config, rgm_run **out);
 rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out);
 void rgm_run_free(rgm_run *run);
@@ -403,8 +404,8 @@ const char *rgm_commit(void);
 // Opens FOLDER/metrics.jsonl and metrics.csv; rows after `step` (of a run that went on and was
 // resumed from an older checkpoint) are dropped.
 rgm_status rgm_metrics_open(const char *folder, uint64_t step, rgm_metrics **out);
-rgm_status rgm_metrics_add(rgm_metrics *m, const char *name, const char *unit,
-                           const float *values, int64_t replicas);
+rgm_status rgm_metrics_add(rgm_metrics *m, const char *name, const char *unit, const float *values,
+                           int64_t replicas);
 rgm_status rgm_metrics_flush(rgm_metrics *m, uint64_t step); // writes the rows of this step
 double rgm_metrics_headline(const rgm_metrics *m, const char **name); // mean over replicas
 void rgm_metrics_close(rgm_metrics *m);
@@ -433,7 +434,7 @@ typedef struct rgm_table {
   int64_t rows;
   int columns;
   char (*name)[64];
-  double *value;  // (rows, columns); NaN where empty or NA
+  double *value;   // (rows, columns); NaN where empty or NA
   char digest[65]; // SHA-256 of the file
 } rgm_table;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `regimen eval`: every controller of a run and the environment's baselines on the same test patients
-// with the same noise, each replica by itself; metrics per patient, their summaries, and paired
-// differences to the first baseline with Monte-Carlo error.
+// `regimen eval`: every controller of a run and the environment's baselines on the same test
+// patients with the same noise, each replica by itself; metrics per patient, their summaries, and
+// paired differences to the first baseline with Monte-Carlo error.
 
 #include "engine/engine.h"
 #include "engine/load.h"
@@ -47,10 +47,10 @@ static void plan(evaluation *e, int64_t widest) {
   e->returns = rgm_plan(a, "returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", 1, n, 0, 0);
   e->act = rgm_plan(a, "act", RGM_F32, RGM_SCRATCH, "replica, episode, step, act", "1", 1, n, T,
                     env->act_dim);
-  e->signals = rgm_plan(a, "signals", RGM_F32, RGM_SCRATCH, "replica, episode, step, signal", "",
-                        1, n, T, env->signal_dim);
-  e->params = rgm_plan(a, "params", RGM_F32, RGM_SCRATCH, "replica, parameter", "1", 1, widest, 0,
-                       0);
+  e->signals = rgm_plan(a, "signals", RGM_F32, RGM_SCRATCH, "replica, episode, step, signal", "", 1,
+                        n, T, env->signal_dim);
+  e->params =
+      rgm_plan(a, "params", RGM_F32, RGM_SCRATCH, "replica, parameter", "1", 1, widest, 0, 0);
 }
 
 
@@ -58,14 +58,29 @@ static void plan(evaluation *e, int64_t widest) {
 static rgm_status roll_chunk(evaluation *e, const rgm_contender *c, int64_t first, int64_t n) {
   rgm_run *run = e->run;
   rgm_cohort cohort = {
-      .patients = e->cohort, .config = e->config, .seeds = e->seeds, .clock = e->clock,
-      .active = e->active, .random = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL, .first = first,
+      .patients = e->cohort,
+      .config = e->config,
+      .seeds = e->seeds,
+      .clock = e->clock,
+      .active = e->active,
+      .random = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL,
+      .first = first,
   };
   rgm_rollout rollout = {
-      .returns = e->returns, .signals = e->signals, .act = e->act, .patients = e->cohort,
-      .config = e->config, .params = e->params, .seeds = e->seeds, .clock = e->clock,
-      .active = e->active, .control = c->control, .hidden = c->hidden,
-      .random = RGM_RANDOM_NOISE + RGM_RANDOM_EVAL, .first = first, .steps = e->steps,
+      .returns = e->returns,
+      .signals = e->signals,
+      .act = e->act,
+      .patients = e->cohort,
+      .config = e->config,
+      .params = e->params,
+      .seeds = e->seeds,
+      .clock = e->clock,
+      .active = e->active,
+      .control = c->control,
+      .hidden = c->hidden,
+      .random = RGM_RANDOM_NOISE + RGM_RANDOM_EVAL,
+      .first = first,
+      .steps = e->steps,
   };
   cohort.patients.dims[1] = rollout.patients.dims[1] = rollout.returns.dims[1] = n;
   rollout.signals.dims[1] = rollout.act.dims[1] = n;
@@ -132,7 +147,8 @@ static rgm_status run_all(evaluation *e, const rgm_contender *contenders, int co
     RGM_ASSERT(b->param_count <= 64);
     RGM_TRY(b->params(run->env_keys, params));
     const rgm_contender c = {
-        .name = b->name, .control = b->control,
+        .name = b->name,
+        .control = b->control,
         .params = rgm_view(params, RGM_F32, 1, b->param_count, 0, 0),
     };
     RGM_TRY(load_replica(e, &c, 0));
@@ -347,7 +363,7 @@ static void write_text(const evaluation *e, FILE *out, double *work) {
     }
   }
   const int loss = env->loss_metric, tests = e->count - 1;
-  fprintf(out, "\nPaired differences in %s to %s (mean +- Monte-Carlo standard error", 
+  fprintf(out, "\nPaired differences in %s to %s (mean +- Monte-Carlo standard error",
           env->metrics[loss].name, e->scores[e->baseline].name);
   fprintf(out, "; t-test, Bonferroni over %d)\n", tests);
   for (int i = 0; i < e->baseline; i += replicas_of(e, i)) {
@@ -392,10 +408,11 @@ static rgm_status evaluate_controllers(evaluation *e, rgm_json *json, FILE *text
   e->scores = calloc(most, sizeof *e->scores);
   e->host = malloc(rgm_bytes(e->signals));
   double *work = malloc((size_t)e->patients * sizeof *work);
-  rgm_status status = e->scores == NULL || e->host == NULL || work == NULL
-                          ? rgm_fail(RGM_EMEMORY, "no memory for %lld patients; lower eval.patients",
-                                     (long long)e->patients)
-                          : run_all(e, contenders, count);
+  rgm_status status =
+      e->scores == NULL || e->host == NULL || work == NULL
+          ? rgm_fail(RGM_EMEMORY, "no memory for %lld patients; lower eval.patients",
+                     (long long)e->patients)
+          : run_all(e, contenders, count);
   if (status == RGM_OK && text != NULL) {
     write_text(e, text, work);
   }
@@ -414,7 +431,8 @@ static rgm_status evaluate(evaluation *e, const rgm_options *options, rgm_config
   if (checkpoint != NULL) {
     RGM_TRY(rgm_run_restore(run, checkpoint, false));
   } else if ((run->algorithm->needs & RGM_TRAINS_NOT) == 0) {
-    return rgm_fail(RGM_EUSAGE, "%s is a config of %s, which must be trained first: regimen train %s",
+    return rgm_fail(RGM_EUSAGE,
+                    "%s is a config of %s, which must be trained first: regimen train %s",
                     options->path, run->algorithm->name, options->path);
   }
   if (options->progress != NULL) {

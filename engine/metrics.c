@@ -80,8 +80,8 @@ rgm_status rgm_metrics_open(const char *folder, uint64_t step, rgm_metrics **out
 }
 
 
-rgm_status rgm_metrics_add(rgm_metrics *m, const char *name, const char *unit,
-                           const float *values, int64_t replicas) {
+rgm_status rgm_metrics_add(rgm_metrics *m, const char *name, const char *unit, const float *values,
+                           int64_t replicas) {
   (void)unit;
   int index = 0;
   while (index < m->count && strcmp(m->name[index], name) != 0) {

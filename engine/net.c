@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parameters of MLPs: one contiguous block per replica, [layer][in][out] then [out], with every width
-// but the input padded to 16. Named parts show the meant sizes; padding stays zero.
+// Parameters of MLPs: one contiguous block per replica, [layer][in][out] then [out], with every
+// width but the input padded to 16. Named parts show the meant sizes; padding stays zero.
 
 #include "engine/engine.h"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The public API of libregimen: run a config, evaluate what came out, look at plans, keys and
-// checkpoints. Every function returns RGM_OK or a negative status; rgm_last_error() has the text and
-// rgm_exit_code() the program's exit code. Nothing here prints but to the streams that it is given.
+// checkpoints. Every function returns RGM_OK or a negative status; rgm_last_error() has the text
+// and rgm_exit_code() the program's exit code. Nothing here prints but to the streams that it is
+// given.
 
 #ifndef REGIMEN_H
 #define REGIMEN_H
@@ -19,12 +20,12 @@ typedef struct rgm_options {
   const char *path;       // a config.yaml, a run folder or a checkpoint
   const char *const *set; // "a.b=3" overrides, applied in order
   int set_count;
-  const char *out;      // run folder, NULL: runs/NAME (NAME is run.name)
-  bool resume;          // go on from the newest checkpoint of the run folder
-  bool json;            // results as one JSON object
-  FILE *result;         // where results go (stdout)
-  FILE *progress;       // where progress goes (stderr), NULL: nowhere
-  bool terminal;        // progress is one line that is rewritten
+  const char *out; // run folder, NULL: runs/NAME (NAME is run.name)
+  bool resume;     // go on from the newest checkpoint of the run folder
+  bool json;       // results as one JSON object
+  FILE *result;    // where results go (stdout)
+  FILE *progress;  // where progress goes (stderr), NULL: nowhere
+  bool terminal;   // progress is one line that is rewritten
   // set by a signal handler: checkpoint at the next step boundary and return RGM_ESTOPPED
   const volatile sig_atomic_t *stop;
 } rgm_options;

@@ -172,8 +172,7 @@ static void explain_env(const rgm_env *env, FILE *out) {
 
 
 static void explain_algorithm(const rgm_algorithm *algorithm, FILE *out) {
-  fprintf(out, "algorithm.name: %s\n%s\n%s\n\n", algorithm->name, algorithm->doc,
-          algorithm->paper);
+  fprintf(out, "algorithm.name: %s\n%s\n%s\n\n", algorithm->name, algorithm->doc, algorithm->paper);
   rgm_config_explain(out, "algorithm", algorithm->fields);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run from its config: reads the sections, opens the device, plans twice, initialises; and the run as
-// a checkpoint and back.
+// A run from its config: reads the sections, opens the device, plans twice, initialises; and the
+// run as a checkpoint and back.
 
 #include "engine/engine.h"
 
@@ -39,8 +39,8 @@ const rgm_field rgm_run_fields[] = {
 const rgm_field rgm_eval_fields[] = {
     {"patients", RGM_INT, offsetof(rgm_eval_keys, patients), "1", "1000", 1, 1e7, NULL,
      RGM_PROVENANCE, "Test patients of an evaluation."},
-    {"seed", RGM_INT, offsetof(rgm_eval_keys, seed), "1", "20260101", 0, 9e15, NULL,
-     RGM_PROVENANCE, "Seed of the test patients, drawn from random streams that training never uses."},
+    {"seed", RGM_INT, offsetof(rgm_eval_keys, seed), "1", "20260101", 0, 9e15, NULL, RGM_PROVENANCE,
+     "Seed of the test patients, drawn from random streams that training never uses."},
     {0},
 };
 
@@ -104,8 +104,8 @@ static rgm_status choose_env(rgm_run *run) {
 
 
 // reads a section once for every replica
-static rgm_status read_keys(rgm_run *run, const char *section, const rgm_field *fields,
-                            size_t size, void **out) {
+static rgm_status read_keys(rgm_run *run, const char *section, const rgm_field *fields, size_t size,
+                            void **out) {
   uint8_t *keys = calloc((size_t)run->replicas, size);
   if (keys == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)run->replicas);
@@ -128,8 +128,8 @@ static rgm_status read_sections(rgm_run *run) {
     RGM_TRY(choose_env(run));
     RGM_TRY(read_keys(run, "env", run->env->fields, run->env->keys_size, &run->env_keys));
   }
-  RGM_TRY(read_keys(run, "algorithm", algorithm->fields, algorithm->keys_size,
-                    &run->algorithm_keys));
+  RGM_TRY(
+      read_keys(run, "algorithm", algorithm->fields, algorithm->keys_size, &run->algorithm_keys));
   if (algorithm->needs & RGM_NEEDS_TABLE) {
     RGM_TRY(rgm_config_read(run->config, "data", rgm_data_fields, &run->data));
   }
@@ -154,8 +154,8 @@ const void *rgm_env_keys(const rgm_run *run, int64_t r) {
 rgm_tensor rgm_plan_hyper(rgm_run *run, const char *name, size_t offset) {
   char full[64];
   snprintf(full, sizeof full, "hyper/%s", name);
-  const rgm_tensor tensor = rgm_plan(run->arena, full, RGM_F32, RGM_BLOCK, "replica", "1",
-                                     run->replicas, 0, 0, 0);
+  const rgm_tensor tensor =
+      rgm_plan(run->arena, full, RGM_F32, RGM_BLOCK, "replica", "1", run->replicas, 0, 0, 0);
   if (tensor.data != NULL) {
     RGM_ASSERT(run->hyper_count < RGM_MAX_HYPERS);
     run->hyper[run->hyper_count].tensor = tensor;
@@ -166,11 +166,11 @@ rgm_tensor rgm_plan_hyper(rgm_run *run, const char *name, size_t offset) {
 
 
 static rgm_status plan(rgm_run *run) {
-  run->seeds = rgm_plan(run->arena, "seeds", RGM_U32, RGM_STATE, "replica, word", "",
-                        run->replicas, 2, 0, 0);
+  run->seeds = rgm_plan(run->arena, "seeds", RGM_U32, RGM_STATE, "replica, word", "", run->replicas,
+                        2, 0, 0);
   run->clock = rgm_plan(run->arena, "clock", RGM_U32, RGM_STATE, "one", "steps", 1, 0, 0, 0);
-  run->active = rgm_plan(run->arena, "active", RGM_U32, RGM_STATE, "replica", "", run->replicas,
-                         0, 0, 0);
+  run->active =
+      rgm_plan(run->arena, "active", RGM_U32, RGM_STATE, "replica", "", run->replicas, 0, 0, 0);
   if (run->env != NULL) {
     run->env_config = rgm_plan(run->arena, "env", RGM_U8, RGM_BLOCK, "replica, byte", "",
                                run->replicas, (int64_t)run->env->config_size, 0, 0);

@@ -201,15 +201,17 @@ rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool 
     }
     const rgm_record *record = rgm_checkpoint_record(checkpoint, entry->name);
     if (record == NULL || !fits(record, entry)) {
-      return rgm_fail(RGM_EDATA, "the checkpoint %s tensor %s of this configuration; was "
-                      "run.replicas changed?", record == NULL ? "lacks" : "has another shape of",
-                      entry->name);
+      return rgm_fail(RGM_EDATA,
+                      "the checkpoint %s tensor %s of this configuration; was "
+                      "run.replicas changed?",
+                      record == NULL ? "lacks" : "has another shape of", entry->name);
     }
     if (exactly && strcmp(entry->name, "seeds") == 0) {
       const uint64_t seed = (uint64_t)run->keys.seed;
       const uint32_t *words = record->data;
       if (words[0] != (uint32_t)seed || words[1] != (uint32_t)(seed >> 32)) {
-        return rgm_fail(RGM_ECONFIG, "the run folder holds seed %llu, the config asks for %llu; "
+        return rgm_fail(RGM_ECONFIG,
+                        "the run folder holds seed %llu, the config asks for %llu; "
                         "choose another run.name or --out",
                         (unsigned long long)words[0] | (unsigned long long)words[1] << 32,
                         (unsigned long long)seed);

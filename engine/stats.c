@@ -100,8 +100,7 @@ static double incomplete_beta(double a, double b, double x) {
   if (x > (a + 1.0) / (a + b + 2.0)) {
     return 1.0 - incomplete_beta(b, a, 1.0 - x);
   }
-  const double front =
-      exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a;
+  const double front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log1p(-x)) / a;
   double c = 1.0, d = 1.0 / (1.0 - (a + b) * x / (a + 1.0)), fraction = d;
   for (int m = 1; m < 500; m++) {
     const double even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));

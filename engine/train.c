@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `regimen train`: the run folder, the loop over steps, progress, signals, checkpoints and resuming.
+// `regimen train`: the run folder, the loop over steps, progress, signals, checkpoints and
+// resuming.
 
 #include "engine/engine.h"
 #include "engine/load.h"
@@ -286,13 +287,14 @@ static rgm_status train(trainer *t, rgm_config *config) {
            (long long)run->keys.steps);
   note(t, text);
   if (t->options->progress != NULL) {
-    fprintf(t->options->progress, "%s: %s on %s\n%.1f MiB of tensors, %lld replica%s, run folder %s\n",
+    fprintf(t->options->progress,
+            "%s: %s on %s\n%.1f MiB of tensors, %lld replica%s, run folder %s\n",
             rgm_version_text(), run->algorithm->name, run->device,
             (double)rgm_arena_bytes(run->arena) / 0x1p20, (long long)run->replicas,
             run->replicas == 1 ? "" : "s", t->folder);
     if (run->step > 0) {
-      fprintf(t->options->progress, "resumed at step %llu of %lld\n",
-              (unsigned long long)run->step, (long long)run->keys.steps);
+      fprintf(t->options->progress, "resumed at step %llu of %lld\n", (unsigned long long)run->step,
+              (long long)run->keys.steps);
     }
   }
   t->begun = t->printed = seconds();

@@ -3,8 +3,9 @@
 //
 // In concentrations (mg/L): C1' = -(k10+k12+k13) C1 + k12 C2 + k13 C3 + u/V1, C2' = k21 (C1 - C2),
 // C3' = k31 (C1 - C3), Ce' = ke0 (C1 - Ce); u in mg/min, rates in 1/min, volumes in L.
-// Each concentration is a sum over four modes with m_i' = -lambda_i m_i + u: C_k = sum_i weight[k][i] m_i,
-// so a constant u over dt is one exact step. Schnider et al. 1998 (Anesthesiology 88:1170).
+// Each concentration is a sum over four modes with m_i' = -lambda_i m_i + u: C_k = sum_i
+// weight[k][i] m_i, so a constant u over dt is one exact step. Schnider et al. 1998
+// (Anesthesiology 88:1170).
 
 #ifndef RGM_PKPD_H
 #define RGM_PKPD_H
@@ -21,12 +22,13 @@ typedef struct pk_model {
 enum { PK_C1, PK_C2, PK_C3, PK_CE, PK_OUTPUTS, PK_MODES = 4 };
 
 typedef struct pk_modes {
-  double lambda[PK_MODES];              // 1/min; three of the compartments, then ke0
-  double weight[PK_OUTPUTS][PK_MODES];  // 1/L
+  double lambda[PK_MODES];             // 1/min; three of the compartments, then ke0
+  double weight[PK_OUTPUTS][PK_MODES]; // 1/L
 } pk_modes;
 
 
-// Lean body mass (James), kg; weight in kg, height in cm. Turns over at BMI 43.0 (men), 36.1 (women).
+// Lean body mass (James), kg; weight in kg, height in cm. Turns over at BMI 43.0 (men), 36.1
+// (women).
 RGM_FN double pk_lean_mass(double weight, double height, int male) {
   const double ratio = weight / height;
   return male ? 1.1 * weight - 128.0 * (ratio * ratio) : 1.07 * weight - 148.0 * (ratio * ratio);
@@ -53,14 +55,15 @@ RGM_FN pk_model pk_schnider(double age, double weight, double height, int male, 
 }
 
 
-// Modes of a model. The characteristic cubic has three real roots that k21 and k31 separate; Newton's
-// method started outside them approaches the outer two monotonically, and their product with the middle
-// one is known. Where ke0 meets a rate of the compartments it is moved by 1e-6 of itself.
+// Modes of a model. The characteristic cubic has three real roots that k21 and k31 separate;
+// Newton's method started outside them approaches the outer two monotonically, and their product
+// with the middle one is known. Where ke0 meets a rate of the compartments it is moved by 1e-6 of
+// itself.
 RGM_FN pk_modes pk_decompose(const pk_model *m) {
   pk_modes out;
   const double a = m->k10 + m->k12 + m->k13 + m->k21 + m->k31;
-  const double b = m->k10 * m->k21 + m->k10 * m->k31 + m->k21 * m->k31 + m->k12 * m->k31 +
-                   m->k13 * m->k21;
+  const double b =
+      m->k10 * m->k21 + m->k10 * m->k31 + m->k21 * m->k31 + m->k12 * m->k31 + m->k13 * m->k21;
   const double c = m->k10 * m->k21 * m->k31;
   double high = a, low = 0.0;
   for (int i = 0; i < 40; i++) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Propofol on the host: keys, derived constants, the Ziegler-Nichols gains, evaluation metrics, and the
-// prediction of measured concentrations. The patient itself is propofol.h.
+// Propofol on the host: keys, derived constants, the Ziegler-Nichols gains, evaluation metrics,
+// and the prediction of measured concentrations. The patient itself is propofol.h.
 
 #include "envs/propofol.h"
 #include "envs/controllers.h"
@@ -87,7 +87,8 @@ static pk_model generic_model(const propofol_keys *k) {
 }
 
 
-// every corner of the covariates must have positive clearance: Schnider's formulas leave their range
+// every corner of the covariates must have positive clearance: Schnider's formulas leave their
+// range
 static rgm_status check_corners(const propofol_config *c, const rgm_config *where) {
   for (int i = 0; i < 16; i++) {
     const int male = i >> 3 & 1;
@@ -100,8 +101,8 @@ static rgm_status check_corners(const propofol_config *c, const rgm_config *wher
       return rgm_fail(RGM_ECONFIG,
                       "%s: env: Schnider's model has no positive clearance for a %s of %g years, "
                       "%g kg, %g cm; narrow env.age, env.weight or env.height",
-                      rgm_config_where(where, "env.weight"), male ? "man" : "woman",
-                      c->age[i & 1], c->weight[i >> 1 & 1], c->height[i >> 2 & 1]);
+                      rgm_config_where(where, "env.weight"), male ? "man" : "woman", c->age[i & 1],
+                      c->weight[i >> 1 & 1], c->height[i >> 2 & 1]);
     }
   }
   return RGM_OK;
@@ -129,8 +130,10 @@ static rgm_status propofol_prepare(const void *keys_, const rgm_config *where, v
   // the agent's model: the same modes as a patient's, with the generic covariates
   const pk_model model = generic_model(k);
   if (model.cl1 <= 0 || model.cl2 <= 0 || model.v2 <= 0) {
-    return rgm_fail(RGM_ECONFIG, "%s: env.generic_weight: the generic patient has no positive "
-                    "clearance", rgm_config_where(where, "env.generic_weight"));
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: env.generic_weight: the generic patient has no positive "
+                    "clearance",
+                    rgm_config_where(where, "env.generic_weight"));
   }
   const pk_modes modes = pk_decompose(&model);
   float *const phi[] = {&c->phi1, &c->phi2, &c->phi3, &c->phi4};
@@ -228,7 +231,8 @@ enum {
 };
 
 static const rgm_quantity metrics[] = {
-    {"mape", "%", "median |PE| of the episode, PE = 100 (LoU - target) / target, induction included"},
+    {"mape", "%",
+     "median |PE| of the episode, PE = 100 (LoU - target) / target, induction included"},
     {"mpe", "%", "median PE of the episode"},
     {"oob_abs", "%", "share of time with |LoU - target| > 0.05"},
     {"oob_rel", "%", "share of time with |PE| > 5 %"},
@@ -282,9 +286,10 @@ static void propofol_measure(const float *signals, int64_t steps, double *out) {
   out[RETURN] = sum;
   out[DOSE_TOTAL] = total;
   out[DOSE_INDUCTION] = induced >= 0 ? induction : total;
-  out[DOSE_MAINTENANCE] = induced >= 0 && induced < steps
-                              ? (total - induction) / ((double)(steps - induced) * PROPOFOL_STEP_MIN)
-                              : NAN;
+  out[DOSE_MAINTENANCE] =
+      induced >= 0 && induced < steps
+          ? (total - induction) / ((double)(steps - induced) * PROPOFOL_STEP_MIN)
+          : NAN;
   free(work);
   free(pe);
 }
@@ -345,21 +350,17 @@ static const rgm_quantity signals_[] = {
 };
 
 static const rgm_baseline baselines[] = {
-    {"pid_zn", "PID with Ziegler-Nichols gains of the linearised generic patient",
-     RGM_CONTROL_PID, PID_PARAMS, ziegler_nichols},
+    {"pid_zn", "PID with Ziegler-Nichols gains of the linearised generic patient", RGM_CONTROL_PID,
+     PID_PARAMS, ziegler_nichols},
     {0},
 };
 
 // Schamberg et al. 2020, results section
 static const rgm_published published[] = {
-    {"cem_continuous", "mape", "1.7 +- 0.6"},
-    {"cem_continuous", "mpe", "near zero"},
-    {"cem_continuous", "oob_abs", "6.0"},
-    {"cem_continuous", "dose_total_mg", "2430 +- 763"},
-    {"pid_zn", "mape", "3.4 +- 1.2"},
-    {"pid_zn", "oob_abs", "12.4"},
-    {"pid_zn", "dose_total_mg", "2457 +- 760"},
-    {0},
+    {"cem_continuous", "mape", "1.7 +- 0.6"},   {"cem_continuous", "mpe", "near zero"},
+    {"cem_continuous", "oob_abs", "6.0"},       {"cem_continuous", "dose_total_mg", "2430 +- 763"},
+    {"pid_zn", "mape", "3.4 +- 1.2"},           {"pid_zn", "oob_abs", "12.4"},
+    {"pid_zn", "dose_total_mg", "2457 +- 760"}, {0},
 };
 
 

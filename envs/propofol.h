@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Propofol titration: a patient is a Schnider PK model with effect site and a Hill curve from effect
-// site concentration to level of unconsciousness (LoU, 0 awake ... 1); the agent sees a noisy LoU every
-// 5 s and sets the infusion rate. Schamberg et al. 2020 (AIME), sections 2.1-2.3. LoU = Ce^g / (C50^g +
-// Ce^g). Each sum of modes is exact for a rate held over the step. Reward -|target - LoU|, true LoU.
+// Propofol titration: a patient is a Schnider PK model with effect site and a Hill curve from
+// effect site concentration to level of unconsciousness (LoU, 0 awake ... 1); the agent sees a
+// noisy LoU every 5 s and sets the infusion rate. Schamberg et al. 2020 (AIME), sections 2.1-2.3.
+// LoU = Ce^g / (C50^g + Ce^g). Each sum of modes is exact for a rate held over the step. Reward
+// -|target - LoU|, true LoU.
 
 #ifndef RGM_PROPOFOL_H
 #define RGM_PROPOFOL_H
@@ -17,21 +18,23 @@ enum { PROPOFOL_MALE, PROPOFOL_FEMALE, PROPOFOL_RANDOM };
 
 // What all patients of a replica share; filled by propofol_prepare (envs/propofol.c).
 typedef struct propofol_config {
-  double age[2], height[2], weight[2];          // years, cm, kg: uniform ranges
-  double ke0[2], c50[2], gamma[2], target[2];   // 1/min, mg/L, 1, LoU: uniform ranges
-  double max_rate;                              // mg/min at action 1
-  float phi1, phi2, phi3, phi4;                 // the agent's own, generic PK model: decay of a mode
-  float psi1, psi2, psi3, psi4;                 // and its gain at action 1, mg/L
-  float ahead1, ahead2, ahead3, ahead4;         // Ce 30 s ahead without drug, minus Ce now
-  float noise_sd;                               // LoU
+  double age[2], height[2], weight[2];        // years, cm, kg: uniform ranges
+  double ke0[2], c50[2], gamma[2], target[2]; // 1/min, mg/L, 1, LoU: uniform ranges
+  double max_rate;                            // mg/min at action 1
+  float phi1, phi2, phi3, phi4;               // the agent's own, generic PK model: decay of a mode
+  float psi1, psi2, psi3, psi4;               // and its gain at action 1, mg/L
+  float ahead1, ahead2, ahead3, ahead4;       // Ce 30 s ahead without drug, minus Ce now
+  float noise_sd;                             // LoU
   int32_t sex, targets, phase_steps;
 } propofol_config;
 
 // Words of a patient that the loop reads.
-#define PROPOFOL_PATIENT(X)                                                                        \
-  X(phi1) X(phi2) X(phi3) X(phi4) /* decay of a mode of Ce over a step */                          \
-  X(psi1) X(psi2) X(psi3) X(psi4) /* its gain at action 1, mg/L */                                 \
-  X(gamma) X(shift)               /* Hill: LoU = sigmoid(gamma ln Ce - shift) */
+#define PROPOFOL_PATIENT(X)                                                   \
+  X(phi1)                                                                     \
+  X(phi2)                                                                     \
+  X(phi3) X(phi4)                     /* decay of a mode of Ce over a step */ \
+      X(psi1) X(psi2) X(psi3) X(psi4) /* its gain at action 1, mg/L */        \
+      X(gamma) X(shift)               /* Hill: LoU = sigmoid(gamma ln Ce - shift) */
 
 // Words that it does not: covariates and the targets of the phases.
 enum {
@@ -46,11 +49,13 @@ enum {
 };
 
 // Words that change. y1 ... y6 are the measurements of the last six steps.
-#define PROPOFOL_STATE(X)                                                                          \
-  X(z1) X(z2) X(z3) X(z4)             /* modes of Ce, mg/L */                                      \
-  X(x1) X(x2) X(x3) X(x4)             /* modes of the agent's model, mg/L */                       \
-  X(y1) X(y2) X(y3) X(y4) X(y5) X(y6) /* LoU */                                                    \
-  X(lou) X(ce) X(target)
+#define PROPOFOL_STATE(X)                                                        \
+  X(z1)                                                                          \
+  X(z2)                                                                          \
+  X(z3) X(z4)                             /* modes of Ce, mg/L */                \
+      X(x1) X(x2) X(x3) X(x4)             /* modes of the agent's model, mg/L */ \
+      X(y1) X(y2) X(y3) X(y4) X(y5) X(y6) /* LoU */                              \
+      X(lou) X(ce) X(target)
 
 enum { PROPOFOL_OBS = 4, PROPOFOL_ACT = 1 };
 
@@ -94,7 +99,8 @@ RGM_FN void propofol_describe(float *words, const propofol_config *c, double age
 }
 
 
-// Draws a patient and the targets of its episode: draws 0-6 are covariates, 7 the sex, then targets.
+// Draws a patient and the targets of its episode: draws 0-6 are covariates, 7 the sex, then
+// targets.
 RGM_FN void propofol_sample(float *words, const propofol_config *c, rgm_rng rng) {
   const double age = rgm_rng_range(&rng, c->age[0], c->age[1]);
   const double height = rgm_rng_range(&rng, c->height[0], c->height[1]);
@@ -129,11 +135,11 @@ RGM_FN void propofol_event(propofol_state *s, const float *words, const propofol
 }
 
 
-// The measurement at step t and what the agent sees of it: error to the target; change of effect site
-// concentration over the next 30 s without drug, by the generic model [mg/L]; change of the
+// The measurement at step t and what the agent sees of it: error to the target; change of effect
+// site concentration over the next 30 s without drug, by the generic model [mg/L]; change of the
 // measurement over the last 30 s; target. `normal` is the step's standard normal.
-RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p,
-                             const propofol_config *c, int64_t t, float normal, float *obs) {
+RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const propofol_config *c,
+                             int64_t t, float normal, float *obs) {
   s->ce = rgm_max((s->z1 + s->z2) + (s->z3 + s->z4), 0.0f);
   s->lou = rgm_sigmoid(rgm_fma(p->gamma, rgm_log(s->ce), -p->shift));
   const float y = rgm_clamp(rgm_fma(c->noise_sd, normal, s->lou), 0.0f, 1.0f);
@@ -155,8 +161,8 @@ RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p,
 }
 
 
-// Holds the action (share of the largest rate, clipped to [0, 1]) for one step; returns the reward of
-// the state that it was taken in.
+// Holds the action (share of the largest rate, clipped to [0, 1]) for one step; returns the reward
+// of the state that it was taken in.
 RGM_FN float propofol_step(propofol_state *s, const propofol_patient *p, const propofol_config *c,
                            const float *act, float *signals) {
   const float a = rgm_clamp(act[0], 0.0f, 1.0f);

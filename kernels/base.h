@@ -53,20 +53,20 @@ const char *rgm_last_error(void);
 int rgm_exit_code(rgm_status status);
 
 // Returns early with the callee's status.
-#define RGM_TRY(call)                                                                              \
-  do {                                                                                             \
-    rgm_status try_status_ = (call);                                                               \
-    if (try_status_ != RGM_OK) {                                                                   \
-      return try_status_;                                                                          \
-    }                                                                                              \
+#define RGM_TRY(call)                \
+  do {                               \
+    rgm_status try_status_ = (call); \
+    if (try_status_ != RGM_OK) {     \
+      return try_status_;            \
+    }                                \
   } while (0)
 
 // Our own bugs only; always on; the condition must have no side effect.
-#define RGM_ASSERT(condition)                                                                      \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      rgm_assert_failed(#condition, __FILE__, __LINE__);                                           \
-    }                                                                                              \
+#define RGM_ASSERT(condition)                            \
+  do {                                                   \
+    if (!(condition)) {                                  \
+      rgm_assert_failed(#condition, __FILE__, __LINE__); \
+    }                                                    \
   } while (0)
 
 #if defined(__GNUC__)

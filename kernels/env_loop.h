@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fused whole-episode loop of the CPU: an environment's header and the controllers, 16 episodes at a
-// time with every word of their state in a row of 16 lanes, so that the compiler turns the scalar
-// functions into vector code. A template: include it once per environment with these macros set.
+// The fused whole-episode loop of the CPU: an environment's header and the controllers, 16
+// episodes at a time with every word of their state in a row of 16 lanes, so that the compiler
+// turns the scalar functions into vector code. A template: include it once per environment with
+// these macros set.
 //   ENV                   the name, prefix of the functions (propofol)
 //   ENV_PATIENT(X)        words of a patient that the loop reads; ENV_WORDS of them are stored
 //   ENV_STATE(X)          words that change
 //   ENV_OBS, ENV_ACT, ENV_SIGNALS   how many numbers an observation, an action and a record have
-// It defines RGM_CPU(ENV_sample) and RGM_CPU(ENV_rollout). Random words of step t: philox at draw t / 2
-// gives normals (w0, w1) and action uniforms (w2, w3) of two steps.
+// It defines RGM_CPU(ENV_sample) and RGM_CPU(ENV_rollout). Random words of step t: philox at draw
+// t / 2 gives normals (w0, w1) and action uniforms (w2, w3) of two steps.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/policy.h"
@@ -72,7 +73,7 @@ static void loop_reset(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t
 }
 
 
-static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config) *c, int64_t r,
+static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config) * c, int64_t r,
                        int64_t first, int64_t event) {
   const int64_t episodes = o->returns.dims[1], patients = o->patients.dims[1];
   for (int j = 0; j < LANES; j++) {
@@ -106,7 +107,7 @@ static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item
 }
 
 
-static void loop_observe(loop_tile *tile, const ENV_(config) *c, int64_t t) {
+static void loop_observe(loop_tile *tile, const ENV_(config) * c, int64_t t) {
   const float *normal = tile->normal[t & 1];
   LOOP_LANES {
     ENV_(state) s;
@@ -123,7 +124,7 @@ static void loop_observe(loop_tile *tile, const ENV_(config) *c, int64_t t) {
 }
 
 
-static void loop_step(loop_tile *tile, const ENV_(config) *c, int64_t t) {
+static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
   float(*record)[LANES] = tile->signal_record[t % FLUSH];
   LOOP_LANES {
     ENV_(state) s;
@@ -144,8 +145,8 @@ static void loop_step(loop_tile *tile, const ENV_(config) *c, int64_t t) {
 
 
 // the action of every lane at step t; controllers act on the first action only
-static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first,
-                         int64_t t, const float *params) {
+static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first, int64_t t,
+                         const float *params) {
   float z[LANES];
   if (o->control <= RGM_CONTROL_CONTINUOUS) {
     for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {

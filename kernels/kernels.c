@@ -36,7 +36,8 @@ rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_
   }
   const rgm_backend *table = rgm_cpu_backend(options->isa);
   if (table == NULL && rgm_cpu_isas()[0] == NULL) {
-    return rgm_fail(RGM_EDEVICE, "this processor has no AVX2 with FMA, the least that Regimen runs on");
+    return rgm_fail(RGM_EDEVICE,
+                    "this processor has no AVX2 with FMA, the least that Regimen runs on");
   }
   if (table == NULL) {
     return rgm_fail(RGM_EUSAGE, "run.isa: this processor does not run %s; the best here is %s",
@@ -161,8 +162,8 @@ void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rg
 
 // ---- losses ------------------------------------------------------------------------------------
 
-void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
-                      rgm_tensor label, rgm_tensor weight, int classes) {
+void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z, rgm_tensor label,
+                      rgm_tensor weight, int classes) {
   const int64_t rows = z.dims[0] * z.dims[1];
   RGM_ASSERT(z.dtype == RGM_F32 && same_shape(dz, z) && classes > 0 && classes <= z.dims[2]);
   RGM_ASSERT(is_vector(loss, RGM_F32, rows) && is_vector(label, RGM_F32, rows));
@@ -179,9 +180,9 @@ int64_t rgm_policy_xent_work(int64_t groups, int64_t rows, int64_t inputs, int64
 }
 
 
-void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
-                     rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
-                     rgm_tensor active, int hidden) {
+void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work, rgm_tensor x,
+                     rgm_tensor label, rgm_tensor weight, rgm_tensor params, rgm_tensor active,
+                     int hidden) {
   const int64_t replicas = x.dims[0], groups = x.dims[1], rows = x.dims[2], inputs = x.dims[3];
   RGM_ASSERT(hidden > 0 && hidden <= RGM_POLICY_MAX_HIDDEN && inputs <= RGM_POLICY_MAX_INPUTS);
   RGM_ASSERT(same_shape(grad, params) && params.dims[0] == replicas && x.dtype == RGM_F32);

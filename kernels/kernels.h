@@ -3,12 +3,13 @@
 // rows. Callers use the front doors below, which check shapes once, count flops and bytes and
 // dispatch. A call only enqueues work on a stream; rgm_sync is the one place where it must be done.
 //
-// Shapes: R replicas lead every tensor; N, B rows; I inputs; O outputs (padded to a multiple of 16).
-// Hyperparameters are f32 vectors (R) in device memory. `active` (R) u32 masks finished replicas:
-// where it is 0, a kernel that says "masked" leaves its outputs untouched, bit for bit.
+// Shapes: R replicas lead every tensor; N, B rows; I inputs; O outputs (padded to a multiple of
+// 16). Hyperparameters are f32 vectors (R) in device memory. `active` (R) u32 masks finished
+// replicas: where it is 0, a kernel that says "masked" leaves its outputs untouched, bit for bit.
 // A parameter of a front door is overwritten if it stands before the first input; nothing aliases
 // unless said. Sums over rows: in order with fma within blocks of 256 rows, then a pairwise tree
-// over the blocks (distance 1, 2, 4, ...), so that bits depend on neither threads nor vector width.
+// over the blocks (distance 1, 2, 4, ...), so that bits depend on neither threads nor vector
+// width.
 
 #ifndef RGM_KERNELS_H
 #define RGM_KERNELS_H
@@ -65,7 +66,8 @@ struct rgm_backend {
   rgm_status (*open)(const rgm_device_options *options, rgm_stream **out);
   void (*close)(rgm_stream *s);
   void (*describe)(const rgm_stream *s, char *text, size_t size);
-  rgm_status (*alloc)(rgm_stream *s, size_t bytes, void **out); // zeroed; arena.c is the only caller
+  rgm_status (*alloc)(rgm_stream *s, size_t bytes,
+                      void **out); // zeroed; arena.c is the only caller
   void (*release)(rgm_stream *s, void *memory);
   void (*copy)(rgm_stream *s, void *dst, const void *src, size_t bytes); // any side to any side
   void (*fill)(rgm_stream *s, void *dst, int byte, size_t bytes);
@@ -108,8 +110,8 @@ struct rgm_backend {
 
 // ---- whole episodes ----------------------------------------------------------------------------
 // The table of a backend ends here; environments bring two more rows each, compiled from one header
-// for every backend (kernels/env_loop.h). R replicas, P patients, K episodes (P divides K: episode e
-// has patient e / (K / P)), T steps.
+// for every backend (kernels/env_loop.h). R replicas, P patients, K episodes (P divides K: episode
+// e has patient e / (K / P)), T steps.
 
 typedef enum rgm_control {
   RGM_CONTROL_STOCHASTIC = 0,    // policy: action 1 with probability p, else 0
@@ -184,8 +186,7 @@ rgm_status rgm_sync(rgm_stream *s);
 void rgm_graph(rgm_stream *s, int slot, void (*fn)(void *, rgm_stream *), void *arg);
 
 // y[R,B,O] = act(x[R,B,I] @ w[R,I,O] + b[R,O]); the sum starts at b and runs over i in order.
-void rgm_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b,
-                rgm_act act);
+void rgm_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b, rgm_act act);
 
 // dz[R,B,O] *= act'(z), in place, from the layer's output y = act(z).
 void rgm_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act);
@@ -198,16 +199,17 @@ void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rg
 
 // loss[R,B] = weight * (log sum_c exp z_c - z_label), dz[R,B,O] = weight * (softmax(z) - onehot);
 // label[R,B] holds class numbers as f32, columns from `classes` on are padding and get dz = 0.
-void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
-                      rgm_tensor label, rgm_tensor weight, int classes);
+void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z, rgm_tensor label,
+                      rgm_tensor weight, int classes);
 
 // Fused gradient of the mean cross-entropy of a policy I -> hidden (ReLU) -> 2 (softmax), over G
 // groups (episodes) of T rows: x[R,G,T,I], label[R,G,T] in {0, 1} (or a probability), weight[R,G].
-// loss[R] = sum_g weight_g / T sum_t xent, grad[R,W] its gradient in the layout of `params` (rgm_mlp).
-// Groups of weight 0 cost nothing. Masked. work: rgm_policy_xent_work floats per replica.
-void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
-                     rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
-                     rgm_tensor active, int hidden);
+// loss[R] = sum_g weight_g / T sum_t xent, grad[R,W] its gradient in the layout of `params`
+// (rgm_mlp). Groups of weight 0 cost nothing. Masked. work: rgm_policy_xent_work floats per
+// replica.
+void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work, rgm_tensor x,
+                     rgm_tensor label, rgm_tensor weight, rgm_tensor params, rgm_tensor active,
+                     int hidden);
 int64_t rgm_policy_xent_work(int64_t groups, int64_t rows, int64_t inputs, int64_t hidden);
 
 // Adam (Kingma & Ba 2015, algorithm 1) on p, m, v [R,W]; count[R] u32 is raised by one. Masked.
@@ -232,8 +234,8 @@ void rgm_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rg
 // weight[R,N] = 1/count where x >= threshold[R], else 0; count = how many pass (all 0 if none).
 void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
 
-// x[R,...,O] = uniform in [low, high), philox counter {0, element, 0, member} counted over the first
-// `last_dim` columns, so that padding changes no number; padded columns get 0.
+// x[R,...,O] = uniform in [low, high), philox counter {0, element, 0, member} counted over the
+// first `last_dim` columns, so that padding changes no number; padded columns get 0.
 void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                  float low, float high, int64_t last_dim);
 

@@ -19,7 +19,7 @@ typedef __m512 rgm_lanes;
 #define rgm_lanes_mul(a, b) _mm512_mul_ps(a, b)
 #define rgm_lanes_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define rgm_lanes_relu(a) _mm512_max_ps(a, _mm512_setzero_ps())
-#define rgm_lanes_gate(a, b)                                                                       \
+#define rgm_lanes_gate(a, b) \
   _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ), b)
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(__CUDACC__)
 #include <immintrin.h>

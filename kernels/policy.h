@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two-class policy net I -> hidden (ReLU) -> 2 (softmax), folded for evaluation. Only the
-// difference of the two logits matters: P(class 1) = sigmoid(z), z = sum_h v_h relu(w_h . x + b_h) + c
-// with v = w2[:,1] - w2[:,0] and c = b2[1] - b2[0]. One source for the rollout and the loss.
+// difference of the two logits matters: P(class 1) = sigmoid(z), z = sum_h v_h relu(w_h . x + b_h)
+// + c with v = w2[:,1] - w2[:,0] and c = b2[1] - b2[0]. One source for the rollout and the loss.
 
 #ifndef RGM_POLICY_H
 #define RGM_POLICY_H
@@ -59,10 +59,10 @@ RGM_FN rgm_lanes policy_logit(const float *folded, int inputs, int hidden, const
       unit += inputs + 2;
     }
   }
-  const rgm_lanes low = rgm_lanes_add(rgm_lanes_add(part[0], part[1]),
-                                      rgm_lanes_add(part[2], part[3]));
-  const rgm_lanes high = rgm_lanes_add(rgm_lanes_add(part[4], part[5]),
-                                       rgm_lanes_add(part[6], part[7]));
+  const rgm_lanes low =
+      rgm_lanes_add(rgm_lanes_add(part[0], part[1]), rgm_lanes_add(part[2], part[3]));
+  const rgm_lanes high =
+      rgm_lanes_add(rgm_lanes_add(part[4], part[5]), rgm_lanes_add(part[6], part[7]));
   return rgm_lanes_add(rgm_lanes_add(low, high), rgm_lanes_set(*unit));
 }
 

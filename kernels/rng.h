@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random numbers without state: philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy
-// as 1, 2, 3"). key = {seed low, seed high ^ stream}, counter = {step, item, draw, member}. The same
-// key and counter give the same four words on every device, so nothing but seed and step is saved.
+// Random numbers without state: philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
+// easy as 1, 2, 3"). key = {seed low, seed high ^ stream}, counter = {step, item, draw, member}.
+// The same key and counter give the same four words on every device, so nothing but seed and step
+// is saved.
 
 #ifndef RGM_RNG_H
 #define RGM_RNG_H

@@ -124,9 +124,10 @@ static void usage(FILE *out) {
   for (const command *c = commands; c->name != NULL; c++) {
     fprintf(out, "  %-8s %-15s %s\n", c->name, c->argument, c->doc);
   }
-  fprintf(out, "\n`regimen COMMAND --help` lists options. Exit codes: 0 done, 64 usage or config, "
-               "65 bad data,\n70 our bug, 74 files or memory, 75 stopped by a signal with the state "
-               "saved.\n");
+  fprintf(out,
+          "\n`regimen COMMAND --help` lists options. Exit codes: 0 done, 64 usage or config, "
+          "65 bad data,\n70 our bug, 74 files or memory, 75 stopped by a signal with the state "
+          "saved.\n");
 }
 
 

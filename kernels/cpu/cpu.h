@@ -38,8 +38,8 @@ void RGM_CPU(policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_t
                           rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
                           rgm_tensor active, int hidden);
 void RGM_CPU(adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
-                   rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2,
-                   rgm_tensor eps, rgm_tensor active);
+                   rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
+                   rgm_tensor active);
 void RGM_CPU(sgd)(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm_tensor lr,
                   rgm_tensor momentum, rgm_tensor active);
 void RGM_CPU(ema)(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate,

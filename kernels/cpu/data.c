@@ -131,8 +131,13 @@ static void uniform_task(void *arg, int64_t r) {
 
 void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim) {
-  data_args a = {.x = x, .seeds = seeds, .random = random, .member = member, .low = low,
-                 .high = high, .last_dim = last_dim};
+  data_args a = {.x = x,
+                 .seeds = seeds,
+                 .random = random,
+                 .member = member,
+                 .low = low,
+                 .high = high,
+                 .last_dim = last_dim};
   rgm_cpu_parallel(s, x.dims[0], uniform_task, &a);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU as a device: memory and a pool of threads with a fixed split of work. Work is done before a
-// call returns, so a stream needs no queue; threads spin briefly between kernels and then sleep.
+// The CPU as a device: memory and a pool of threads with a fixed split of work. Work is done
+// before a call returns, so a stream needs no queue; threads spin briefly between kernels and then
+// sleep.
 
 #define _GNU_SOURCE // sched_getaffinity
 #include "kernels/cpu/cpu.h"
@@ -194,8 +195,8 @@ void rgm_cpu_describe(const rgm_stream *stream, char *text, size_t size) {
   if (file != NULL) {
     fclose(file);
   }
-  snprintf(text, size, "%s, %s, %d thread%s", model, stream->backend->isa,
-           rgm_cpu_threads(stream), rgm_cpu_threads(stream) == 1 ? "" : "s");
+  snprintf(text, size, "%s, %s, %d thread%s", model, stream->backend->isa, rgm_cpu_threads(stream),
+           rgm_cpu_threads(stream) == 1 ? "" : "s");
 }
 
 

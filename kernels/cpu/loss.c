@@ -146,8 +146,7 @@ static void policy_block_task(void *arg, int64_t index) {
   const float *params = rgm_f32(a->params, r);
   const float *x = rgm_f32(a->x, r) + (group * a->rows + begin) * a->inputs;
   const float *label = rgm_f32(a->label, r) + group * a->rows + begin;
-  const float weight =
-      ((const float *)a->weight.data)[r * a->groups + group] / (float)a->rows;
+  const float weight = ((const float *)a->weight.data)[r * a->groups + group] / (float)a->rows;
   float *partial = rgm_f32(a->work, r) + (group * a->blocks + block) * a->size;
   float dz[RGM_ROW_BLOCK + RGM_LANE_WIDTH];
   block_loss(dz, partial, a, params, x, label, rows, weight);
@@ -180,8 +179,7 @@ static void policy_reduce_task(void *arg, int64_t r) {
     rgm_tree tree = {.size = n, .level = level};
     for (int64_t group = 0; group < a->groups; group++) {
       for (int64_t block = 0; block < a->blocks && is_used(a, r, group); block++) {
-        rgm_tree_add(&tree,
-                     rgm_f32(a->work, r) + (group * a->blocks + block) * a->size + begin);
+        rgm_tree_add(&tree, rgm_f32(a->work, r) + (group * a->blocks + block) * a->size + begin);
       }
     }
     rgm_tree_sum(&tree, sum);
@@ -206,8 +204,14 @@ static void policy_reduce_task(void *arg, int64_t r) {
 void RGM_CPU(policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
                           rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
                           rgm_tensor active, int hidden) {
-  policy_args a = {.grad = grad, .loss = loss, .work = work, .x = x, .label = label,
-                   .weight = weight, .params = params, .active = active};
+  policy_args a = {.grad = grad,
+                   .loss = loss,
+                   .work = work,
+                   .x = x,
+                   .label = label,
+                   .weight = weight,
+                   .params = params,
+                   .active = active};
   a.inputs = (int)x.dims[3];
   a.hidden = hidden;
   a.padded = (hidden + 15) / 16 * 16;

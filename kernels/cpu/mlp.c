@@ -19,8 +19,6 @@ typedef struct linear_args {
 } linear_args;
 
 
-
-
 static void activate_row(float *y, int64_t n, rgm_act act) {
   switch (act) {
   case RGM_RELU:

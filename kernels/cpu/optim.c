@@ -45,8 +45,8 @@ static void adam_task(void *arg, int64_t r) {
 
 
 void RGM_CPU(adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
-                   rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2,
-                   rgm_tensor eps, rgm_tensor active) {
+                   rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
+                   rgm_tensor active) {
   optim_args a = {p, m, v, count, g, lr, beta1, beta2, eps, active};
   rgm_cpu_parallel(s, p.dims[0], adam_task, &a);
 }
