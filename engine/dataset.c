@@ -151,7 +151,7 @@ rgm_status rgm_table_read_csv(const char *path, rgm_table *out) {
 
   csv_reader reader = {.path = path, .table = out, .row = 1};
   struct csv_parser parser;
-  if (csv_init(&parser, CSV_STRICT | CSV_APPEND_NULL) != 0) {
+  if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI | CSV_APPEND_NULL) != 0) {
     free(text);
     return rgm_fail(RGM_EMEMORY, "no memory for the CSV parser");
   }

@@ -253,7 +253,8 @@ typedef struct rgm_env {
   int64_t (*steps)(const void *keys);
   int obs_dim, act_dim, signal_dim, patient_words;
   const rgm_quantity *obs, *act, *signals;
-  double step_min; // minutes of a step
+  double step_min;                          // minutes of a step
+  int plot_value, plot_target, plot_action; // signals that a picture of an episode shows
   int metric_count;
   const rgm_quantity *metrics;
   int loss_metric; // the one that comparisons are about, smaller is better

@@ -5,11 +5,14 @@
 
 #include "engine/engine.h"
 #include "engine/load.h"
+#include "engine/picture.h"
 #include "engine/regimen.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { MAX_CONTENDERS = 16, CHUNK = 512, MAX_EVAL_METRICS = 16 };
 
@@ -18,6 +21,7 @@ typedef struct score {
   const char *name;
   int64_t replica;
   double *value;
+  float *first; // signals of the first patient, for the picture
 } score;
 
 typedef struct evaluation {
@@ -96,14 +100,21 @@ static rgm_status add_score(evaluation *e, const rgm_contender *c, int64_t repli
   score *s = &e->scores[e->count];
   s->name = c->name;
   s->replica = replica;
+  const size_t episode = (size_t)(e->steps * env->signal_dim) * sizeof *s->first;
   s->value = malloc((size_t)(env->metric_count * e->patients) * sizeof *s->value);
-  if (s->value == NULL) {
+  s->first = malloc(episode);
+  if (s->value == NULL || s->first == NULL) {
+    free(s->value);
+    free(s->first);
     return rgm_fail(RGM_EMEMORY, "no memory for %lld patients", (long long)e->patients);
   }
   e->count++;
   for (int64_t first = 0; first < e->patients; first += e->chunk) {
     const int64_t n = e->patients - first < e->chunk ? e->patients - first : e->chunk;
     RGM_TRY(roll_chunk(e, c, first, n));
+    if (first == 0) {
+      memcpy(s->first, e->host, episode);
+    }
     for (int64_t i = 0; i < n; i++) {
       double metrics[MAX_EVAL_METRICS];
       env->measure(e->host + i * e->steps * env->signal_dim, e->steps, metrics);
@@ -384,9 +395,29 @@ static void write_text(const evaluation *e, FILE *out, double *work) {
 }
 
 
+// the first patient under the first controller and the first baseline, beside the run
+static rgm_status write_picture(const evaluation *e, const char *folder) {
+  char path[4096];
+  rgm_picture picture = {.env = e->run->env, .steps = e->steps};
+  const int shown[] = {0, e->baseline};
+  for (int i = 0; i < 2 && shown[i] < e->count && (i == 0 || e->baseline > 0); i++) {
+    picture.names[picture.count] = e->scores[shown[i]].name;
+    picture.signals[picture.count++] = e->scores[shown[i]].first;
+  }
+  snprintf(path, sizeof path, "%s/trajectory.svg", folder);
+  FILE *out = fopen(path, "w");
+  if (out == NULL) {
+    return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+  }
+  rgm_picture_write(&picture, out);
+  return fclose(out) == 0 ? RGM_OK : rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+}
+
+
 // ---- the command -------------------------------------------------------------------------------
 
-static rgm_status evaluate_controllers(evaluation *e, rgm_json *json, FILE *text) {
+static rgm_status evaluate_controllers(evaluation *e, const char *folder, rgm_json *json,
+                                       FILE *text) {
   rgm_run *run = e->run;
   rgm_contender contenders[MAX_CONTENDERS];
   RGM_ASSERT(run->env->metric_count <= MAX_EVAL_METRICS);
@@ -420,7 +451,7 @@ static rgm_status evaluate_controllers(evaluation *e, rgm_json *json, FILE *text
     write_json(e, json, work);
   }
   free(work);
-  return status;
+  return status == RGM_OK && folder != NULL ? write_picture(e, folder) : status;
 }
 
 
@@ -441,8 +472,17 @@ static rgm_status evaluate(evaluation *e, const rgm_options *options, rgm_config
   }
   rgm_json json = {.out = options->json ? options->result : NULL};
   FILE *text = options->json ? NULL : options->result;
-  return run->algorithm->evaluate != NULL ? run->algorithm->evaluate(run, &json, text)
-                                          : evaluate_controllers(e, &json, text);
+  if (run->algorithm->evaluate != NULL) {
+    return run->algorithm->evaluate(run, &json, text);
+  }
+  // a run folder gets a picture, and so does --out
+  struct stat info;
+  const bool folder = stat(options->path, &info) == 0 && S_ISDIR(info.st_mode);
+  return evaluate_controllers(e,
+                              options->out != NULL ? options->out
+                              : folder             ? options->path
+                                                   : NULL,
+                              &json, text);
 }
 
 
@@ -456,6 +496,7 @@ rgm_status rgm_evaluate(const rgm_options *options) {
   }
   for (int i = 0; i < e.count; i++) {
     free(e.scores[i].value);
+    free(e.scores[i].first);
   }
   free(e.scores);
   free(e.host);

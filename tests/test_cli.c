@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program from outside: exit codes, messages, run folders, signals, repeating and resuming.
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+TestSuite(cli, .timeout = 120);
+
+static char folder[64];
+static char output[1 << 16]; // stdout and stderr of the last call
+
+#define SMALL \
+  " configs/propofol_cem.yaml --set run.steps=5 --set run.replicas=2 --set env.steps=201 "
+
+
+// runs `regimen ARGUMENTS` by the shell and returns its exit code
+static int regimen(const char *arguments) {
+  char command[2048];
+  snprintf(command, sizeof command, "%s %s 2>&1", RGM_PROGRAM, arguments);
+  FILE *pipe = popen(command, "r");
+  cr_assert_not_null(pipe);
+  const size_t size = fread(output, 1, sizeof output - 1, pipe);
+  output[size] = '\0';
+  const int status = pclose(pipe);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+
+static int regimen_in(const char *before, const char *name, const char *after) {
+  char arguments[1024];
+  snprintf(arguments, sizeof arguments, "%s%s/%s %s", before, folder, name, after);
+  return regimen(arguments);
+}
+
+
+// the value of "digest" in the JSON that was printed
+static void digest(char hex[65]) {
+  const char *at = strstr(output, "\"digest\": \"");
+  cr_assert_not_null(at, "%s", output);
+  snprintf(hex, 65, "%.64s", at + strlen("\"digest\": \""));
+}
+
+
+static void setup(void) {
+  snprintf(folder, sizeof folder, "/tmp/rgm_cli_%s", "XXXXXX");
+  cr_assert_not_null(mkdtemp(folder));
+}
+
+
+static void teardown(void) {
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  cr_assert_eq(system(command), 0);
+}
+
+
+Test(cli, exit_codes_and_messages) {
+  static const struct {
+    const char *arguments;
+    int code;
+    const char *text;
+  } rows[] = {
+      {"", 64, "Usage"},
+      {"--help", 0, "train"},
+      {"--version", 0, "regimen 0."},
+      {"trian", 64, "no command \"trian\""},
+      {"train --help", 0, "--resume"},
+      {"train --nonsense", 64, "nonsense"},
+      {"train", 64, "a config file"},
+      {"train no_such.yaml", 74, "no_such.yaml: No such file"},
+      {"check configs/propofol_cem.yaml", 0, "is fine"},
+      {"check configs/propofol_cem_population.yaml", 0, "replicas     64"},
+      {"check configs/propofol_pid.yaml", 0, "pid"},
+      {"check configs/propofol_cem.yaml --set env.nosie_sd=1", 64, "did you mean env.noise_sd?"},
+      {"check configs/propofol_cem.yaml --set env.noise_sd=2", 64, "[0, 1]"},
+      {"check configs/propofol_cem.yaml --set env.noise_sd", 64, "="},
+      {"check configs/propofol_cem.yaml --set run.backend=cuda --set run.isa=auto", 74, "cuda"},
+      {"plan configs/propofol_cem.yaml", 0, "policy/0/weight"},
+      {"plan configs/propofol_cem.yaml --json", 0, "\"shape\""},
+      {"explain", 0, "run.replicas"},
+      {"explain cem", 0, "algorithm.percentile"},
+      {"explain propofol", 0, "env.noise_sd"},
+      {"explain env.ke0", 0, "1/min"},
+      {"explain percentil", 64, "nothing is called"},
+      {"eval configs/propofol_cem.yaml", 64, "must be trained first"},
+      {"train configs/propofol_pid.yaml", 64, "trains nothing"},
+      {"info configs/propofol_cem.yaml", 64, "not a run"},
+      {"info LICENSE", 64, ""},
+      {"eval configs/propofol_schnider1998.yaml --set data.path=LICENSE", 65, "LICENSE:"},
+      {"eval configs/propofol_schnider1998.yaml --set data.path=none.csv", 74, "none.csv"},
+      {"eval configs/propofol_pid.yaml --set eval.patients=3 --json --quiet > /dev/full", 74, ""},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    const int code = regimen(rows[i].arguments);
+    cr_assert_eq(code, rows[i].code, "`%s` gave %d: %s", rows[i].arguments, code, output);
+    cr_assert(strstr(output, rows[i].text) != NULL, "`%s` said: %s", rows[i].arguments, output);
+  }
+}
+
+
+Test(cli, run_folder_is_complete_and_not_overwritten, .init = setup, .fini = teardown) {
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", "--quiet"), 0, "%s", output);
+  static const char *const files[] = {"config.yaml", "metrics.jsonl", "metrics.csv", "log.txt",
+                                      "checkpoint-5.h5"};
+  char path[128];
+  for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    snprintf(path, sizeof path, "%s/run/%s", folder, files[i]);
+    cr_assert_eq(access(path, R_OK), 0, "%s", path);
+  }
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", "--quiet"), 64);
+  cr_assert(strstr(output, "--resume") != NULL, "%s", output);
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", "--quiet --resume"), 0, "%s", output);
+  cr_assert_eq(regimen_in("eval ", "run", "--quiet --json --set eval.patients=5"), 0, "%s", output);
+  cr_assert(strstr(output, "\"cem_deterministic\"") != NULL);
+  cr_assert(strstr(output, "\"mape_median\"") != NULL);
+  cr_assert_eq(regimen_in("check ", "run/config.yaml", ""), 0, "%s", output);
+}
+
+
+Test(cli, a_checkpoint_repeats_its_run, .init = setup, .fini = teardown) {
+  char first[65], again[65];
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "a", "--quiet --json"), 0, "%s", output);
+  digest(first);
+  char arguments[512];
+  snprintf(arguments, sizeof arguments, "train %s/a/checkpoint-5.h5 --out %s/b --quiet --json",
+           folder, folder);
+  cr_assert_eq(regimen(arguments), 0, "%s", output);
+  digest(again);
+  cr_assert_str_eq(first, again);
+}
+
+
+Test(cli, damaged_newest_checkpoint_falls_back, .init = setup, .fini = teardown) {
+  const char *sets = "--quiet --json --set run.checkpoint_every=2 --set run.keep=3";
+  char first[65], again[65], path[128];
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", sets), 0, "%s", output);
+  digest(first);
+  snprintf(path, sizeof path, "%s/run/checkpoint-5.h5", folder);
+  FILE *file = fopen(path, "r+");
+  cr_assert_not_null(file);
+  fseek(file, 2000, SEEK_SET);
+  fputc('x', file);
+  fputc('y', file);
+  fclose(file);
+  cr_assert_eq(regimen_in("info ", "run/checkpoint-5.h5", ""), 65, "%s", output);
+
+  // goes on from step 4, says so, and ends at the same bits
+  const char *loud = "--resume --json --set run.checkpoint_every=2 --set run.keep=3";
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", loud), 0, "%s", output);
+  cr_assert(strstr(output, "checkpoint-5.h5") != NULL && strstr(output, "resumed at step 4"), "%s",
+            output);
+  digest(again);
+  cr_assert_str_eq(first, again);
+}
+
+
+Test(cli, signals_save_and_exit_75, .init = setup, .fini = teardown) {
+  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    char out[128];
+    snprintf(out, sizeof out, "%s/run%zu", folder, i);
+    const pid_t child = fork();
+    if (child == 0) {
+      execl(RGM_PROGRAM, "regimen", "train", "configs/propofol_cem.yaml", "--quiet", "--out", out,
+            "--set", "run.steps=1000000", "--set", "run.replicas=1", (char *)NULL);
+      _exit(99);
+    }
+    usleep(700000);
+    kill(child, numbers[i]);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 75, "status %x", (unsigned)status);
+    char name[32];
+    snprintf(name, sizeof name, "run%zu", i);
+    cr_assert_eq(regimen_in("info ", name, ""), 0, "%s", output);
+  }
+}
