@@ -43,7 +43,7 @@ static const rgm_field fields[] = {
     {"eps", RGM_FLOAT, KEY(eps), "1", "1e-8", 1e-30, 1, NULL, 0,
      "Adam: added to the root of the second moment."},
     {"momentum", RGM_FLOAT, KEY(momentum), "1", "0", 0, 0.999999, NULL, 0, "SGD: momentum."},
-    {"ema", RGM_FLOAT, KEY(ema), "1", "0.002", 0, 1, NULL, 0,
+    {"ema", RGM_FLOAT, KEY(ema), "1", "0.003", 0, 1, NULL, 0,
      "Rate of the moving average of the weights."},
     {"evaluate", RGM_CHOICE, KEY(evaluate), "", "ema", 0, 0, weights, 0,
      "Weights that evaluation uses: the last ones or their moving average."},

@@ -289,6 +289,16 @@ static int typical(const evaluation *e, int first, int replicas, double *work) {
 }
 
 
+// how many differences are tested: every metric of every controller
+static int comparisons(const evaluation *e) {
+  int controllers = 0;
+  for (int i = 0; i < e->baseline; i += replicas_of(e, i)) {
+    controllers++;
+  }
+  return controllers * e->run->env->metric_count;
+}
+
+
 static void write_json(const evaluation *e, rgm_json *json, double *work) {
   const rgm_run *run = e->run;
   const rgm_env *env = run->env;
@@ -329,12 +339,11 @@ static void write_json(const evaluation *e, rgm_json *json, double *work) {
   }
   rgm_json_close(json, '}');
   rgm_json_open(json, "differences", '{');
-  const int tests = e->count > 0 ? e->count - 1 : 0;
   for (int i = 0; i < e->baseline; i += replicas_of(e, i)) {
     char key[96];
     snprintf(key, sizeof key, "%s_minus_%s", e->scores[i].name, e->scores[e->baseline].name);
     rgm_json_open(json, key, '{');
-    write_difference(e, json, &e->scores[typical(e, i, replicas_of(e, i), work)], tests);
+    write_difference(e, json, &e->scores[typical(e, i, replicas_of(e, i), work)], comparisons(e));
     rgm_json_close(json, '}');
   }
   rgm_json_close(json, '}');
@@ -373,7 +382,7 @@ static void write_text(const evaluation *e, FILE *out, double *work) {
               published(env, e->scores[i].name, q->name));
     }
   }
-  const int loss = env->loss_metric, tests = e->count - 1;
+  const int loss = env->loss_metric, tests = comparisons(e);
   fprintf(out, "\nPaired differences in %s to %s (mean +- Monte-Carlo standard error",
           env->metrics[loss].name, e->scores[e->baseline].name);
   fprintf(out, "; t-test, Bonferroni over %d)\n", tests);
@@ -389,8 +398,9 @@ static void write_text(const evaluation *e, FILE *out, double *work) {
       square += (work[k] - mean) * (work[k] - mean);
     }
     const double n = (double)e->patients, error = sqrt(square / (n - 1.0) / n);
-    fprintf(out, "  %-19s %8.3f +- %.3f %s   p %.2g\n", s->name, mean, error,
-            env->metrics[loss].unit, fmin(1.0, tests * rgm_t_test(mean / error, n - 1.0)));
+    const double p = fmin(1.0, tests * rgm_t_test(mean / error, n - 1.0));
+    fprintf(out, "  %-19s %8.3f +- %.3f %s   t %.1f, p %s%.2g\n", s->name, mean, error,
+            env->metrics[loss].unit, mean / error, p < 1e-15 ? "< " : "", fmax(p, 1e-15));
   }
 }
 

@@ -33,6 +33,8 @@ rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_
   }
   if (strcmp(backend, "auto") == 0) {
     gpu = no_gpu();
+  } else if (strcmp(backend, "cpu") != 0) {
+    return rgm_fail(RGM_EUSAGE, "run.backend: there is no %s; use cpu, cuda or auto", backend);
   }
   const rgm_backend *table = rgm_cpu_backend(options->isa);
   if (table == NULL && rgm_cpu_isas()[0] == NULL) {
@@ -99,7 +101,15 @@ void rgm_copy(rgm_stream *s, void *dst, const void *src, size_t bytes) {
 
 void rgm_fill(rgm_stream *s, rgm_tensor x, int byte) {
   count(s, 0, size_of(x));
-  s->backend->fill(s, x.data, byte, rgm_bytes(x));
+  const int64_t replicas = x.dims[0], slice = rgm_elements(x) / replicas;
+  if (x.stride0 == slice) {
+    s->backend->fill(s, x.data, byte, rgm_bytes(x));
+    return;
+  }
+  const size_t stride = (size_t)x.stride0 * rgm_dtype_size(x.dtype);
+  for (int64_t r = 0; r < replicas; r++) {
+    s->backend->fill(s, (char *)x.data + (size_t)r * stride, byte, rgm_bytes(x) / (size_t)replicas);
+  }
 }
 
 
@@ -167,7 +177,8 @@ void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor 
   const int64_t rows = z.dims[0] * z.dims[1];
   RGM_ASSERT(z.dtype == RGM_F32 && same_shape(dz, z) && classes > 0 && classes <= z.dims[2]);
   RGM_ASSERT(is_vector(loss, RGM_F32, rows) && is_vector(label, RGM_F32, rows));
-  RGM_ASSERT(is_vector(weight, RGM_F32, rows));
+  RGM_ASSERT(is_vector(weight, RGM_F32, rows) && loss.dims[0] == z.dims[0] &&
+             label.dims[0] == z.dims[0] && weight.dims[0] == z.dims[0]);
   count(s, 30.0 * (double)rows * classes, 2.0 * size_of(z) + 3.0 * size_of(loss));
   s->backend->softmax_xent(s, loss, dz, z, label, weight, classes);
 }
@@ -187,7 +198,7 @@ void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor
   RGM_ASSERT(hidden > 0 && hidden <= RGM_POLICY_MAX_HIDDEN && inputs <= RGM_POLICY_MAX_INPUTS);
   RGM_ASSERT(same_shape(grad, params) && params.dims[0] == replicas && x.dtype == RGM_F32);
   RGM_ASSERT(is_vector(label, RGM_F32, replicas * groups * rows));
-  RGM_ASSERT(is_vector(weight, RGM_F32, replicas * groups));
+  RGM_ASSERT(is_vector(weight, RGM_F32, replicas * groups) && weight.dims[0] == replicas);
   RGM_ASSERT(is_vector(loss, RGM_F32, replicas) && is_vector(active, RGM_U32, replicas));
   RGM_ASSERT(work.dims[0] == replicas &&
              work.stride0 >= rgm_policy_xent_work(groups, rows, inputs, hidden));

@@ -76,7 +76,9 @@ static void quantile_task(void *arg, int64_t r) {
   const double position = (double)rgm_f32(a->q, r)[0] * (double)(n - 1);
   const int64_t below = (int64_t)position;
   const float low = sorted[below], high = sorted[below + 1 < n ? below + 1 : below];
-  rgm_f32(a->y, r)[0] = rgm_fma((float)(position - (double)below), high - low, low);
+  const float share = (float)(position - (double)below);
+  // an order statistic itself takes nothing from its neighbour, which may be NaN or infinite
+  rgm_f32(a->y, r)[0] = share == 0.0f || low == high ? low : rgm_fma(share, high - low, low);
 }
 
 

@@ -17,8 +17,8 @@ static void softmax_xent_task(void *arg, int64_t r) {
   for (int64_t row = 0; row < rows; row++) {
     const float *z = rgm_f32(a->z, r) + row * columns;
     float *dz = rgm_f32(a->dz, r) + row * columns;
-    const float weight = ((const float *)a->weight.data)[r * rows + row];
-    const int label = (int)((const float *)a->label.data)[r * rows + row];
+    const float weight = rgm_f32(a->weight, r)[row];
+    const int label = (int)rgm_f32(a->label, r)[row];
     float top = z[0];
     for (int c = 1; c < a->classes; c++) {
       top = z[c] > top ? z[c] : top;
@@ -35,7 +35,7 @@ static void softmax_xent_task(void *arg, int64_t r) {
       dz[c] = 0.0f;
     }
     const float chosen = label >= 0 && label < a->classes ? z[label] - top : 0.0f;
-    ((float *)a->loss.data)[r * rows + row] = weight * (rgm_log(sum) - chosen);
+    rgm_f32(a->loss, r)[row] = weight * (rgm_log(sum) - chosen);
   }
 }
 
@@ -59,8 +59,7 @@ typedef struct policy_args {
 
 
 static bool is_used(const policy_args *a, int64_t r, int64_t group) {
-  return rgm_u32(a->active, r)[0] != 0 &&
-         ((const float *)a->weight.data)[r * a->groups + group] > 0.0f;
+  return rgm_u32(a->active, r)[0] != 0 && rgm_f32(a->weight, r)[group] != 0.0f;
 }
 
 
@@ -146,7 +145,7 @@ static void policy_block_task(void *arg, int64_t index) {
   const float *params = rgm_f32(a->params, r);
   const float *x = rgm_f32(a->x, r) + (group * a->rows + begin) * a->inputs;
   const float *label = rgm_f32(a->label, r) + group * a->rows + begin;
-  const float weight = ((const float *)a->weight.data)[r * a->groups + group] / (float)a->rows;
+  const float weight = rgm_f32(a->weight, r)[group] / (float)a->rows;
   float *partial = rgm_f32(a->work, r) + (group * a->blocks + block) * a->size;
   float dz[RGM_ROW_BLOCK + RGM_LANE_WIDTH];
   block_loss(dz, partial, a, params, x, label, rows, weight);
@@ -194,7 +193,7 @@ static void policy_reduce_task(void *arg, int64_t r) {
         db2[0] = -g;
         db2[1] = g;
       } else if (i == parts + 1) {
-        ((float *)a->loss.data)[r] = g;
+        rgm_f32(a->loss, r)[0] = g;
       }
     }
   }
