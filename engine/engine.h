@@ -312,7 +312,7 @@ extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms
 // ---- the run -----------------------------------------------------------------------------------
 
 typedef struct rgm_run_keys {
-  char name[RGM_STRING_SIZE], isa[RGM_STRING_SIZE];
+  char name[RGM_STRING_SIZE], isa[RGM_STRING_SIZE], init_from[RGM_STRING_SIZE];
   int backend; // index into rgm_backend_names
   int64_t seed, replicas, steps, threads, report_every, checkpoint_every, keep;
 } rgm_run_keys;
@@ -391,6 +391,10 @@ void rgm_run_free(rgm_run *run);
 // training) refuses another configuration or seed too, while evaluation may change what it likes.
 rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out);
 rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool exactly);
+
+// Starts a run from the weights (entries flagged RGM_EXPORTED) of another one, for fine-tuning; one
+// replica there serves all here. Step, moments and random numbers start anew.
+rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint);
 
 // Hex SHA-256 over step, data digest and every record's name, type, dims and bytes.
 void rgm_checkpoint_digest(const rgm_checkpoint *checkpoint, char hex[65]);

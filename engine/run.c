@@ -21,6 +21,8 @@ const rgm_field rgm_run_fields[] = {
      "How many seeds are trained side by side; each equals the run alone, bit for bit."},
     {"steps", RGM_INT, RUN(steps), "1", "1000", 0, 4e9, NULL, RGM_PROVENANCE,
      "Steps of the algorithm; a finished run can be resumed with more."},
+    {"init_from", RGM_STRING, RUN(init_from), "", "", 0, 0, NULL, RGM_PROVENANCE,
+     "Run folder or checkpoint whose weights a new run starts from (fine-tuning); empty: none."},
     {"backend", RGM_CHOICE, RUN(backend), "", "auto", 0, 0, rgm_backend_names, RGM_PROVENANCE,
      "Device: auto takes a GPU where there is one and says why if not."},
     {"isa", RGM_STRING, RUN(isa), "", "auto", 0, 0, NULL, RGM_PROVENANCE,

@@ -226,6 +226,46 @@ rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool 
 }
 
 
+rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint) {
+  int taken = 0;
+  for (int i = 0; i < rgm_arena_count(run->arena); i++) {
+    const rgm_entry *entry = rgm_arena_entry(run->arena, i);
+    if ((entry->flags & RGM_EXPORTED) == 0) {
+      continue;
+    }
+    const rgm_record *record = rgm_checkpoint_record(checkpoint, entry->name);
+    rgm_record meant = {0};
+    describe_record(&meant, entry);
+    const bool same =
+        record != NULL && record->dtype == meant.dtype && record->rank == meant.rank &&
+        memcmp(record->dims + 1, meant.dims + 1, sizeof meant.dims - sizeof meant.dims[0]) == 0;
+    if (!same || (record->dims[0] != meant.dims[0] && record->dims[0] != 1)) {
+      return rgm_fail(RGM_EDATA,
+                      "run.init_from: %s is missing there or has another shape; the nets and "
+                      "run.replicas must be equal (or one replica there)",
+                      entry->name);
+    }
+    // one replica after the other, so that a single one can serve all
+    rgm_entry one = *entry;
+    one.tensor.dims[0] = 1;
+    const size_t step = record->dims[0] == 1 ? 0 : record_bytes(&meant) / (size_t)meant.dims[0];
+    for (int64_t r = 0; r < entry->tensor.dims[0]; r++) {
+      one.tensor.data = (uint8_t *)entry->tensor.data +
+                        (size_t)(r * entry->tensor.stride0) * rgm_dtype_size(entry->tensor.dtype);
+      move_entry(run, &one, (uint8_t *)record->data + (size_t)r * step, false);
+    }
+    taken++;
+  }
+  if (taken == 0) {
+    return rgm_fail(RGM_EUSAGE, "run.init_from: %s has no weights to start from",
+                    run->algorithm->name);
+  }
+  const char *digest = rgm_checkpoint_attribute(checkpoint, "digest");
+  snprintf(run->parent_digest, sizeof run->parent_digest, "%s", digest != NULL ? digest : "");
+  return rgm_sync(run->stream);
+}
+
+
 void rgm_checkpoint_digest(const rgm_checkpoint *c, char hex[65]) {
   EVP_MD_CTX *context = EVP_MD_CTX_new();
   unsigned char digest[EVP_MAX_MD_SIZE];

@@ -72,6 +72,22 @@ static rgm_status write_text(const char *folder, const char *name, const char *t
 }
 
 
+// fine-tuning: the weights of another run
+static rgm_status start_from(const trainer *t) {
+  rgm_options other = {.path = t->run->keys.init_from, .progress = t->options->progress};
+  rgm_config *config = NULL;
+  rgm_checkpoint *checkpoint = NULL;
+  RGM_TRY(rgm_load_config(&other, &config, &checkpoint));
+  rgm_config_free(config);
+  const rgm_status status = checkpoint != NULL
+                                ? rgm_run_init_from(t->run, checkpoint)
+                                : rgm_fail(RGM_EUSAGE, "run.init_from: %s is a config, not a run",
+                                           t->run->keys.init_from);
+  rgm_checkpoint_free(checkpoint);
+  return status;
+}
+
+
 static rgm_status open_folder(trainer *t) {
   rgm_run *run = t->run;
   if (t->options->out != NULL) {
@@ -96,6 +112,8 @@ static rgm_status open_folder(trainer *t) {
                       t->folder, (unsigned long long)checkpoint->step);
   } else if (checkpoint != NULL) {
     status = rgm_run_restore(run, checkpoint, true);
+  } else if (run->keys.init_from[0] != '\0') {
+    status = start_from(t);
   }
   rgm_checkpoint_free(checkpoint);
   RGM_TRY(status);
@@ -230,6 +248,7 @@ static rgm_status loop(trainer *t) {
         RGM_TRY(run->algorithm->report(run));
         RGM_TRY(rgm_metrics_flush(run->metrics, run->step));
       }
+      RGM_TRY(rgm_guard(run));
     }
     if (last || run->step % (uint64_t)run->keys.checkpoint_every == 0) {
       RGM_TRY(save(t));

@@ -357,10 +357,14 @@ static const rgm_baseline baselines[] = {
 
 // Schamberg et al. 2020, results section
 static const rgm_published published[] = {
-    {"cem_continuous", "mape", "1.7 +- 0.6"},   {"cem_continuous", "mpe", "near zero"},
-    {"cem_continuous", "oob_abs", "6.0"},       {"cem_continuous", "dose_total_mg", "2430 +- 763"},
-    {"pid_zn", "mape", "3.4 +- 1.2 (env.noise_sd was fitted to this)"},           {"pid_zn", "oob_abs", "12.4"},
-    {"pid_zn", "dose_total_mg", "2457 +- 760"}, {0},
+    {"cem_continuous", "mape", "1.7 +- 0.6"},
+    {"cem_continuous", "mpe", "near zero"},
+    {"cem_continuous", "oob_abs", "6.0"},
+    {"cem_continuous", "dose_total_mg", "2430 +- 763"},
+    {"pid_zn", "mape", "3.4 +- 1.2 (noise fitted to it)"},
+    {"pid_zn", "oob_abs", "12.4"},
+    {"pid_zn", "dose_total_mg", "2457 +- 760"},
+    {0},
 };
 
 
