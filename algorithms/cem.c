@@ -108,8 +108,8 @@ static rgm_status cem_plan(rgm_run *run) {
   // what training is: weights, moments, counters
   s->policy = rgm_plan_mlp(arena, "policy", R, 2, width, RGM_STATE | RGM_EXPORTED);
   const int64_t W = s->policy.block.stride0;
-  s->average =
-      rgm_plan(arena, "average", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
+  s->average = rgm_plan(arena, "average", RGM_F32, RGM_STATE | RGM_EXPORTED, "replica, parameter",
+                        "1", R, W, 0, 0);
   s->m = rgm_plan(arena, "optimizer/m", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
   s->v = rgm_plan(arena, "optimizer/v", RGM_F32, RGM_STATE, "replica, parameter", "1", R, W, 0, 0);
   s->updates =

@@ -87,22 +87,26 @@ static pk_model generic_model(const propofol_keys *k) {
 }
 
 
-// every corner of the covariates must have positive clearance: Schnider's formulas leave their
-// range
-static rgm_status check_corners(const propofol_config *c, const rgm_config *where) {
-  for (int i = 0; i < 16; i++) {
-    const int male = i >> 3 & 1;
+// Everybody in the ranges must have positive clearance. CL1 has its minimum between the ends of weight
+// and height, since lean mass bends, so a grid over both is tried; the rest is linear in age.
+static rgm_status check_clearance(const propofol_config *c, const rgm_config *where) {
+  enum { GRID = 16, POINTS = GRID + 1 };
+  for (int i = 0; i < 4 * POINTS * POINTS; i++) {
+    const int male = i & 1;
     if ((male && c->sex == PROPOFOL_FEMALE) || (!male && c->sex == PROPOFOL_MALE)) {
       continue;
     }
-    const pk_model m =
-        pk_schnider(c->age[i & 1], c->weight[i >> 1 & 1], c->height[i >> 2 & 1], male, c->ke0[0]);
+    const double u = (double)(i / 4 % POINTS) / GRID, v = (double)(i / 4 / POINTS) / GRID;
+    const double age = c->age[i >> 1 & 1];
+    const double weight = c->weight[0] + (c->weight[1] - c->weight[0]) * u;
+    const double height = c->height[0] + (c->height[1] - c->height[0]) * v;
+    const pk_model m = pk_schnider(age, weight, height, male, c->ke0[0]);
     if (m.cl1 <= 0 || m.cl2 <= 0 || m.v2 <= 0) {
       return rgm_fail(RGM_ECONFIG,
                       "%s: env: Schnider's model has no positive clearance for a %s of %g years, "
                       "%g kg, %g cm; narrow env.age, env.weight or env.height",
-                      rgm_config_where(where, "env.weight"), male ? "man" : "woman", c->age[i & 1],
-                      c->weight[i >> 1 & 1], c->height[i >> 2 & 1]);
+                      rgm_config_where(where, "env.weight"), male ? "man" : "woman", age, weight,
+                      height);
     }
   }
   return RGM_OK;
@@ -125,7 +129,7 @@ static rgm_status propofol_prepare(const void *keys_, const rgm_config *where, v
   c->sex = k->sex;
   c->targets = (int32_t)k->targets;
   c->phase_steps = (int32_t)((k->steps + k->targets - 1) / k->targets);
-  RGM_TRY(check_corners(c, where));
+  RGM_TRY(check_clearance(c, where));
 
   // the agent's model: the same modes as a patient's, with the generic covariates
   const pk_model model = generic_model(k);

@@ -135,6 +135,27 @@ Test(cli, a_checkpoint_repeats_its_run, .init = setup, .fini = teardown) {
 }
 
 
+Test(cli, fine_tuning_starts_from_the_weights, .init = setup, .fini = teardown) {
+  // one replica serves two; other weights at the start give another end
+  char arguments[512], tuned[65], fresh[65];
+  cr_assert_eq(regimen_in("train" SMALL "--set run.replicas=1 --out ", "a", "--quiet"), 0, "%s",
+               output);
+  snprintf(arguments, sizeof arguments,
+           "train" SMALL "--quiet --json --out %s/b --set run.init_from=%s/a", folder, folder);
+  cr_assert_eq(regimen(arguments), 0, "%s", output);
+  digest(tuned);
+  snprintf(arguments, sizeof arguments, "train" SMALL "--quiet --json --out %s/c", folder);
+  cr_assert_eq(regimen(arguments), 0, "%s", output);
+  digest(fresh);
+  cr_assert_str_neq(tuned, fresh);
+  snprintf(arguments, sizeof arguments,
+           "train" SMALL "--quiet --out %s/d --set algorithm.hidden=64 --set run.init_from=%s/a",
+           folder, folder);
+  cr_assert_eq(regimen(arguments), 65, "%s", output);
+  cr_assert(strstr(output, "policy/0/weight") != NULL, "%s", output);
+}
+
+
 Test(cli, damaged_newest_checkpoint_falls_back, .init = setup, .fini = teardown) {
   const char *sets = "--quiet --json --set run.checkpoint_every=2 --set run.keep=3";
   char first[65], again[65], path[128];
