@@ -144,7 +144,9 @@ static int run_command(const command *c, int argc, char **argv) {
   argp_parse(&argp, argc - 1, argv + 1, 0, NULL, &in);
   in.options.progress = in.quiet ? NULL : stderr;
   in.options.terminal = isatty(STDERR_FILENO) != 0;
-  catch_signals();
+  if (c->run == rgm_train) {
+    catch_signals();
+  }
   const rgm_status status = c->run(&in.options);
   if (status != RGM_OK) {
     fprintf(stderr, "regimen: %s\n", rgm_last_error());
