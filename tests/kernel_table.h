@@ -177,13 +177,13 @@ static void softmax_plan(operand *o, const int64_t *n) {
 }
 
 
-// labels from the random bits; NaN in the padding, which must not be read
+// labels from the random bits; NaN and giants in the padding, which must not be read
 static void softmax_prepare(const rgm_tensor *t, const int64_t *n) {
   for (int64_t k = 0; k < n[0] * n[1]; k++) {
     const int64_t r = k / n[1], row = k % n[1];
     f32(t[3], r)[row] = (float)((u32(t[3], r)[row] >> 4) % (uint32_t)n[3]);
     for (int64_t c = n[3]; c < n[2]; c++) {
-      f32(t[2], r)[row * n[2] + c] = NAN;
+      f32(t[2], r)[row * n[2] + c] = c % 2 == 0 ? 1e30f : NAN;
     }
   }
 }
@@ -620,6 +620,18 @@ static void retire_plan(operand *o, const int64_t *n) {
 }
 
 
+// some at their bound, some NaN, which is never past it
+static void retire_prepare(const rgm_tensor *t, const int64_t *n) {
+  for (int64_t r = 0; r < n[0]; r++) {
+    if (u32(t[0], r)[0] >= 6) {
+      f32(t[2], r)[0] = f32(t[1], r)[0];
+    } else if (u32(t[0], r)[0] == 5) {
+      f32(t[1], r)[0] = NAN;
+    }
+  }
+}
+
+
 static void retire_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
   (void)n;
   rgm_retire(s, t[0], t[1], t[2]);
@@ -673,7 +685,7 @@ static const kernel_case kernels[] = {
     {"select", select_plan, select_run, select_reference, NULL, row_shapes},
     {"uniform", uniform_plan, uniform_run, uniform_reference, NULL, uniform_shapes},
     {"advance", advance_plan, advance_run, advance_reference, NULL, one_shape},
-    {"retire", retire_plan, retire_run, retire_reference, NULL, replica_shapes},
+    {"retire", retire_plan, retire_run, retire_reference, retire_prepare, replica_shapes},
     {"nonfinite", nonfinite_plan, nonfinite_run, nonfinite_reference, NULL, sum_shapes},
 };
 

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-TestSuite(kernels, .init = open_streams, .fini = close_streams);
+TestSuite(kernels, .init = open_streams, .fini = close_streams, .timeout = 30);
 
 typedef void (*check_fn)(const kernel_case *kernel, const int64_t *n);
 
@@ -621,7 +621,7 @@ static void expect_visits(visits *v, int64_t count, int times) {
 }
 
 
-Test(kernels, parallel_runs_each_index_once, .timeout = 60) {
+Test(kernels, parallel_runs_each_index_once) {
   static const int64_t counts[] = {1, 0, 2, 7, MOST};
   static visits v;
   for (size_t k = 0; k < sizeof thread_counts / sizeof *thread_counts; k++) {
@@ -645,7 +645,7 @@ Test(kernels, parallel_runs_each_index_once, .timeout = 60) {
 }
 
 
-Test(kernels, parallel_wakes_sleeping_threads, .timeout = 60) {
+Test(kernels, parallel_wakes_sleeping_threads) {
   static visits v;
   for (int launch = 0; launch < 8; launch++) {
     const struct timespec rest = {0, 2000000};

@@ -124,7 +124,9 @@ static void uniform_task(void *arg, int64_t r) {
       x[row * columns + c] = 0.0f;
       if (c < a->last_dim) {
         const rgm_words words = rgm_philox(key, 0, item++, 0, a->member);
-        x[row * columns + c] = rgm_fma(a->high - a->low, rgm_unit(words.w0), a->low);
+        // rounding may reach `high`, which is not in the range
+        const float value = rgm_fma(a->high - a->low, rgm_unit(words.w0), a->low);
+        x[row * columns + c] = value < a->high ? value : a->low;
       }
     }
   }
