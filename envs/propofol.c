@@ -87,8 +87,9 @@ static pk_model generic_model(const propofol_keys *k) {
 }
 
 
-// Everybody in the ranges must have positive clearance. CL1 has its minimum between the ends of weight
-// and height, since lean mass bends, so a grid over both is tried; the rest is linear in age.
+// Everybody in the ranges must have positive clearance. CL1 has its minimum between the ends of
+// weight and height, since lean mass bends, so a grid over both is tried; the rest is linear in
+// age.
 static rgm_status check_clearance(const propofol_config *c, const rgm_config *where) {
   enum { GRID = 16, POINTS = GRID + 1 };
   for (int i = 0; i < 4 * POINTS * POINTS; i++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tests of the propofol environment against a reference of its own: Schnider's formulas, a dense matrix
-// exponential, Hill curve, PID, policy, philox and Box-Muller written again here in double. "Spec" is
-// shared/spec/propofol.md; its golden numbers come from OpenPMX and 40-digit arithmetic.
+// Tests of the propofol environment against a reference of its own: Schnider's formulas, a dense
+// matrix exponential, Hill curve, PID, policy, philox and Box-Muller written again here in double.
+// "Spec" is shared/spec/propofol.md; its golden numbers come from OpenPMX and 40-digit arithmetic.
 
 #include "engine/engine.h"
 #include "envs/controllers.h"
@@ -45,7 +45,8 @@ static void philox(const uint32_t key[2], const uint32_t counter[4], uint32_t ou
 }
 
 
-// the layout of kernels/rng.h: key {low, high ^ stream * golden ratio}, counter {step, item, draw, 0}
+// the layout of kernels/rng.h: key {low, high ^ stream * golden ratio}, counter {step, item, draw,
+// 0}
 static void words_of(const uint32_t seed[2], uint32_t stream, uint32_t step, uint32_t item,
                      uint32_t draw, uint32_t out[4]) {
   const uint32_t key[2] = {seed[0], seed[1] ^ (stream * 0x9E3779B9u)};
@@ -145,8 +146,8 @@ static void multiply(double c[N][N], double a[N][N], double b[N][N]) {
 }
 
 
-// The augmented system, input as fifth state: Taylor's polynomial in Horner's form at a 2^12th of the
-// time, then squared twelve times.
+// The augmented system, input as fifth state: Taylor's polynomial in Horner's form at a 2^12th of
+// the time, then squared twelve times.
 static plant hold(const person *p, double minutes) {
   enum { SQUARINGS = 12, ORDER = 12 };
   const rates r = schnider(p);
@@ -451,9 +452,9 @@ static void follow(const world *w, int64_t r, int64_t episode, const person *p, 
 }
 
 
-// The float path's error, twice what was measured over 320 patients x 2000 steps of bursts and the loops
-// below: Ce 2.6e-5, LoU 2.0e-5 (the decay of a slow mode, rounded, drifts), o1 1.4e-6 mg/L, o2 9e-6,
-// returns 7.9e-6 a step.
+// The float path's error, twice what was measured over 320 patients x 2000 steps of bursts and the
+// loops below: Ce 2.6e-5, LoU 2.0e-5 (the decay of a slow mode, rounded, drifts), o1 1.4e-6 mg/L,
+// o2 9e-6, returns 7.9e-6 a step.
 static void expect_drift(const drift *d, const char *what) {
   cr_expect(d->ce <= 5.2e-5, "%s: relative error of Ce %.3g", what, d->ce);
   cr_expect(d->lou <= 4e-5, "%s: error of LoU %.3g", what, d->lou);
