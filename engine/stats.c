@@ -18,6 +18,7 @@ static int ascending(const void *a_, const void *b_) {
 
 
 double rgm_quantile_sorted(const double *x, int64_t n, double q) {
+  RGM_ASSERT(n > 0);
   const double position = q * (double)(n - 1);
   const int64_t below = (int64_t)position;
   if (below + 1 >= n) {
@@ -28,6 +29,7 @@ double rgm_quantile_sorted(const double *x, int64_t n, double q) {
 
 
 rgm_summary rgm_summarise(double *x, int64_t n) {
+  RGM_ASSERT(n > 0);
   rgm_summary s = {0};
   qsort(x, (size_t)n, sizeof *x, ascending);
   for (int64_t i = 0; i < n; i++) {

@@ -57,9 +57,9 @@ RGM_FN pk_model pk_schnider(double age, double weight, double height, int male, 
 
 // Modes of a model. The characteristic cubic has three real roots that k21 and k31 separate;
 // Newton's method started outside them approaches the outer two monotonically, and their product
-// with the middle one is known. Where ke0 meets a rate of the compartments it is moved by 1e-6 of
-// itself.
-RGM_FN pk_modes pk_decompose(const pk_model *m) {
+// with the middle one is known. Where ke0 comes within `gap` of a rate of the compartments,
+// relatively, it is moved to that distance: the modes of equal rates would cancel.
+RGM_FN pk_modes pk_decompose_apart(const pk_model *m, double gap) {
   pk_modes out;
   const double a = m->k10 + m->k12 + m->k13 + m->k21 + m->k31;
   const double b =
@@ -76,9 +76,9 @@ RGM_FN pk_modes pk_decompose(const pk_model *m) {
 
   double ke0 = m->ke0;
   for (int i = 0; i < 3; i++) {
-    const double gap = ke0 - out.lambda[i];
-    if ((gap < 0.0 ? -gap : gap) < 1e-6 * ke0) {
-      ke0 = out.lambda[i] * (1.0 + 1e-6);
+    const double distance = ke0 - out.lambda[i];
+    if ((distance < 0.0 ? -distance : distance) < gap * ke0) {
+      ke0 = out.lambda[i] * (1.0 + gap);
     }
   }
   out.lambda[3] = ke0;
@@ -103,9 +103,18 @@ RGM_FN pk_modes pk_decompose(const pk_model *m) {
 }
 
 
-// A mode over dt minutes of constant input: m <- decay m + gain u, exactly.
+// The same in full double precision.
+RGM_FN pk_modes pk_decompose(const pk_model *m) {
+  return pk_decompose_apart(m, 1e-6);
+}
+
+
+// A mode over dt minutes of constant input: m <- decay m + gain u = m + fall m + gain u, exactly.
 RGM_FN double pk_decay(double lambda, double dt) {
   return rgm_exp64(-lambda * dt);
+}
+RGM_FN double pk_fall(double lambda, double dt) {
+  return rgm_expm164(-lambda * dt);
 }
 RGM_FN double pk_gain(double lambda, double dt) {
   return -rgm_expm164(-lambda * dt) / lambda;

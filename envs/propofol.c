@@ -140,14 +140,14 @@ static rgm_status propofol_prepare(const void *keys_, const rgm_config *where, v
                     "clearance",
                     rgm_config_where(where, "env.generic_weight"));
   }
-  const pk_modes modes = pk_decompose(&model);
-  float *const phi[] = {&c->phi1, &c->phi2, &c->phi3, &c->phi4};
-  float *const psi[] = {&c->psi1, &c->psi2, &c->psi3, &c->psi4};
+  const pk_modes modes = pk_decompose_apart(&model, PROPOFOL_GAP);
+  float *const fall[] = {&c->fall1, &c->fall2, &c->fall3, &c->fall4};
+  float *const gain[] = {&c->gain1, &c->gain2, &c->gain3, &c->gain4};
   float *const ahead[] = {&c->ahead1, &c->ahead2, &c->ahead3, &c->ahead4};
   for (int i = 0; i < PK_MODES; i++) {
-    const double gain = pk_gain(modes.lambda[i], PROPOFOL_STEP_MIN);
-    *phi[i] = (float)pk_decay(modes.lambda[i], PROPOFOL_STEP_MIN);
-    *psi[i] = (float)(modes.weight[PK_CE][i] * gain * k->max_rate);
+    *fall[i] = (float)pk_fall(modes.lambda[i], PROPOFOL_STEP_MIN);
+    *gain[i] =
+        (float)(modes.weight[PK_CE][i] * pk_gain(modes.lambda[i], PROPOFOL_STEP_MIN) * k->max_rate);
     *ahead[i] = (float)rgm_expm164(-modes.lambda[i] * PROPOFOL_LAG * PROPOFOL_STEP_MIN);
   }
   return RGM_OK;

@@ -12,6 +12,8 @@
 #include "kernels/rng.h"
 
 #define PROPOFOL_STEP_MIN (5.0 / 60.0) // min
+#define PROPOFOL_GAP \
+  3e-4 // least relative distance of ke0 from another rate: float modes cancel there
 enum { PROPOFOL_LAG = 6, PROPOFOL_MAX_TARGETS = 16 };
 
 enum { PROPOFOL_MALE, PROPOFOL_FEMALE, PROPOFOL_RANDOM };
@@ -21,20 +23,20 @@ typedef struct propofol_config {
   double age[2], height[2], weight[2];        // years, cm, kg: uniform ranges
   double ke0[2], c50[2], gamma[2], target[2]; // 1/min, mg/L, 1, LoU: uniform ranges
   double max_rate;                            // mg/min at action 1
-  float phi1, phi2, phi3, phi4;               // the agent's own, generic PK model: decay of a mode
-  float psi1, psi2, psi3, psi4;               // and its gain at action 1, mg/L
-  float ahead1, ahead2, ahead3, ahead4;       // Ce 30 s ahead without drug, minus Ce now
-  float noise_sd;                             // LoU
+  float fall1, fall2, fall3, fall4;     // the agent's own, generic PK model: fall of a mode over
+  float gain1, gain2, gain3, gain4;     // a step, and what action 1 adds to it, mg/L
+  float ahead1, ahead2, ahead3, ahead4; // Ce 30 s ahead without drug, minus Ce now
+  float noise_sd;                       // LoU
   int32_t sex, targets, phase_steps;
 } propofol_config;
 
 // Words of a patient that the loop reads.
-#define PROPOFOL_PATIENT(X)                                                   \
-  X(phi1)                                                                     \
-  X(phi2)                                                                     \
-  X(phi3) X(phi4)                     /* decay of a mode of Ce over a step */ \
-      X(psi1) X(psi2) X(psi3) X(psi4) /* its gain at action 1, mg/L */        \
-      X(gamma) X(shift)               /* Hill: LoU = sigmoid(gamma ln Ce - shift) */
+// clang-format off
+#define PROPOFOL_PATIENT(X)                                                                        \
+  X(fall1) X(fall2) X(fall3) X(fall4) /* change of a mode of Ce over a step, expm1(-lambda dt) */  \
+  X(gain1) X(gain2) X(gain3) X(gain4) /* what action 1 adds to it, mg/L */                         \
+  X(gamma) X(shift)                   /* Hill: LoU = sigmoid(gamma ln Ce - shift) */
+// clang-format on
 
 // Words that it does not: covariates and the targets of the phases.
 enum {
@@ -49,13 +51,13 @@ enum {
 };
 
 // Words that change. y1 ... y6 are the measurements of the last six steps.
-#define PROPOFOL_STATE(X)                                                        \
-  X(z1)                                                                          \
-  X(z2)                                                                          \
-  X(z3) X(z4)                             /* modes of Ce, mg/L */                \
-      X(x1) X(x2) X(x3) X(x4)             /* modes of the agent's model, mg/L */ \
-      X(y1) X(y2) X(y3) X(y4) X(y5) X(y6) /* LoU */                              \
-      X(lou) X(ce) X(target)
+// clang-format off
+#define PROPOFOL_STATE(X)                                                                          \
+  X(z1) X(z2) X(z3) X(z4)             /* modes of Ce, mg/L */                                      \
+  X(x1) X(x2) X(x3) X(x4)             /* modes of the agent's model, mg/L */                       \
+  X(y1) X(y2) X(y3) X(y4) X(y5) X(y6) /* LoU */                                                    \
+  X(lou) X(ce) X(target)
+// clang-format on
 
 enum { PROPOFOL_OBS = 4, PROPOFOL_ACT = 1 };
 
@@ -82,10 +84,10 @@ typedef struct propofol_state {
 RGM_FN void propofol_describe(float *words, const propofol_config *c, double age, double height,
                               double weight, int male, double ke0, double c50, double gamma) {
   const pk_model model = pk_schnider(age, weight, height, male, ke0);
-  const pk_modes modes = pk_decompose(&model);
+  const pk_modes modes = pk_decompose_apart(&model, PROPOFOL_GAP);
   for (int i = 0; i < PK_MODES; i++) {
     const double gain = pk_gain(modes.lambda[i], PROPOFOL_STEP_MIN);
-    words[i] = (float)pk_decay(modes.lambda[i], PROPOFOL_STEP_MIN);
+    words[i] = (float)pk_fall(modes.lambda[i], PROPOFOL_STEP_MIN);
     words[PK_MODES + i] = (float)(modes.weight[PK_CE][i] * gain * c->max_rate);
   }
   words[8] = (float)gamma;
@@ -170,14 +172,14 @@ RGM_FN float propofol_step(propofol_state *s, const propofol_patient *p, const p
   signals[PROPOFOL_SIGNAL_TARGET] = s->target;
   signals[PROPOFOL_SIGNAL_CE] = s->ce;
   signals[PROPOFOL_SIGNAL_RATE] = a * (float)c->max_rate;
-  s->z1 = rgm_fma(p->phi1, s->z1, p->psi1 * a);
-  s->z2 = rgm_fma(p->phi2, s->z2, p->psi2 * a);
-  s->z3 = rgm_fma(p->phi3, s->z3, p->psi3 * a);
-  s->z4 = rgm_fma(p->phi4, s->z4, p->psi4 * a);
-  s->x1 = rgm_fma(c->phi1, s->x1, c->psi1 * a);
-  s->x2 = rgm_fma(c->phi2, s->x2, c->psi2 * a);
-  s->x3 = rgm_fma(c->phi3, s->x3, c->psi3 * a);
-  s->x4 = rgm_fma(c->phi4, s->x4, c->psi4 * a);
+  s->z1 = rgm_fma(p->gain1, a, rgm_fma(p->fall1, s->z1, s->z1));
+  s->z2 = rgm_fma(p->gain2, a, rgm_fma(p->fall2, s->z2, s->z2));
+  s->z3 = rgm_fma(p->gain3, a, rgm_fma(p->fall3, s->z3, s->z3));
+  s->z4 = rgm_fma(p->gain4, a, rgm_fma(p->fall4, s->z4, s->z4));
+  s->x1 = rgm_fma(c->gain1, a, rgm_fma(c->fall1, s->x1, s->x1));
+  s->x2 = rgm_fma(c->gain2, a, rgm_fma(c->fall2, s->x2, s->x2));
+  s->x3 = rgm_fma(c->gain3, a, rgm_fma(c->fall3, s->x3, s->x3));
+  s->x4 = rgm_fma(c->gain4, a, rgm_fma(c->fall4, s->x4, s->x4));
   return -rgm_abs(s->target - s->lou);
 }
 

@@ -37,7 +37,7 @@ typedef struct loop_tile {
   float integral[LANES];
   float normal[2][LANES], uniform[2][LANES];
   float obs[ENV_OBS][LANES], act[ENV_ACT][LANES];
-  float returns[LANES];
+  float returns[LANES], recent[LANES]; // sum of rewards: of whole blocks of 16 steps, and since
   // what waits to be written, by step
   float obs_record[FLUSH][ENV_OBS][LANES];
   float act_record[FLUSH][ENV_ACT][LANES];
@@ -135,7 +135,7 @@ static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
     for (int k = 0; k < ENV_ACT; k++) {
       act[k] = tile->act[k][j];
     }
-    tile->returns[j] += ENV_(step)(&s, &p, c, act, signals);
+    tile->recent[j] += ENV_(step)(&s, &p, c, act, signals);
     ENV_STATE(LOOP_STORE)
     for (int k = 0; k < ENV_SIGNALS; k++) {
       record[k][j] = signals[k];
@@ -208,7 +208,12 @@ static void loop_write(const rgm_rollout *o, rgm_tensor out, int64_t r, int64_t 
 }
 
 
+// a return is summed within blocks of 16 steps, then over the blocks: less rounding than one by one
 static void loop_flush(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first, int64_t t) {
+  for (int j = 0; j < LANES; j++) {
+    tile->returns[j] += tile->recent[j];
+    tile->recent[j] = 0.0f;
+  }
   const int64_t begin = t / FLUSH * FLUSH, count = t - begin + 1;
   loop_write(o, o->obs, r, first, begin, count, ENV_OBS, tile->obs_record[0][0]);
   loop_write(o, o->signals, r, first, begin, count, ENV_SIGNALS, tile->signal_record[0][0]);

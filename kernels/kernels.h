@@ -132,9 +132,10 @@ typedef struct rgm_cohort {
   int64_t first;       // counter word `item` of patient 0
 } rgm_cohort;
 
-// Runs whole episodes, environment and controller fused. Tensors with data NULL are not written.
+// Runs whole episodes, environment and controller fused. Outputs with data NULL are not
+// written, but `returns` always is.
 typedef struct rgm_rollout {
-  rgm_tensor returns;  // (R, K) f32, written: sum of rewards
+  rgm_tensor returns;  // (R, K) f32, written: sum of rewards, in blocks of 16 steps
   rgm_tensor obs;      // (R, K, T, O) f32, written
   rgm_tensor act;      // (R, K, T, A) f32, written; read by RGM_CONTROL_OPEN_LOOP
   rgm_tensor signals;  // (R, K, T, S) f32, written: what evaluation looks at
