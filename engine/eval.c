@@ -30,6 +30,7 @@ typedef struct evaluation {
   rgm_arena *arena;
   rgm_tensor config, cohort, seeds, clock, active, returns, act, signals, params; // one replica
   float *host;                                                                    // signals back
+  rgm_stream *threads; // a CPU stream for work on the host; the run's own where that is one
   score *scores;
   int count, baseline; // scores; index of the first baseline's score
 } evaluation;
@@ -95,6 +96,25 @@ static rgm_status roll_chunk(evaluation *e, const rgm_contender *c, int64_t firs
 }
 
 
+// metrics of one patient of a chunk
+typedef struct measuring {
+  const evaluation *e;
+  const score *s;
+  int64_t first;
+} measuring;
+
+static void measure_task(void *arg, int64_t i) {
+  const measuring *job = arg;
+  const evaluation *e = job->e;
+  const rgm_env *env = e->run->env;
+  double metrics[MAX_EVAL_METRICS];
+  env->measure(e->host + i * e->steps * env->signal_dim, e->steps, metrics);
+  for (int m = 0; m < env->metric_count; m++) {
+    job->s->value[m * e->patients + job->first + i] = metrics[m];
+  }
+}
+
+
 static rgm_status add_score(evaluation *e, const rgm_contender *c, int64_t replica) {
   const rgm_env *env = e->run->env;
   score *s = &e->scores[e->count];
@@ -115,13 +135,8 @@ static rgm_status add_score(evaluation *e, const rgm_contender *c, int64_t repli
     if (first == 0) {
       memcpy(s->first, e->host, episode);
     }
-    for (int64_t i = 0; i < n; i++) {
-      double metrics[MAX_EVAL_METRICS];
-      env->measure(e->host + i * e->steps * env->signal_dim, e->steps, metrics);
-      for (int m = 0; m < env->metric_count; m++) {
-        s->value[m * e->patients + first + i] = metrics[m];
-      }
-    }
+    measuring job = {e, s, first};
+    rgm_cpu_parallel(e->threads, n, measure_task, &job);
   }
   return RGM_OK;
 }
@@ -439,6 +454,12 @@ static rgm_status evaluate_controllers(evaluation *e, const char *folder, rgm_js
   e->patients = run->eval.patients;
   e->chunk = e->patients < CHUNK ? e->patients : CHUNK;
   e->steps = run->env->steps(run->env_keys);
+  e->threads = run->stream;
+  if (strcmp(run->stream->backend->name, "cpu") != 0) {
+    char note[512];
+    const rgm_device_options host = {(int)run->keys.threads, "auto"};
+    RGM_TRY(rgm_open("cpu", &host, &e->threads, note, sizeof note));
+  }
   RGM_TRY(rgm_arena_create(run->stream, &e->arena));
   plan(e, widest);
   RGM_TRY(rgm_arena_bind(e->arena));
@@ -511,6 +532,9 @@ rgm_status rgm_evaluate(const rgm_options *options) {
   free(e.scores);
   free(e.host);
   rgm_arena_free(e.arena);
+  if (e.run != NULL && e.threads != e.run->stream) {
+    rgm_close(e.threads);
+  }
   rgm_run_free(e.run);
   rgm_checkpoint_free(checkpoint);
   return status;

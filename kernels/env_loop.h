@@ -7,8 +7,9 @@
 //   ENV_PATIENT(X)        words of a patient that the loop reads; ENV_WORDS of them are stored
 //   ENV_STATE(X)          words that change
 //   ENV_OBS, ENV_ACT, ENV_SIGNALS   how many numbers an observation, an action and a record have
-// It defines RGM_CPU(ENV_sample) and RGM_CPU(ENV_rollout). Random words of step t: philox at draw
-// t / 2 gives normals (w0, w1) and action uniforms (w2, w3) of two steps.
+// The last observation changes at events only. It defines RGM_CPU(ENV_sample) and
+// RGM_CPU(ENV_rollout). Random words of step t: philox at draw t / 2 gives normals (w0, w1) and
+// action uniforms (w2, w3) of two steps.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/policy.h"
@@ -29,6 +30,13 @@ enum { LANES = 16, FLUSH = 16 }; // lanes of a tile; steps between flushes of th
 #define LOOP_PATIENT_INDEX(name) LOOP_PATIENT_##name,
 enum { ENV_STATE(LOOP_INDEX) LOOP_STATE_WORDS };
 enum { ENV_PATIENT(LOOP_PATIENT_INDEX) LOOP_PATIENT_WORDS };
+
+// The policy of a tile, and the same with the last observation folded in, while all lanes share it.
+typedef struct loop_policy {
+  float whole[RGM_POLICY_MAX_HIDDEN * (ENV_OBS + 2) + 1];
+  float shorter[RGM_POLICY_MAX_HIDDEN * (ENV_OBS + 1) + 1];
+  bool shared;
+} loop_policy;
 
 // Everything that 16 episodes need; row k of a table holds word k of every lane.
 typedef struct loop_tile {
@@ -89,12 +97,17 @@ static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config)
 
 static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, uint32_t draw) {
   uint32_t w0[LANES], w1[LANES], w2[LANES], w3[LANES];
-  LOOP_LANES {
-    const rgm_words words = rgm_philox(key, step, item + (uint32_t)j, draw, 0);
-    w0[j] = words.w0;
-    w1[j] = words.w1;
-    w2[j] = words.w2;
-    w3[j] = words.w3;
+  for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
+    uint32_t items[RGM_LANE_WIDTH];
+    for (int j = 0; j < RGM_LANE_WIDTH; j++) {
+      items[j] = item + (uint32_t)(v + j);
+    }
+    rgm_lanes_u32 words[4];
+    rgm_philox_lanes(key, step, rgm_lanes_u32_load(items), draw, 0, words);
+    rgm_lanes_u32_store(w0 + v, words[0]);
+    rgm_lanes_u32_store(w1 + v, words[1]);
+    rgm_lanes_u32_store(w2 + v, words[2]);
+    rgm_lanes_u32_store(w3 + v, words[3]);
   }
   LOOP_LANES {
     float n0, n1;
@@ -144,19 +157,40 @@ static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
 }
 
 
+// after an event: if every lane has the same last observation, it goes into the biases
+static void loop_fold(loop_policy *policy, const loop_tile *tile, int hidden) {
+  const float *last = tile->obs[ENV_OBS - 1];
+  policy->shared = true;
+  for (int j = 1; j < LANES; j++) {
+    policy->shared = policy->shared && last[j] == last[0];
+  }
+  if (policy->shared) {
+    policy_fold_last(policy->shorter, policy->whole, ENV_OBS, hidden, last[0]);
+  }
+}
+
+
+static void loop_logit(const loop_tile *tile, const loop_policy *policy, int hidden, float *z) {
+  for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
+    rgm_lanes x[ENV_OBS];
+    for (int k = 0; k < ENV_OBS; k++) {
+      x[k] = rgm_lanes_load(tile->obs[k] + v);
+    }
+    rgm_lanes_store(z + v, policy->shared
+                               ? policy_logit(policy->shorter, ENV_OBS - 1, hidden, x, false)
+                               : policy_logit(policy->whole, ENV_OBS, hidden, x, true));
+  }
+}
+
+
 // the action of every lane at step t; controllers act on the first action only
-static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first, int64_t t,
-                         const float *params) {
+static void loop_control(loop_tile *tile, const rgm_rollout *o, const loop_policy *policy,
+                         int64_t r, int64_t first, int64_t t) {
   float z[LANES];
   if (o->control <= RGM_CONTROL_CONTINUOUS) {
-    for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
-      rgm_lanes x[ENV_OBS];
-      for (int k = 0; k < ENV_OBS; k++) {
-        x[k] = rgm_lanes_load(tile->obs[k] + v);
-      }
-      rgm_lanes_store(z + v, policy_logit(params, ENV_OBS, o->hidden, x));
-    }
+    loop_logit(tile, policy, o->hidden, z);
   }
+  const float *params = rgm_f32(o->params, r);
   float *act = tile->act[0];
   const float *uniform = tile->uniform[t & 1];
   const int64_t episodes = o->returns.dims[1];
@@ -237,11 +271,9 @@ static void loop_tile_task(void *arg, int64_t index) {
   const int64_t every = ENV_(event_every)(&config);
 
   // fold the policy's weights once for the episode
-  float folded[RGM_POLICY_MAX_HIDDEN * (ENV_OBS + 2) + 1];
-  const float *params = rgm_f32(o->params, r);
+  loop_policy policy;
   if (o->control <= RGM_CONTROL_CONTINUOUS) {
-    policy_fold(folded, params, ENV_OBS, o->hidden);
-    params = folded;
+    policy_fold(policy.whole, rgm_f32(o->params, r), ENV_OBS, o->hidden);
   }
   loop_tile tile;
   loop_reset(&tile, o, r, first);
@@ -253,7 +285,10 @@ static void loop_tile_task(void *arg, int64_t index) {
       loop_draw(&tile, key, step, item, (uint32_t)(t / 2));
     }
     loop_observe(&tile, &config, t);
-    loop_control(&tile, o, r, first, t, params);
+    if (t % every == 0 && o->control <= RGM_CONTROL_CONTINUOUS) {
+      loop_fold(&policy, &tile, o->hidden);
+    }
+    loop_control(&tile, o, &policy, r, first, t);
     memcpy(tile.obs_record[t % FLUSH], tile.obs, sizeof tile.obs);
     memcpy(tile.act_record[t % FLUSH], tile.act, sizeof tile.act);
     loop_step(&tile, &config, t);

@@ -173,7 +173,7 @@ void rgm_describe(const rgm_stream *s, char *text, size_t size);
 const char *const *rgm_cpu_isas(void);
 
 // Runs fn(arg, index) for index 0..count-1 on the CPU stream's threads: thread t takes a fixed,
-// contiguous share. Only for kernels of the CPU backend.
+// contiguous share. Only for CPU streams.
 void rgm_cpu_parallel(rgm_stream *s, int64_t count, void (*fn)(void *arg, int64_t index),
                       void *arg);
 int rgm_cpu_threads(const rgm_stream *s);

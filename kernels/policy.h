@@ -38,21 +38,46 @@ RGM_FN void policy_fold(float *folded, const float *params, int inputs, int hidd
 }
 
 
-// z for a vector of lanes; x[i] are the inputs. The sum over hidden units runs in 8 interleaved
-// partials (unit h into partial h mod 8, in order), added as ((0+1)+(2+3))+((4+5)+(6+7)), plus c.
-RGM_FN rgm_lanes policy_logit(const float *folded, int inputs, int hidden, const rgm_lanes *x) {
+// Folds a last input that all lanes share (a target, say) into the biases: a policy of one input
+// less that gives the same bits, since the last input is the first to be added to the bias.
+RGM_FN void policy_fold_last(float *shorter, const float *folded, int inputs, int hidden,
+                             float value) {
+  const int padded8 = (hidden + RGM_POLICY_PARTS - 1) / RGM_POLICY_PARTS * RGM_POLICY_PARTS;
+  for (int h = 0; h < padded8; h++) {
+    const float *unit = folded + h * (inputs + 2);
+    float *to = shorter + h * (inputs + 1);
+    for (int i = 0; i < inputs - 1; i++) {
+      to[i] = unit[i];
+    }
+    to[inputs - 1] = rgm_fma(unit[inputs - 1], value, unit[inputs]);
+    to[inputs] = unit[inputs + 1];
+  }
+  shorter[padded8 * (inputs + 1)] = folded[padded8 * (inputs + 2)];
+}
+
+
+// z for a vector of lanes; x[i] are the inputs. With `last_first` the last input is the first to be
+// added to the bias (the order of a whole policy); without, it is folded in and x holds the
+// others. The sum over hidden units runs in 8 interleaved partials (unit h into partial h mod 8,
+// in order), added as ((0+1)+(2+3))+((4+5)+(6+7)), plus c.
+RGM_FN rgm_lanes policy_logit(const float *folded, int inputs, int hidden, const rgm_lanes *x,
+                              bool last_first) {
   rgm_lanes part[RGM_POLICY_PARTS];
   for (int k = 0; k < RGM_POLICY_PARTS; k++) {
     part[k] = rgm_lanes_set(0.0f);
   }
   const float *unit = folded;
+  const int rest = last_first ? inputs - 1 : inputs;
   for (int h = 0; h < hidden; h += RGM_POLICY_PARTS) {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 8
 #endif
     for (int k = 0; k < RGM_POLICY_PARTS; k++) {
       rgm_lanes a = rgm_lanes_set(unit[inputs]);
-      for (int i = 0; i < inputs; i++) {
+      if (last_first) {
+        a = rgm_lanes_fma(rgm_lanes_set(unit[inputs - 1]), x[inputs - 1], a);
+      }
+      for (int i = 0; i < rest; i++) {
         a = rgm_lanes_fma(rgm_lanes_set(unit[i]), x[i], a);
       }
       part[k] = rgm_lanes_fma(rgm_lanes_set(unit[inputs + 1]), rgm_lanes_relu(a), part[k]);

@@ -7,7 +7,7 @@
 #ifndef RGM_RNG_H
 #define RGM_RNG_H
 
-#include "kernels/scalar.h"
+#include "kernels/lanes.h"
 
 typedef struct rgm_words {
   uint32_t w0, w1, w2, w3;
@@ -46,6 +46,29 @@ RGM_FN rgm_words rgm_philox(rgm_key key, uint32_t c0, uint32_t c1, uint32_t c2, 
   out.w2 = c2;
   out.w3 = c3;
   return out;
+}
+
+
+// The same words for a vector of items: lane j has counter {c0, c1[j], c2, c3}.
+RGM_FN void rgm_philox_lanes(rgm_key key, uint32_t step, rgm_lanes_u32 item, uint32_t draw,
+                             uint32_t member, rgm_lanes_u32 out[4]) {
+  rgm_lanes_u32 c0 = rgm_lanes_u32_set(step), c1 = item;
+  rgm_lanes_u32 c2 = rgm_lanes_u32_set(draw), c3 = rgm_lanes_u32_set(member);
+  for (int round = 0; round < 10; round++) {
+    rgm_lanes_u32 high0, low0, high1, low1;
+    rgm_lanes_u32_mul(c0, 0xD2511F53u, &high0, &low0);
+    rgm_lanes_u32_mul(c2, 0xCD9E8D57u, &high1, &low1);
+    c0 = rgm_lanes_u32_xor3(high1, c1, rgm_lanes_u32_set(key.k0));
+    c1 = low1;
+    c2 = rgm_lanes_u32_xor3(high0, c3, rgm_lanes_u32_set(key.k1));
+    c3 = low0;
+    key.k0 += 0x9E3779B9u;
+    key.k1 += 0xBB67AE85u;
+  }
+  out[0] = c0;
+  out[1] = c1;
+  out[2] = c2;
+  out[3] = c3;
 }
 
 

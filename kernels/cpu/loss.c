@@ -80,8 +80,9 @@ static inline void hidden_tile(float *partial, const policy_args *a, const float
   rgm_lanes db = rgm_lanes_set(0.0f), dv = rgm_lanes_set(0.0f);
   for (int row = 0; row < rows; row++) {
     const rgm_lanes g = rgm_lanes_set(dz[row]);
-    rgm_lanes z = bias;
-    for (int i = 0; i < inputs; i++) {
+    // the order of policy_logit: the last input first
+    rgm_lanes z = rgm_lanes_fma(w[inputs - 1], rgm_lanes_set(x[row * inputs + inputs - 1]), bias);
+    for (int i = 0; i < inputs - 1; i++) {
       z = rgm_lanes_fma(w[i], rgm_lanes_set(x[row * inputs + i]), z);
     }
     dv = rgm_lanes_fma(g, rgm_lanes_relu(z), dv);
@@ -114,8 +115,8 @@ static void block_loss(float *dz, float *partial, const policy_args *a, const fl
       inputs[i] = rgm_lanes_load(column[i]);
     }
     // the four-input policy is the common one: constants let its loops unroll
-    const rgm_lanes z = a->inputs == 4 ? policy_logit(folded, 4, a->hidden, inputs)
-                                       : policy_logit(folded, a->inputs, a->hidden, inputs);
+    const rgm_lanes z = a->inputs == 4 ? policy_logit(folded, 4, a->hidden, inputs, true)
+                                       : policy_logit(folded, a->inputs, a->hidden, inputs, true);
     rgm_lanes_store(dz + row, z);
   }
   // -log p(label) = softplus(z) - label z
