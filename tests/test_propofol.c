@@ -455,8 +455,7 @@ static void follow(const world *w, int64_t r, int64_t episode, const person *p, 
 }
 
 
-// The float path's error, twice what was measured over 320 patients x 2000 steps of bursts: Ce
-// 5.4e-6 relative, LoU 2.8e-6, o1 9.5e-7 mg/L, o2 1.8e-6, returns 4.8e-7 a step.
+// Twice what was measured, 320 patients x 2000 steps: Ce 5.4e-6 relative, LoU 2.8e-6, ...
 static void expect_drift(const drift *d, const char *what) {
   cr_expect(d->ce <= 1.1e-5, "%s: relative error of Ce %.3g", what, d->ce);
   cr_expect(d->lou <= 5.6e-6, "%s: error of LoU %.3g", what, d->lou);
