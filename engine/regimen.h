@@ -50,6 +50,10 @@ rgm_status rgm_explain(const char *topic, FILE *out);
 // Prints step, provenance, tensors and config of a checkpoint, after verifying it.
 rgm_status rgm_info(const rgm_options *options);
 
+// Checks every checkpoint of a run folder, or one file: prefix, length, SHA-256, schema, digests of
+// tensors and config; prints a line for each. RGM_EDATA if any is bad.
+rgm_status rgm_verify(const rgm_options *options);
+
 // "regimen 0.1.0 (commit)".
 const char *rgm_version_text(void);
 

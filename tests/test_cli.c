@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program from outside: exit codes, messages, run folders, signals, repeating and resuming.
 
+#include "engine/engine.h"
+
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -199,5 +201,79 @@ Test(cli, signals_save_and_exit_75, .init = setup, .fini = teardown) {
     char name[32];
     snprintf(name, sizeof name, "run%zu", i);
     cr_assert_eq(regimen_in("info ", name, ""), 0, "%s", output);
+  }
+}
+
+// writes a checkpoint anew, with a file digest that is right, after a change to what is in it
+static void forge(const char *what) {
+  char path[128];
+  rgm_checkpoint *c = NULL;
+  snprintf(path, sizeof path, "%s/run/checkpoint-4.h5", folder);
+  cr_assert_eq(rgm_checkpoint_read(path, &c), RGM_OK, "%s", rgm_last_error());
+  char *at = strstr(c->config, "noise_sd: 0.0");
+  cr_assert_not_null(at);
+  if (strcmp(what, "tensor") == 0) {
+    *(unsigned char *)c->records[c->record_count - 1].data ^= 1;
+  } else if (strcmp(what, "step") == 0) {
+    c->step++;
+  } else if (strcmp(what, "value") == 0) {
+    at[strlen("noise_sd: 0.")] = '1';
+  } else if (strcmp(what, "syntax") == 0) {
+    at[strlen("noise_sd:")] = '[';
+  } else if (strcmp(what, "key") == 0) {
+    at[0] = 'm';
+  } else {
+    c->attributes[c->attribute_count - 1].name[0] = 'D';
+  }
+  cr_assert_eq(rgm_checkpoint_write(path, c), RGM_OK, "%s", rgm_last_error());
+  rgm_checkpoint_free(c);
+}
+
+
+Test(cli, verify_checks_every_checkpoint, .init = setup, .fini = teardown) {
+  static const struct {
+    const char *change; // to checkpoint-4.h5 before: a forgery, or (with a space) a shell command
+    const char *path;
+    int code;
+    const char *text;
+  } rows[] = {
+      {NULL, "run", 0, "checkpoint-5.h5: step 5, digest"},
+      {NULL, "run --json", 0, "\"bad\": 0"},
+      {NULL, "run/checkpoint-2.h5", 0, "ok   "},
+      {NULL, "none", 74, "none: No such file"},
+      {NULL, "run/config.yaml", 65, "not a Regimen checkpoint"},
+      {"mkdir empty", "empty", 65, "no checkpoint in this folder"},
+      {"tensor", "run", 65, "1 of 3 checkpoints are bad"},
+      {"tensor", "run/checkpoint-4.h5", 65, "step or tensors were changed"},
+      {"tensor", "run --json", 65, "\"bad\": 1"},
+      {"tensor", "run/checkpoint-5.h5", 0, "ok   "},
+      {"step", "run", 65, "step or tensors were changed"},
+      {"value", "run", 65, "config_digest"},
+      {"syntax", "run", 65, "does not parse"},
+      {"key", "run", 0, "config_digest not checked"},
+      {"digest", "run", 65, "no digest of its tensors"},
+      {"printf x | dd of=run/checkpoint-4.h5 bs=1 seek=3000 conv=notrunc", "run", 65, "SHA-256"},
+      {"truncate -s 3000 run/checkpoint-4.h5", "run", 65, "bytes follow its prefix"},
+      {"truncate -s 0 run/checkpoint-4.h5", "run", 65, "the file is empty"},
+      {"printf Q | dd of=run/checkpoint-4.h5 bs=1 seek=8 conv=notrunc", "run", 65, "newer Regimen"},
+  };
+  const char *sets = "--quiet --set run.checkpoint_every=2 --set run.keep=3";
+  char command[512];
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", sets), 0, "%s", output);
+  snprintf(command, sizeof command, "cp %s/run/checkpoint-4.h5 %s/good", folder, folder);
+  cr_assert_eq(system(command), 0);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    // from the good file each time
+    const char *change = rows[i].change;
+    const bool shell = change != NULL && strchr(change, ' ') != NULL;
+    snprintf(command, sizeof command, "cd %s && cp good run/checkpoint-4.h5 && (%s) 2>/dev/null",
+             folder, shell ? change : "true");
+    cr_assert_eq(system(command), 0);
+    if (change != NULL && !shell) {
+      forge(change);
+    }
+    const int code = regimen_in("verify ", rows[i].path, "");
+    cr_expect_eq(code, rows[i].code, "row %zu gave %d: %s", i, code, output);
+    cr_expect(strstr(output, rows[i].text) != NULL, "row %zu said: %s", i, output);
   }
 }

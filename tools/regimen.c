@@ -39,6 +39,7 @@ static const command commands[] = {
     {"explain", explain, "[TOPIC]",
      "Print keys: of a section, an algorithm, an environment, or one key (env.noise_sd)."},
     {"info", rgm_info, "RUN|CHECKPOINT", "Verify a checkpoint and print what is in it."},
+    {"verify", rgm_verify, "RUN|CHECKPOINT", "Check every checkpoint of a run, bit by bit."},
     {0},
 };
 

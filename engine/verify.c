@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+// `regimen verify`: every checkpoint of a run folder, or one file, checked as far as its bytes go:
+// prefix, length, SHA-256, schema, the digest of its tensors, and its config against config_digest.
+
+#include "engine/engine.h"
+#include "engine/regimen.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+// What was found out about one file.
+typedef struct finding {
+  bool good;
+  unsigned long long step;
+  char digest[65];
+  char text[2048]; // what is wrong, or what could not be checked
+} finding;
+
+
+// ---- one file ----------------------------------------------------------------------------------
+
+static rgm_status check_tensors(const char *path, const rgm_checkpoint *c) {
+  char hex[65];
+  const char *digest = rgm_checkpoint_attribute(c, "digest");
+  if (digest == NULL) {
+    return rgm_fail(RGM_EDATA, "%s: it has no digest of its tensors: not written by a run", path);
+  }
+  rgm_checkpoint_digest(c, hex);
+  if (strcmp(hex, digest) != 0) {
+    return rgm_fail(RGM_EDATA,
+                    "%s: its step or tensors were changed (digest %.16s, it says %.16s): use "
+                    "another checkpoint",
+                    path, hex, digest);
+  }
+  return RGM_OK;
+}
+
+
+// The digest of a resolved config; an older or newer program may not be able to plan it, which is
+// told in `note` and no fault of the file. A device that is not here does not matter.
+static rgm_status check_config(const char *path, const rgm_checkpoint *c, char *note, size_t size) {
+  rgm_config *config = NULL;
+  rgm_run *run = NULL;
+  if (rgm_config_parse(path, c->config, NULL, 0, &config) != RGM_OK) {
+    return rgm_fail(RGM_EDATA, "%s: its config does not parse (%s)", path, rgm_last_error());
+  }
+  rgm_status status = rgm_run_plan_only(config, &run);
+  if (status == RGM_EMEMORY || run == NULL) {
+    rgm_run_free(run);
+    return status;
+  }
+  if (status != RGM_OK && status != RGM_EDEVICE) {
+    snprintf(note, size, "config_digest not checked: %s", rgm_last_error());
+    rgm_run_free(run);
+    return RGM_OK;
+  }
+
+  // as it was made when the checkpoint was written
+  char hex[65], *text = rgm_config_emit(run->config, true);
+  const char *digest = rgm_checkpoint_attribute(c, "config_digest");
+  rgm_run_free(run);
+  if (text == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the config");
+  }
+  rgm_sha256_hex(text, strlen(text), hex);
+  free(text);
+  if (digest == NULL || strcmp(hex, digest) != 0) {
+    return rgm_fail(RGM_EDATA,
+                    "%s: its config was changed, or means another thing to this version "
+                    "(config_digest %.16s, it says %.16s)",
+                    path, hex, digest != NULL ? digest : "nothing");
+  }
+  return RGM_OK;
+}
+
+
+// Anything but RGM_OK and RGM_EMEMORY is a verdict on the file.
+static rgm_status check_file(const char *path, finding *f) {
+  rgm_checkpoint *c = NULL;
+  *f = (finding){.good = false};
+  rgm_status status = rgm_checkpoint_read(path, &c);
+  if (status == RGM_OK) {
+    f->step = c->step;
+    status = check_tensors(path, c);
+  }
+  if (status == RGM_OK) {
+    snprintf(f->digest, sizeof f->digest, "%s", rgm_checkpoint_attribute(c, "digest"));
+    status = check_config(path, c, f->text, sizeof f->text);
+  }
+  f->good = status == RGM_OK;
+  if (!f->good) {
+    snprintf(f->text, sizeof f->text, "%s", rgm_last_error());
+  }
+  rgm_checkpoint_free(c);
+  return status == RGM_EMEMORY ? status : RGM_OK;
+}
+
+
+static void print_finding(const char *path, const finding *f, rgm_json *json, FILE *out) {
+  if (json != NULL) {
+    rgm_json_open(json, NULL, '{');
+    rgm_json_string(json, "path", path);
+    rgm_json_string(json, "verdict", f->good ? "ok" : "bad");
+    rgm_json_number(json, "step", (double)f->step);
+    rgm_json_string(json, "digest", f->digest);
+    rgm_json_string(json, "text", f->text);
+    rgm_json_close(json, '}');
+  } else if (f->good) {
+    fprintf(out, "ok   %s: step %llu, digest %.16s%s%s\n", path, f->step, f->digest,
+            f->text[0] != '\0' ? "; " : "", f->text);
+  } else {
+    fprintf(out, "BAD  %s\n", f->text);
+  }
+}
+
+
+// ---- a folder ----------------------------------------------------------------------------------
+
+// the step in "checkpoint-STEP.h5", or -1
+static long long step_of(const char *name) {
+  int length = 0;
+  long long step = -1;
+  const bool fits = sscanf(name, "checkpoint-%lld.h5%n", &step, &length) == 1 && length > 0;
+  return fits && name[length] == '\0' ? step : -1;
+}
+
+
+static int is_checkpoint(const struct dirent *entry) {
+  return step_of(entry->d_name) >= 0;
+}
+
+
+static int older_first(const struct dirent **a, const struct dirent **b) {
+  const long long x = step_of((*a)->d_name), y = step_of((*b)->d_name);
+  return (x > y) - (x < y);
+}
+
+
+static rgm_status check_all(const rgm_options *options, bool folder, struct dirent **list,
+                            int count) {
+  rgm_json json = {.out = options->result}, *to = options->json ? &json : NULL;
+  rgm_status status = RGM_OK;
+  char path[4096];
+  finding f;
+  int bad = 0;
+  if (to != NULL) {
+    rgm_json_open(to, NULL, '{');
+    rgm_json_string(to, "path", options->path);
+    rgm_json_open(to, "files", '[');
+  }
+  for (int i = 0; i < count && status == RGM_OK; i++) {
+    snprintf(path, sizeof path, "%s%s%s", options->path, folder ? "/" : "",
+             folder ? list[i]->d_name : "");
+    status = check_file(path, &f);
+    if (status == RGM_OK) {
+      print_finding(path, &f, to, options->result);
+      bad += !f.good;
+    }
+  }
+  if (to != NULL) {
+    rgm_json_close(to, ']');
+    rgm_json_number(to, "checked", count);
+    rgm_json_number(to, "bad", bad);
+    rgm_json_close(to, '}');
+  }
+  if (status == RGM_OK && bad > 0) {
+    status = rgm_fail(RGM_EDATA, "%s: %d of %d checkpoint%s bad", options->path, bad, count,
+                      count == 1 ? " is" : "s are");
+  }
+  return status;
+}
+
+
+rgm_status rgm_verify(const rgm_options *options) {
+  struct stat info;
+  if (options->path == NULL) {
+    return rgm_fail(RGM_EUSAGE, "a run folder or a checkpoint is needed");
+  }
+  if (stat(options->path, &info) != 0) {
+    return rgm_fail(RGM_EIO, "%s: %s", options->path, strerror(errno));
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    return check_all(options, false, NULL, 1);
+  }
+
+  // a run: all that it holds, the oldest first
+  struct dirent **list = NULL;
+  const int count = scandir(options->path, &list, is_checkpoint, older_first);
+  if (count < 0) {
+    return rgm_fail(RGM_EIO, "%s: %s", options->path, strerror(errno));
+  }
+  const rgm_status status =
+      count > 0
+          ? check_all(options, true, list, count)
+          : rgm_fail(RGM_EDATA, "%s: no checkpoint in this folder; train first", options->path);
+  for (int i = 0; i < count; i++) {
+    free(list[i]);
+  }
+  free(list);
+  return status;
+}
