@@ -228,6 +228,17 @@ static void show_progress(trainer *t, bool last) {
 
 // ---- the loop ----------------------------------------------------------------------------------
 
+// the rows of this step; a message names the folder and what to do
+static rgm_status flush_metrics(const trainer *t) {
+  const rgm_status status = rgm_metrics_flush(t->run->metrics, t->run->step);
+  return status != RGM_EIO ? status
+                           : rgm_fail(RGM_EIO,
+                                      "%s/%s; free space or check the disk, then go on with "
+                                      "--resume",
+                                      t->folder, rgm_last_error());
+}
+
+
 static rgm_status loop(trainer *t) {
   rgm_run *run = t->run;
   const uint64_t total = (uint64_t)run->keys.steps;
@@ -246,7 +257,7 @@ static rgm_status loop(trainer *t) {
       RGM_TRY(rgm_sync(run->stream));
       if (run->algorithm->report != NULL) {
         RGM_TRY(run->algorithm->report(run));
-        RGM_TRY(rgm_metrics_flush(run->metrics, run->step));
+        RGM_TRY(flush_metrics(t));
       }
       RGM_TRY(rgm_guard(run));
     }

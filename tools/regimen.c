@@ -60,7 +60,8 @@ static void on_signal(int number) {
 
 static void catch_signals(void) {
   static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
-  struct sigaction action = {.sa_handler = on_signal};
+  // SA_RESTART: a write to a slow disk is not cut short by a signal
+  struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     sigaction(numbers[i], &action, NULL);
