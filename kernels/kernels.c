@@ -242,6 +242,43 @@ void rgm_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rg
 }
 
 
+// ---- search ------------------------------------------------------------------------------------
+
+// a Gaussian of R, D and the candidates R, M, D drawn from it
+static void check_gaussian(rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd, rgm_tensor active) {
+  RGM_ASSERT(x.dtype == RGM_F32 && x.dims[3] == 1 && same_shape(mean, log_sd));
+  RGM_ASSERT(mean.dtype == RGM_F32 && mean.dims[0] == x.dims[0] && mean.dims[1] == x.dims[2]);
+  RGM_ASSERT(mean.dims[2] == 1 && mean.dims[3] == 1 && is_vector(active, RGM_U32, x.dims[0]));
+}
+
+
+void rgm_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd,
+                       rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active) {
+  check_gaussian(x, mean, log_sd, active);
+  RGM_ASSERT(is_vector(seeds, RGM_U32, 2 * x.dims[0]) && seeds.dims[1] == 2);
+  RGM_ASSERT(is_vector(clock, RGM_U32, 1));
+  count(s, 2.0 * (double)rgm_elements(x), size_of(x) + 2.0 * size_of(mean));
+  s->backend->gaussian_draw(s, x, mean, log_sd, seeds, clock, random, active);
+}
+
+
+void rgm_gaussian_refit(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, rgm_tensor x,
+                        rgm_tensor weight, rgm_tensor rate, rgm_tensor floor, rgm_tensor active) {
+  check_gaussian(x, mean, log_sd, active);
+  RGM_ASSERT(is_vector(weight, RGM_F32, x.dims[0] * x.dims[1]) && weight.dims[0] == x.dims[0]);
+  RGM_ASSERT(is_vector(rate, RGM_F32, x.dims[0]) && is_vector(floor, RGM_F32, x.dims[0]));
+  count(s, 6.0 * (double)rgm_elements(x), 2.0 * size_of(x) + 4.0 * size_of(mean));
+  s->backend->gaussian_refit(s, mean, log_sd, x, weight, rate, floor, active);
+}
+
+
+void rgm_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active) {
+  RGM_ASSERT(same_shape(y, x) && x.dtype == RGM_F32 && is_vector(active, RGM_U32, x.dims[0]));
+  count(s, (double)rgm_elements(x), 2.0 * size_of(x));
+  s->backend->exponential(s, y, x, active);
+}
+
+
 // ---- data --------------------------------------------------------------------------------------
 
 void rgm_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {

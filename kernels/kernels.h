@@ -37,6 +37,7 @@ typedef enum rgm_random {
   RGM_RANDOM_INIT = 1,     // initial weights: item = element, member = tensor
   RGM_RANDOM_PATIENT = 2,  // patients: step, item = patient, draw
   RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2
+  RGM_RANDOM_SEARCH = 4,   // candidates of a search: step, item = candidate, draw = dim / 4
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
@@ -95,6 +96,13 @@ struct rgm_backend {
   void (*sgd)(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm_tensor lr,
               rgm_tensor momentum, rgm_tensor active);
   void (*ema)(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active);
+
+  // ---- search without gradients
+  void (*gaussian_draw)(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd,
+                        rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active);
+  void (*gaussian_refit)(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, rgm_tensor x,
+                         rgm_tensor weight, rgm_tensor rate, rgm_tensor floor, rgm_tensor active);
+  void (*exponential)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active);
 
   // ---- data: reductions, selection, random fills, counters
   void (*sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
@@ -224,6 +232,22 @@ void rgm_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm
 
 // target += rate * (p - target), the exponential moving average (Polyak). Masked.
 void rgm_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active);
+
+// x[R,M,D] = mean[R,D] + exp(log_sd[R,D]) * normal, independent for every candidate m: philox
+// counter {clock, m, d / 4, 0}, whose words w0, w1 give the normals of the first two dims of each
+// four and w2, w3 those of the others, so that neither M nor D changes a number. Masked.
+void rgm_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd,
+                       rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active);
+
+// A step of mean, log_sd [R,D] towards the weighted candidates x[R,M,D], weight[R,M] summing to 1
+// (rgm_select): mean += rate * (centre - mean), sd = max(floor, sd + rate * (spread - sd)), where
+// centre = sum_m weight x and spread^2 = sum_m weight (x - centre)^2, both in order over m with
+// fma; rate[R] in [0, 1], floor[R] > 0. Where all weights are 0 nothing changes. Masked.
+void rgm_gaussian_refit(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, rgm_tensor x,
+                        rgm_tensor weight, rgm_tensor rate, rgm_tensor floor, rgm_tensor active);
+
+// y[R,...] = exp(x[R,...]). Masked.
+void rgm_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active);
 
 // y[R] = scale * sum over all other dims of x (row-block order over the flattened elements).
 void rgm_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);

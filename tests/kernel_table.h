@@ -5,6 +5,7 @@
 #ifndef RGM_TESTS_KERNEL_TABLE_H
 #define RGM_TESTS_KERNEL_TABLE_H
 
+#include "tests/kernel_search.h"
 #include "tests/kernel_util.h"
 
 // ---- MLP: shapes are R, B, I, O, act
@@ -680,6 +681,9 @@ static const kernel_case kernels[] = {
     {"adam", adam_plan, adam_run, adam_reference, NULL, optimiser_shapes},
     {"sgd", sgd_plan, sgd_run, sgd_reference, NULL, optimiser_shapes},
     {"ema", ema_plan, ema_run, ema_reference, NULL, optimiser_shapes},
+    {"gaussian_draw", draw_plan, draw_run, draw_reference, NULL, search_shapes},
+    {"gaussian_refit", refit_plan, refit_run, refit_reference, refit_prepare, search_shapes},
+    {"exponential", exponential_plan, exponential_run, exponential_reference, NULL, search_shapes},
     {"sum", sum_plan, sum_run, sum_reference, NULL, sum_shapes},
     {"quantile", quantile_plan, quantile_run, quantile_reference, NULL, row_shapes},
     {"select", select_plan, select_run, select_reference, NULL, row_shapes},

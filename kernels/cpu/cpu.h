@@ -44,6 +44,12 @@ void RGM_CPU(sgd)(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g
                   rgm_tensor momentum, rgm_tensor active);
 void RGM_CPU(ema)(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate,
                   rgm_tensor active);
+void RGM_CPU(gaussian_draw)(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd,
+                            rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active);
+void RGM_CPU(gaussian_refit)(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, rgm_tensor x,
+                             rgm_tensor weight, rgm_tensor rate, rgm_tensor floor,
+                             rgm_tensor active);
+void RGM_CPU(exponential)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active);
 void RGM_CPU(sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
 void RGM_CPU(quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
 void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);

@@ -31,6 +31,10 @@ const rgm_backend RGM_CPU(backend) = {
     .sgd = RGM_CPU(sgd),
     .ema = RGM_CPU(ema),
 
+    .gaussian_draw = RGM_CPU(gaussian_draw),
+    .gaussian_refit = RGM_CPU(gaussian_refit),
+    .exponential = RGM_CPU(exponential),
+
     .sum = RGM_CPU(sum),
     .quantile = RGM_CPU(quantile),
     .select = RGM_CPU(select),
