@@ -19,6 +19,7 @@ typedef struct trainer {
   const rgm_options *options;
   rgm_run *run;
   char folder[2048];
+  char newest[4096], digest[65]; // path and digest of the newest checkpoint, "" before there is one
   FILE *log;
   uint64_t first;        // step that this process started at
   double begun, printed; // s
@@ -112,6 +113,8 @@ static rgm_status open_folder(trainer *t) {
                       t->folder, (unsigned long long)checkpoint->step);
   } else if (checkpoint != NULL) {
     status = rgm_run_restore(run, checkpoint, true);
+    snprintf(t->newest, sizeof t->newest, "%s", path);
+    snprintf(t->digest, sizeof t->digest, "%s", run->parent_digest);
   } else if (run->keys.init_from[0] != '\0') {
     status = start_from(t);
   }
@@ -171,8 +174,9 @@ static rgm_status save(trainer *t) {
   snprintf(path, sizeof path, "%s/checkpoint-%llu.h5", t->folder, (unsigned long long)run->step);
   const rgm_status status = rgm_checkpoint_write(path, checkpoint);
   if (status == RGM_OK) {
-    snprintf(text, sizeof text, "wrote %s, digest %s", path,
-             rgm_checkpoint_attribute(checkpoint, "digest"));
+    snprintf(t->newest, sizeof t->newest, "%s", path);
+    snprintf(t->digest, sizeof t->digest, "%s", rgm_checkpoint_attribute(checkpoint, "digest"));
+    snprintf(text, sizeof text, "wrote %s, digest %s", path, t->digest);
     note(t, text);
     prune(t);
   }
@@ -274,18 +278,12 @@ static void write_result(const trainer *t, double elapsed) {
   const rgm_run *run = t->run;
   const char *metric;
   const double headline = rgm_metrics_headline(run->metrics, &metric);
-  rgm_checkpoint *checkpoint = NULL;
-  char path[4096] = "";
-  if (rgm_checkpoint_newest(t->folder, NULL, path, sizeof path, &checkpoint) != RGM_OK) {
-    checkpoint = NULL;
-  }
-  const char *digest = checkpoint != NULL ? rgm_checkpoint_attribute(checkpoint, "digest") : "";
   if (t->options->json) {
     rgm_json json = {.out = t->options->result};
     rgm_json_open(&json, NULL, '{');
     rgm_json_string(&json, "run", t->folder);
-    rgm_json_string(&json, "checkpoint", path);
-    rgm_json_string(&json, "digest", digest);
+    rgm_json_string(&json, "checkpoint", t->newest);
+    rgm_json_string(&json, "digest", t->digest);
     rgm_json_number(&json, "step", (double)run->step);
     rgm_json_number(&json, "replicas", (double)run->replicas);
     rgm_json_number(&json, "seconds", elapsed);
@@ -297,9 +295,8 @@ static void write_result(const trainer *t, double elapsed) {
     char took[32];
     format_time(elapsed, took);
     fprintf(t->options->result, "%s: step %llu in %s, digest %.16s\n", t->folder,
-            (unsigned long long)run->step, took, digest);
+            (unsigned long long)run->step, took, t->digest);
   }
-  rgm_checkpoint_free(checkpoint);
 }
 
 

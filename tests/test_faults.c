@@ -312,6 +312,7 @@ Test(faults, every_call_of_a_checkpoint_write, .init = make_folder, .fini = remo
 // ---- a training run ----------------------------------------------------------------------------
 
 static FILE *nowhere;
+static char printed[1024]; // the result of the last training
 
 
 static rgm_status train(const char *out, const char *steps) {
@@ -331,8 +332,10 @@ static rgm_status train(const char *out, const char *steps) {
                                .set_count = sizeof sets / sizeof *sets,
                                .out = out,
                                .resume = true,
-                               .result = nowhere};
-  return rgm_train(&options);
+                               .result = fmemopen(printed, sizeof printed, "w")};
+  const rgm_status status = rgm_train(&options);
+  fclose(options.result);
+  return status;
 }
 
 
@@ -435,6 +438,9 @@ static bool try_call(const char *start, int n, int code, const outcome *whole) {
   if (status != RGM_OK) {
     cr_assert_eq(train(run, steps), RGM_OK, "%s", rgm_last_error());
   }
+  char digest[32];
+  snprintf(digest, sizeof digest, "digest %.16s", whole->digest);
+  cr_assert(strstr(printed, digest) != NULL, "call %d, %s: printed %s", n, fault.which, printed);
   look(run, &got);
   cr_assert(memcmp(&got, whole, sizeof got) == 0, "call %d, %s with %s: another end", n,
             fault.which, strerror(code));
