@@ -21,6 +21,15 @@ extern "C" {
 #define RGM_FN static inline
 #endif
 
+// a function whose constant arguments must reach its loops
+#if defined(__CUDACC__)
+#define RGM_INLINE static __forceinline__ __host__ __device__
+#elif defined(__GNUC__)
+#define RGM_INLINE static inline __attribute__((always_inline))
+#else
+#define RGM_INLINE static inline
+#endif
+
 // ---- status: zero is success, negative is the user's or the world's fault, with a text
 
 typedef enum rgm_status {

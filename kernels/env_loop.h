@@ -24,7 +24,11 @@
 // no loop over lanes may carry a dependence; gcc needs to be told so
 #define LOOP_LANES _Pragma("GCC ivdep") for (int j = 0; j < LANES; j++)
 
-enum { LANES = 16, FLUSH = 16 }; // lanes of a tile; steps between flushes of the records
+enum {
+  LANES = 16,
+  FLUSH = 16,
+  BLOCK = 4
+}; // lanes of a tile, steps between flushes, tiles of a block
 
 #define LOOP_INDEX(name) LOOP_STATE_##name,
 #define LOOP_PATIENT_INDEX(name) LOOP_PATIENT_##name,
@@ -52,9 +56,19 @@ typedef struct loop_tile {
   float signal_record[FLUSH][ENV_SIGNALS][LANES];
 } __attribute__((aligned(64))) loop_tile;
 
+// Tiles that run step by step side by side: their chains of dependent operations overlap, and two
+// vectors share each load of a weight.
+typedef struct loop_block {
+  loop_tile tile[BLOCK];
+  int tiles;
+  int64_t first; // episode
+  float z[BLOCK * LANES] __attribute__((aligned(64)));
+} loop_block;
+
 typedef struct loop_job {
   const rgm_rollout *rollout;
-  int64_t tiles; // per replica
+  int64_t blocks; // per replica
+  int tiles;      // of a block
 } loop_job;
 
 #define LOOP_LOAD(name) s.name = tile->state[LOOP_STATE_##name][j];
@@ -158,38 +172,62 @@ static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
 
 
 // after an event: if every lane has the same last observation, it goes into the biases
-static void loop_fold(loop_policy *policy, const loop_tile *tile, int hidden) {
-  const float *last = tile->obs[ENV_OBS - 1];
+static void loop_fold(loop_policy *policy, const loop_block *block, int hidden) {
+  const float value = block->tile[0].obs[ENV_OBS - 1][0];
   policy->shared = true;
-  for (int j = 1; j < LANES; j++) {
-    policy->shared = policy->shared && last[j] == last[0];
+  for (int b = 0; b < block->tiles; b++) {
+    for (int j = 0; j < LANES; j++) {
+      policy->shared = policy->shared && block->tile[b].obs[ENV_OBS - 1][j] == value;
+    }
   }
   if (policy->shared) {
-    policy_fold_last(policy->shorter, policy->whole, ENV_OBS, hidden, last[0]);
+    policy_fold_last(policy->shorter, policy->whole, ENV_OBS, hidden, value);
   }
 }
 
 
-static void loop_logit(const loop_tile *tile, const loop_policy *policy, int hidden, float *z) {
-  for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
-    rgm_lanes x[ENV_OBS];
-    for (int k = 0; k < ENV_OBS; k++) {
-      x[k] = rgm_lanes_load(tile->obs[k] + v);
+// logits of n vectors of lanes from vector v of the block on; n, inputs and last_first are
+// constants
+RGM_INLINE void loop_logits(loop_block *block, const float *folded, int inputs, int hidden, int v,
+                            int n, bool last_first) {
+  rgm_lanes x[2 * ENV_OBS], z[2];
+  for (int k = 0; k < n; k++) {
+    const int lane = (v + k) * RGM_LANE_WIDTH;
+    for (int i = 0; i < inputs; i++) {
+      x[k * inputs + i] = rgm_lanes_load(block->tile[lane / LANES].obs[i] + lane % LANES);
     }
-    rgm_lanes_store(z + v, policy->shared
-                               ? policy_logit(policy->shorter, ENV_OBS - 1, hidden, x, false)
-                               : policy_logit(policy->whole, ENV_OBS, hidden, x, true));
+  }
+  policy_logits(z, folded, inputs, hidden, x, n, last_first);
+  for (int k = 0; k < n; k++) {
+    rgm_lanes_store(block->z + (v + k) * RGM_LANE_WIDTH, z[k]);
+  }
+}
+
+
+static void loop_think(loop_block *block, const loop_policy *policy, int hidden) {
+  const int vectors = block->tiles * LANES / RGM_LANE_WIDTH;
+  const int paired = RGM_LANE_PAIRS ? vectors / 2 * 2 : 0;
+  if (policy->shared) {
+    for (int v = 0; v < paired; v += 2) {
+      loop_logits(block, policy->shorter, ENV_OBS - 1, hidden, v, 2, false);
+    }
+    for (int v = paired; v < vectors; v++) {
+      loop_logits(block, policy->shorter, ENV_OBS - 1, hidden, v, 1, false);
+    }
+  } else {
+    for (int v = 0; v < paired; v += 2) {
+      loop_logits(block, policy->whole, ENV_OBS, hidden, v, 2, true);
+    }
+    for (int v = paired; v < vectors; v++) {
+      loop_logits(block, policy->whole, ENV_OBS, hidden, v, 1, true);
+    }
   }
 }
 
 
 // the action of every lane at step t; controllers act on the first action only
-static void loop_control(loop_tile *tile, const rgm_rollout *o, const loop_policy *policy,
-                         int64_t r, int64_t first, int64_t t) {
-  float z[LANES];
-  if (o->control <= RGM_CONTROL_CONTINUOUS) {
-    loop_logit(tile, policy, o->hidden, z);
-  }
+static void loop_control(loop_tile *tile, const rgm_rollout *o, const float *z, int64_t r,
+                         int64_t first, int64_t t) {
   const float *params = rgm_f32(o->params, r);
   float *act = tile->act[0];
   const float *uniform = tile->uniform[t & 1];
@@ -257,47 +295,74 @@ static void loop_flush(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t
 }
 
 
-static void loop_tile_task(void *arg, int64_t index) {
+// one step of all tiles of a block
+static void loop_advance(loop_block *block, const rgm_rollout *o, const ENV_(config) * c,
+                         loop_policy *policy, rgm_key key, int64_t r, int64_t t) {
+  const int64_t every = ENV_(event_every)(c);
+  const bool event = t % every == 0, thinks = o->control <= RGM_CONTROL_CONTINUOUS;
+  for (int b = 0; b < block->tiles; b++) {
+    loop_tile *tile = &block->tile[b];
+    const int64_t first = block->first + b * LANES;
+    if (event) {
+      loop_event(tile, o, c, r, first, t / every);
+    }
+    if ((t & 1) == 0) {
+      loop_draw(tile, key, rgm_u32(o->clock, 0)[0], (uint32_t)(o->first + first),
+                (uint32_t)(t / 2));
+    }
+    loop_observe(tile, c, t);
+  }
+  if (thinks && event) {
+    loop_fold(policy, block, o->hidden);
+  }
+  if (thinks) {
+    loop_think(block, policy, o->hidden);
+  }
+  for (int b = 0; b < block->tiles; b++) {
+    loop_tile *tile = &block->tile[b];
+    loop_control(tile, o, block->z + b * LANES, r, block->first + b * LANES, t);
+    if (o->obs.data != NULL) {
+      memcpy(tile->obs_record[t % FLUSH], tile->obs, sizeof tile->obs);
+    }
+    if (o->act.data != NULL) {
+      memcpy(tile->act_record[t % FLUSH], tile->act, sizeof tile->act);
+    }
+    loop_step(tile, c, t);
+  }
+}
+
+
+static void loop_block_task(void *arg, int64_t index) {
   const loop_job *job = arg;
   const rgm_rollout *o = job->rollout;
-  const int64_t r = index / job->tiles, first = index % job->tiles * LANES;
+  const int64_t r = index / job->blocks, episodes = o->returns.dims[1];
   if (rgm_u32(o->active, r)[0] == 0) {
     return;
   }
   ENV_(config) config;
   memcpy(&config, (const uint8_t *)o->config.data + r * o->config.stride0, sizeof config);
   const rgm_key key = rgm_stream_key(rgm_u32(o->seeds, r), o->random);
-  const uint32_t step = rgm_u32(o->clock, 0)[0], item = (uint32_t)(o->first + first);
-  const int64_t every = ENV_(event_every)(&config);
 
   // fold the policy's weights once for the episode
   loop_policy policy;
   if (o->control <= RGM_CONTROL_CONTINUOUS) {
     policy_fold(policy.whole, rgm_f32(o->params, r), ENV_OBS, o->hidden);
   }
-  loop_tile tile;
-  loop_reset(&tile, o, r, first);
+  loop_block block;
+  block.first = index % job->blocks * job->tiles * LANES;
+  const int64_t left = (episodes - block.first + LANES - 1) / LANES;
+  block.tiles = left < job->tiles ? (int)left : job->tiles;
+  for (int b = 0; b < block.tiles; b++) {
+    loop_reset(&block.tile[b], o, r, block.first + b * LANES);
+  }
   for (int64_t t = 0; t < o->steps; t++) {
-    if (t % every == 0) {
-      loop_event(&tile, o, &config, r, first, t / every);
-    }
-    if ((t & 1) == 0) {
-      loop_draw(&tile, key, step, item, (uint32_t)(t / 2));
-    }
-    loop_observe(&tile, &config, t);
-    if (t % every == 0 && o->control <= RGM_CONTROL_CONTINUOUS) {
-      loop_fold(&policy, &tile, o->hidden);
-    }
-    loop_control(&tile, o, &policy, r, first, t);
-    memcpy(tile.obs_record[t % FLUSH], tile.obs, sizeof tile.obs);
-    memcpy(tile.act_record[t % FLUSH], tile.act, sizeof tile.act);
-    loop_step(&tile, &config, t);
-    if (t % FLUSH == FLUSH - 1 || t == o->steps - 1) {
-      loop_flush(&tile, o, r, first, t);
+    loop_advance(&block, o, &config, &policy, key, r, t);
+    for (int b = 0; b < block.tiles && (t % FLUSH == FLUSH - 1 || t == o->steps - 1); b++) {
+      loop_flush(&block.tile[b], o, r, block.first + b * LANES, t);
     }
   }
-  for (int64_t j = 0; j < LANES && first + j < o->returns.dims[1]; j++) {
-    rgm_f32(o->returns, r)[first + j] = tile.returns[j];
+  for (int64_t k = 0; k < block.tiles * LANES && block.first + k < episodes; k++) {
+    rgm_f32(o->returns, r)[block.first + k] = block.tile[k / LANES].returns[k % LANES];
   }
 }
 
@@ -306,8 +371,14 @@ void RGM_CPU(ENV_(rollout))(rgm_stream *s, const rgm_rollout *rollout);
 void RGM_CPU(ENV_(rollout))(rgm_stream *s, const rgm_rollout *rollout) {
   const int64_t episodes = rollout->returns.dims[1];
   RGM_ASSERT(episodes % rollout->patients.dims[1] == 0 && rollout->patients.dims[2] == ENV_WORDS);
-  loop_job job = {rollout, (episodes + LANES - 1) / LANES};
-  rgm_cpu_parallel(s, rollout->returns.dims[0] * job.tiles, loop_tile_task, &job);
+  const int64_t replicas = rollout->returns.dims[0], tiles = (episodes + LANES - 1) / LANES;
+
+  // as many tiles side by side as leave every thread some work
+  int64_t share = replicas * tiles / rgm_cpu_threads(s);
+  share = share > BLOCK ? BLOCK : share < 1 ? 1 : share;
+  share = share > tiles ? tiles : share;
+  loop_job job = {rollout, (tiles + share - 1) / share, (int)share};
+  rgm_cpu_parallel(s, replicas * job.blocks, loop_block_task, &job);
 }
 
 

@@ -11,6 +11,7 @@
 #if defined(__AVX512F__) && !defined(__CUDACC__)
 #include <immintrin.h>
 enum { RGM_LANE_WIDTH = 16 };
+#define RGM_LANE_PAIRS 1 // registers enough to work on two vectors at a time
 typedef __m512 rgm_lanes;
 #define rgm_lanes_load(p) _mm512_loadu_ps(p)
 #define rgm_lanes_store(p, a) _mm512_storeu_ps(p, a)
@@ -37,6 +38,7 @@ static inline void rgm_lanes_u32_mul(__m512i a, uint32_t b, __m512i *high, __m51
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(__CUDACC__)
 #include <immintrin.h>
 enum { RGM_LANE_WIDTH = 8 };
+#define RGM_LANE_PAIRS 0
 typedef __m256 rgm_lanes;
 #define rgm_lanes_load(p) _mm256_loadu_ps(p)
 #define rgm_lanes_store(p, a) _mm256_storeu_ps(p, a)
@@ -60,6 +62,7 @@ static inline void rgm_lanes_u32_mul(__m256i a, uint32_t b, __m256i *high, __m25
 }
 #else
 enum { RGM_LANE_WIDTH = 1 };
+#define RGM_LANE_PAIRS 0
 typedef float rgm_lanes;
 #define rgm_lanes_load(p) (*(p))
 #define rgm_lanes_store(p, a) (*(p) = (a))

@@ -56,39 +56,45 @@ RGM_FN void policy_fold_last(float *shorter, const float *folded, int inputs, in
 }
 
 
-// z for a vector of lanes; x[i] are the inputs. With `last_first` the last input is the first to be
+// z[k] for n vectors of lanes (n a constant, 1 or 2: a second vector shares the loads of weights);
+// x[k * inputs + i] is input i of vector k. With `last_first` the last input is the first to be
 // added to the bias (the order of a whole policy); without, it is folded in and x holds the
 // others. The sum over hidden units runs in 8 interleaved partials (unit h into partial h mod 8,
 // in order), added as ((0+1)+(2+3))+((4+5)+(6+7)), plus c.
-RGM_FN rgm_lanes policy_logit(const float *folded, int inputs, int hidden, const rgm_lanes *x,
-                              bool last_first) {
-  rgm_lanes part[RGM_POLICY_PARTS];
-  for (int k = 0; k < RGM_POLICY_PARTS; k++) {
-    part[k] = rgm_lanes_set(0.0f);
+RGM_INLINE void policy_logits(rgm_lanes *z, const float *folded, int inputs, int hidden,
+                              const rgm_lanes *x, int n, bool last_first) {
+  rgm_lanes part[2][RGM_POLICY_PARTS];
+  for (int k = 0; k < n; k++) {
+    for (int i = 0; i < RGM_POLICY_PARTS; i++) {
+      part[k][i] = rgm_lanes_set(0.0f);
+    }
   }
   const float *unit = folded;
-  const int rest = last_first ? inputs - 1 : inputs;
+  const int last = inputs - 1, rest = last_first ? last : inputs;
   for (int h = 0; h < hidden; h += RGM_POLICY_PARTS) {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 8
 #endif
-    for (int k = 0; k < RGM_POLICY_PARTS; k++) {
-      rgm_lanes a = rgm_lanes_set(unit[inputs]);
-      if (last_first) {
-        a = rgm_lanes_fma(rgm_lanes_set(unit[inputs - 1]), x[inputs - 1], a);
+    for (int i = 0; i < RGM_POLICY_PARTS; i++) {
+      for (int k = 0; k < n; k++) {
+        rgm_lanes a = rgm_lanes_set(unit[inputs]);
+        if (last_first) {
+          a = rgm_lanes_fma(rgm_lanes_set(unit[last]), x[k * inputs + last], a);
+        }
+        for (int m = 0; m < rest; m++) {
+          a = rgm_lanes_fma(rgm_lanes_set(unit[m]), x[k * inputs + m], a);
+        }
+        part[k][i] = rgm_lanes_fma(rgm_lanes_set(unit[inputs + 1]), rgm_lanes_relu(a), part[k][i]);
       }
-      for (int i = 0; i < rest; i++) {
-        a = rgm_lanes_fma(rgm_lanes_set(unit[i]), x[i], a);
-      }
-      part[k] = rgm_lanes_fma(rgm_lanes_set(unit[inputs + 1]), rgm_lanes_relu(a), part[k]);
       unit += inputs + 2;
     }
   }
-  const rgm_lanes low =
-      rgm_lanes_add(rgm_lanes_add(part[0], part[1]), rgm_lanes_add(part[2], part[3]));
-  const rgm_lanes high =
-      rgm_lanes_add(rgm_lanes_add(part[4], part[5]), rgm_lanes_add(part[6], part[7]));
-  return rgm_lanes_add(rgm_lanes_add(low, high), rgm_lanes_set(*unit));
+  for (int k = 0; k < n; k++) {
+    const rgm_lanes *p = part[k];
+    const rgm_lanes low = rgm_lanes_add(rgm_lanes_add(p[0], p[1]), rgm_lanes_add(p[2], p[3]));
+    const rgm_lanes high = rgm_lanes_add(rgm_lanes_add(p[4], p[5]), rgm_lanes_add(p[6], p[7]));
+    z[k] = rgm_lanes_add(rgm_lanes_add(low, high), rgm_lanes_set(*unit));
+  }
 }
 
 #endif

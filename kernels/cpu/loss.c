@@ -115,8 +115,12 @@ static void block_loss(float *dz, float *partial, const policy_args *a, const fl
       inputs[i] = rgm_lanes_load(column[i]);
     }
     // the four-input policy is the common one: constants let its loops unroll
-    const rgm_lanes z = a->inputs == 4 ? policy_logit(folded, 4, a->hidden, inputs, true)
-                                       : policy_logit(folded, a->inputs, a->hidden, inputs, true);
+    rgm_lanes z;
+    if (a->inputs == 4) {
+      policy_logits(&z, folded, 4, a->hidden, inputs, 1, true);
+    } else {
+      policy_logits(&z, folded, a->inputs, a->hidden, inputs, 1, true);
+    }
     rgm_lanes_store(dz + row, z);
   }
   // -log p(label) = softplus(z) - label z
