@@ -230,31 +230,12 @@ static rgm_status cem_step(rgm_run *run) {
 }
 
 
-static rgm_status report_vector(rgm_run *run, const char *name, const char *unit, rgm_tensor t,
-                                float *values) {
-  RGM_TRY(rgm_read_back(run, t, values));
-  return rgm_report(run, name, unit, values);
-}
-
-
 static rgm_status cem_report(rgm_run *run) {
   const cem *s = run->self;
-  float *values = malloc((size_t)run->replicas * sizeof *values);
-  if (values == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for the report");
-  }
-  rgm_status status = report_vector(run, "return_smoothed", "1", s->smoothed, values);
-  if (status == RGM_OK) {
-    status = report_vector(run, "return_mean", "1", s->mean_return, values);
-  }
-  if (status == RGM_OK) {
-    status = report_vector(run, "return_elite", "1", s->threshold, values);
-  }
-  if (status == RGM_OK) {
-    status = report_vector(run, "cross_entropy", "nat", s->loss, values);
-  }
-  free(values);
-  return status;
+  RGM_TRY(rgm_report_vector(run, "return_smoothed", "1", s->smoothed));
+  RGM_TRY(rgm_report_vector(run, "return_mean", "1", s->mean_return));
+  RGM_TRY(rgm_report_vector(run, "return_elite", "1", s->threshold));
+  return rgm_report_vector(run, "cross_entropy", "nat", s->loss);
 }
 
 

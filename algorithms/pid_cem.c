@@ -207,12 +207,6 @@ static rgm_status pid_cem_step(rgm_run *run) {
 }
 
 
-static rgm_status report_vector(rgm_run *run, const char *name, rgm_tensor t, float *values) {
-  RGM_TRY(rgm_read_back(run, t, values));
-  return rgm_report(run, name, "1", values);
-}
-
-
 // the three columns of t (R, 3); `work` holds 4 R floats
 static rgm_status report_gains(rgm_run *run, const char *const names[GAINS],
                                const char *const units[GAINS], rgm_tensor t, float *work) {
@@ -239,9 +233,9 @@ static rgm_status pid_cem_report(rgm_run *run) {
   if (work == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for the report");
   }
-  rgm_status status = report_vector(run, "return_mean", s->average, work);
+  rgm_status status = rgm_report_vector(run, "return_mean", "1", s->average);
   if (status == RGM_OK) {
-    status = report_vector(run, "return_elite", s->threshold, work);
+    status = rgm_report_vector(run, "return_elite", "1", s->threshold);
   }
   if (status == RGM_OK) {
     status = report_gains(run, names, units, s->gains, work);

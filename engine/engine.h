@@ -376,6 +376,9 @@ rgm_status rgm_read_back(rgm_run *run, rgm_tensor t, void *out);
 // Records a metric of this step for every replica: values[R]. The first one is the headline.
 rgm_status rgm_report(rgm_run *run, const char *name, const char *unit, const float *values);
 
+// The same of a device vector (R) f32: reads it back first.
+rgm_status rgm_report_vector(rgm_run *run, const char *name, const char *unit, rgm_tensor t);
+
 // Fails with RGM_ENUMERIC, naming tensor, replica and step, if an f32 entry flagged RGM_STATE
 // holds NaN or Inf.
 rgm_status rgm_guard(rgm_run *run);

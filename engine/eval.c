@@ -19,7 +19,6 @@ enum { MAX_CONTENDERS = 16, CHUNK = 512, MAX_EVAL_METRICS = 16 };
 // One controller with one set of parameters, evaluated: metric m of patient i is value[m * n + i].
 typedef struct score {
   const char *name;
-  int64_t replica;
   double *value;
   float *first; // signals of the first patient, for the picture
 } score;
@@ -115,11 +114,10 @@ static void measure_task(void *arg, int64_t i) {
 }
 
 
-static rgm_status add_score(evaluation *e, const rgm_contender *c, int64_t replica) {
+static rgm_status add_score(evaluation *e, const rgm_contender *c) {
   const rgm_env *env = e->run->env;
   score *s = &e->scores[e->count];
   s->name = c->name;
-  s->replica = replica;
   const size_t episode = (size_t)(e->steps * env->signal_dim) * sizeof *s->first;
   s->value = malloc((size_t)(env->metric_count * e->patients) * sizeof *s->value);
   s->first = malloc(episode);
@@ -164,7 +162,7 @@ static rgm_status run_all(evaluation *e, const rgm_contender *contenders, int co
   for (int i = 0; i < count; i++) {
     for (int64_t r = 0; r < run->replicas; r++) {
       RGM_TRY(load_replica(e, &contenders[i], r));
-      RGM_TRY(add_score(e, &contenders[i], r));
+      RGM_TRY(add_score(e, &contenders[i]));
     }
   }
   e->baseline = e->count;
@@ -178,7 +176,7 @@ static rgm_status run_all(evaluation *e, const rgm_contender *contenders, int co
         .params = rgm_view(params, RGM_F32, 1, b->param_count, 0, 0),
     };
     RGM_TRY(load_replica(e, &c, 0));
-    RGM_TRY(add_score(e, &c, 0));
+    RGM_TRY(add_score(e, &c));
   }
   return RGM_OK;
 }

@@ -39,6 +39,14 @@ static void format_bytes(char text[32], double bytes) {
 
 // ---- plan and check ----------------------------------------------------------------------------
 
+// *out is to be freed also on failure
+static rgm_status plan_run(const rgm_options *options, rgm_run **out) {
+  rgm_config *config = NULL;
+  RGM_TRY(rgm_load_config(options, &config, NULL));
+  return rgm_run_plan_only(config, out);
+}
+
+
 static void print_plan(const rgm_run *run, FILE *out) {
   char dims[96], size[32];
   fprintf(out, "%-26s %-5s %-24s %-30s %-6s %12s\n", "tensor", "type", "shape", "axes", "unit",
@@ -87,18 +95,10 @@ static void json_plan(const rgm_run *run, FILE *out) {
 
 
 rgm_status rgm_plan_memory(const rgm_options *options) {
-  rgm_config *config = NULL;
   rgm_run *run = NULL;
-  rgm_status status = rgm_load_config(options, &config, NULL);
+  const rgm_status status = plan_run(options, &run);
   if (status == RGM_OK) {
-    status = rgm_run_plan_only(config, &run);
-  }
-  if (status == RGM_OK) {
-    if (options->json) {
-      json_plan(run, options->result);
-    } else {
-      print_plan(run, options->result);
-    }
+    (options->json ? json_plan : print_plan)(run, options->result);
   }
   rgm_run_free(run);
   return status;
@@ -136,12 +136,8 @@ static rgm_status check(rgm_run *run, const rgm_options *options) {
 
 
 rgm_status rgm_check(const rgm_options *options) {
-  rgm_config *config = NULL;
   rgm_run *run = NULL;
-  rgm_status status = rgm_load_config(options, &config, NULL);
-  if (status == RGM_OK) {
-    status = rgm_run_plan_only(config, &run);
-  }
+  rgm_status status = plan_run(options, &run);
   if (status == RGM_OK) {
     status = check(run, options);
   }

@@ -286,6 +286,21 @@ rgm_status rgm_report(rgm_run *run, const char *name, const char *unit, const fl
 }
 
 
+rgm_status rgm_report_vector(rgm_run *run, const char *name, const char *unit, rgm_tensor t) {
+  RGM_ASSERT(t.dtype == RGM_F32 && rgm_elements(t) == run->replicas);
+  float *values = malloc(rgm_bytes(t));
+  if (values == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the report");
+  }
+  rgm_status status = rgm_read_back(run, t, values);
+  if (status == RGM_OK) {
+    status = rgm_report(run, name, unit, values);
+  }
+  free(values);
+  return status;
+}
+
+
 // the first bad replica of an entry, -1 for none
 static rgm_status find_nonfinite(rgm_run *run, const rgm_entry *entry, int64_t *bad) {
   const rgm_tensor t = entry->tensor;

@@ -80,7 +80,7 @@ static inline void hidden_tile(float *partial, const policy_args *a, const float
   rgm_lanes db = rgm_lanes_set(0.0f), dv = rgm_lanes_set(0.0f);
   for (int row = 0; row < rows; row++) {
     const rgm_lanes g = rgm_lanes_set(dz[row]);
-    // the order of policy_logit: the last input first
+    // the order of policy_logits: the last input first
     rgm_lanes z = rgm_lanes_fma(w[inputs - 1], rgm_lanes_set(x[row * inputs + inputs - 1]), bias);
     for (int i = 0; i < inputs - 1; i++) {
       z = rgm_lanes_fma(w[i], rgm_lanes_set(x[row * inputs + i]), z);
