@@ -198,8 +198,8 @@ static void enqueue_batch(void *run_, rgm_stream *stream) {
       .random = RGM_RANDOM_NOISE,
       .steps = s->obs.dims[2],
   };
-  run->env_kernels->sample(stream, &cohort);
-  run->env_kernels->rollout(stream, &rollout);
+  rgm_env_sample(run->env_kernels, stream, &cohort);
+  rgm_env_rollout(run->env_kernels, stream, &rollout);
 
   // elite: return >= percentile
   rgm_quantile(stream, s->threshold, s->sorted, s->returns, s->percentile);

@@ -161,7 +161,7 @@ static void try_candidates(const rgm_run *run, rgm_stream *stream, int64_t r) {
       .random = RGM_RANDOM_NOISE,
       .steps = run->env->steps(run->env_keys),
   };
-  run->env_kernels->rollout(stream, &rollout);
+  rgm_env_rollout(run->env_kernels, stream, &rollout);
 }
 
 
@@ -181,7 +181,7 @@ static void enqueue_generation(void *run_, rgm_stream *stream) {
   rgm_gaussian_draw(stream, s->log_candidates, s->mean, s->log_sd, run->seeds, run->clock,
                     RGM_RANDOM_SEARCH, run->active);
   rgm_exponential(stream, s->candidates, s->log_candidates, run->active);
-  run->env_kernels->sample(stream, &cohort);
+  rgm_env_sample(run->env_kernels, stream, &cohort);
   for (int64_t r = 0; r < R; r++) {
     try_candidates(run, stream, r);
   }

@@ -88,8 +88,8 @@ static rgm_status roll_chunk(evaluation *e, const rgm_contender *c, int64_t firs
   };
   cohort.patients.dims[1] = rollout.patients.dims[1] = rollout.returns.dims[1] = n;
   rollout.signals.dims[1] = rollout.act.dims[1] = n;
-  run->env_kernels->sample(run->stream, &cohort);
-  run->env_kernels->rollout(run->stream, &rollout);
+  rgm_env_sample(run->env_kernels, run->stream, &cohort);
+  rgm_env_rollout(run->env_kernels, run->stream, &rollout);
   rgm_copy(run->stream, e->host, e->signals.data, rgm_bytes(rollout.signals));
   return rgm_sync(run->stream);
 }

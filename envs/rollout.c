@@ -17,6 +17,7 @@
 extern const rgm_env_kernels RGM_CPU(propofol_kernels);
 const rgm_env_kernels RGM_CPU(propofol_kernels) = {
     .isa = RGM_QUOTE(RGM_ISA),
+    .obs = PROPOFOL_OBS,
     .sample = RGM_CPU(propofol_sample),
     .rollout = RGM_CPU(propofol_rollout),
 };

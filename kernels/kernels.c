@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 const rgm_backend *rgm_cpu_backend(const char *isa);
 
@@ -69,11 +70,46 @@ void rgm_describe(const rgm_stream *s, char *text, size_t size) {
 
 // ---- checks and counts -------------------------------------------------------------------------
 
-static void count(rgm_stream *s, double flops, double bytes) {
-  s->counts.launches++;
-  s->counts.flops += flops;
-  s->counts.bytes += bytes;
+#define ROW_NAME(name) #name,
+const char *const rgm_row_names[RGM_ROW_COUNT] = {RGM_ROWS(ROW_NAME)};
+
+
+static double now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
+
+
+// counts a launch; returns when it began if the stream is timed
+static double begin(rgm_stream *s, rgm_row row, double flops, double bytes) {
+  s->counts[row].launches++;
+  s->counts[row].flops += flops;
+  s->counts[row].bytes += bytes;
+  if (!s->timed) {
+    return 0.0;
+  }
+  (void)s->backend->sync(s);
+  return now();
+}
+
+
+// an error of the device stays on the stream, for the caller's own rgm_sync
+static void end(rgm_stream *s, rgm_row row, double begun) {
+  if (s->timed) {
+    (void)s->backend->sync(s);
+    s->counts[row].seconds += now() - begun;
+  }
+}
+
+
+// counts the work of a row, calls it, and times it where asked
+#define LAUNCH(s, row, flops, bytes, ...)                        \
+  do {                                                           \
+    const double begun_ = begin(s, RGM_ROW_##row, flops, bytes); \
+    (s)->backend->row(s, __VA_ARGS__);                           \
+    end(s, RGM_ROW_##row, begun_);                               \
+  } while (0)
 
 
 static double size_of(rgm_tensor t) {
@@ -94,22 +130,23 @@ static bool same_shape(rgm_tensor a, rgm_tensor b) {
 // ---- device ------------------------------------------------------------------------------------
 
 void rgm_copy(rgm_stream *s, void *dst, const void *src, size_t bytes) {
-  count(s, 0, 2.0 * (double)bytes);
-  s->backend->copy(s, dst, src, bytes);
+  LAUNCH(s, copy, 0, 2.0 * (double)bytes, dst, src, bytes);
 }
 
 
 void rgm_fill(rgm_stream *s, rgm_tensor x, int byte) {
-  count(s, 0, size_of(x));
+  const double begun = begin(s, RGM_ROW_fill, 0, size_of(x));
   const int64_t replicas = x.dims[0], slice = rgm_elements(x) / replicas;
   if (x.stride0 == slice) {
     s->backend->fill(s, x.data, byte, rgm_bytes(x));
-    return;
+  } else {
+    const size_t stride = (size_t)x.stride0 * rgm_dtype_size(x.dtype);
+    for (int64_t r = 0; r < replicas; r++) {
+      s->backend->fill(s, (char *)x.data + (size_t)r * stride, byte,
+                       (size_t)slice * rgm_dtype_size(x.dtype));
+    }
   }
-  const size_t stride = (size_t)x.stride0 * rgm_dtype_size(x.dtype);
-  for (int64_t r = 0; r < replicas; r++) {
-    s->backend->fill(s, (char *)x.data + (size_t)r * stride, byte, rgm_bytes(x) / (size_t)replicas);
-  }
+  end(s, RGM_ROW_fill, begun);
 }
 
 
@@ -143,30 +180,28 @@ void rgm_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_ten
                 rgm_act act) {
   check_linear(y, x, w);
   RGM_ASSERT(is_vector(b, RGM_F32, w.dims[0] * w.dims[2]));
-  count(s, linear_flops(y, w), size_of(y) + size_of(x) + size_of(w) + size_of(b));
-  s->backend->linear(s, y, x, w, b, act);
+  LAUNCH(s, linear, linear_flops(y, w), size_of(y) + size_of(x) + size_of(w) + size_of(b), y, x, w,
+         b, act);
 }
 
 
 void rgm_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act) {
   RGM_ASSERT(same_shape(dz, y) && dz.dtype == RGM_F32);
-  count(s, 3.0 * (double)rgm_elements(dz), 3.0 * size_of(dz));
-  s->backend->act_backward(s, dz, y, act);
+  LAUNCH(s, act_backward, 3.0 * (double)rgm_elements(dz), 3.0 * size_of(dz), dz, y, act);
 }
 
 
 void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w) {
   check_linear(dz, dx, w);
-  count(s, linear_flops(dz, w), size_of(dx) + size_of(dz) + size_of(w));
-  s->backend->linear_dx(s, dx, dz, w);
+  LAUNCH(s, linear_dx, linear_flops(dz, w), size_of(dx) + size_of(dz) + size_of(w), dx, dz, w);
 }
 
 
 void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz) {
   check_linear(dz, x, dw);
   RGM_ASSERT(is_vector(db, RGM_F32, dw.dims[0] * dw.dims[2]));
-  count(s, linear_flops(dz, dw), size_of(dw) + size_of(db) + size_of(x) + size_of(dz));
-  s->backend->linear_dw(s, dw, db, x, dz);
+  LAUNCH(s, linear_dw, linear_flops(dz, dw), size_of(dw) + size_of(db) + size_of(x) + size_of(dz),
+         dw, db, x, dz);
 }
 
 
@@ -179,8 +214,8 @@ void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor 
   RGM_ASSERT(is_vector(loss, RGM_F32, rows) && is_vector(label, RGM_F32, rows));
   RGM_ASSERT(is_vector(weight, RGM_F32, rows) && loss.dims[0] == z.dims[0] &&
              label.dims[0] == z.dims[0] && weight.dims[0] == z.dims[0]);
-  count(s, 30.0 * (double)rows * classes, 2.0 * size_of(z) + 3.0 * size_of(loss));
-  s->backend->softmax_xent(s, loss, dz, z, label, weight, classes);
+  LAUNCH(s, softmax_xent, 30.0 * (double)rows * classes, 2.0 * size_of(z) + 3.0 * size_of(loss),
+         loss, dz, z, label, weight, classes);
 }
 
 
@@ -203,8 +238,9 @@ void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor
   RGM_ASSERT(work.dims[0] == replicas &&
              work.stride0 >= rgm_policy_xent_work(groups, rows, inputs, hidden));
   const double units = (double)(replicas * groups * rows) * hidden;
-  count(s, units * (double)(6 * inputs + 8), size_of(x) + size_of(label) + 2.0 * size_of(params));
-  s->backend->policy_xent(s, grad, loss, work, x, label, weight, params, active, hidden);
+  LAUNCH(s, policy_xent, units * (double)(6 * inputs + 8),
+         size_of(x) + size_of(label) + 2.0 * size_of(params), grad, loss, work, x, label, weight,
+         params, active, hidden);
 }
 
 
@@ -218,8 +254,8 @@ void rgm_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tenso
   RGM_ASSERT(is_vector(steps, RGM_U32, replicas) && is_vector(active, RGM_U32, replicas));
   RGM_ASSERT(is_vector(lr, RGM_F32, replicas) && is_vector(beta1, RGM_F32, replicas));
   RGM_ASSERT(is_vector(beta2, RGM_F32, replicas) && is_vector(eps, RGM_F32, replicas));
-  count(s, 12.0 * (double)rgm_elements(p), 7.0 * size_of(p));
-  s->backend->adam(s, p, m, v, steps, g, lr, beta1, beta2, eps, active);
+  LAUNCH(s, adam, 12.0 * (double)rgm_elements(p), 7.0 * size_of(p), p, m, v, steps, g, lr, beta1,
+         beta2, eps, active);
 }
 
 
@@ -229,16 +265,15 @@ void rgm_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm
   RGM_ASSERT(same_shape(p, velocity) && same_shape(p, g) && p.dtype == RGM_F32);
   RGM_ASSERT(is_vector(lr, RGM_F32, replicas) && is_vector(momentum, RGM_F32, replicas));
   RGM_ASSERT(is_vector(active, RGM_U32, replicas));
-  count(s, 4.0 * (double)rgm_elements(p), 5.0 * size_of(p));
-  s->backend->sgd(s, p, velocity, g, lr, momentum, active);
+  LAUNCH(s, sgd, 4.0 * (double)rgm_elements(p), 5.0 * size_of(p), p, velocity, g, lr, momentum,
+         active);
 }
 
 
 void rgm_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active) {
   RGM_ASSERT(same_shape(target, p) && p.dtype == RGM_F32);
   RGM_ASSERT(is_vector(rate, RGM_F32, p.dims[0]) && is_vector(active, RGM_U32, p.dims[0]));
-  count(s, 3.0 * (double)rgm_elements(p), 3.0 * size_of(p));
-  s->backend->ema(s, target, p, rate, active);
+  LAUNCH(s, ema, 3.0 * (double)rgm_elements(p), 3.0 * size_of(p), target, p, rate, active);
 }
 
 
@@ -257,8 +292,8 @@ void rgm_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor 
   check_gaussian(x, mean, log_sd, active);
   RGM_ASSERT(is_vector(seeds, RGM_U32, 2 * x.dims[0]) && seeds.dims[1] == 2);
   RGM_ASSERT(is_vector(clock, RGM_U32, 1));
-  count(s, 2.0 * (double)rgm_elements(x), size_of(x) + 2.0 * size_of(mean));
-  s->backend->gaussian_draw(s, x, mean, log_sd, seeds, clock, random, active);
+  LAUNCH(s, gaussian_draw, 2.0 * (double)rgm_elements(x), size_of(x) + 2.0 * size_of(mean), x, mean,
+         log_sd, seeds, clock, random, active);
 }
 
 
@@ -267,15 +302,14 @@ void rgm_gaussian_refit(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, rgm_t
   check_gaussian(x, mean, log_sd, active);
   RGM_ASSERT(is_vector(weight, RGM_F32, x.dims[0] * x.dims[1]) && weight.dims[0] == x.dims[0]);
   RGM_ASSERT(is_vector(rate, RGM_F32, x.dims[0]) && is_vector(floor, RGM_F32, x.dims[0]));
-  count(s, 6.0 * (double)rgm_elements(x), 2.0 * size_of(x) + 4.0 * size_of(mean));
-  s->backend->gaussian_refit(s, mean, log_sd, x, weight, rate, floor, active);
+  LAUNCH(s, gaussian_refit, 6.0 * (double)rgm_elements(x), 2.0 * size_of(x) + 4.0 * size_of(mean),
+         mean, log_sd, x, weight, rate, floor, active);
 }
 
 
 void rgm_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active) {
   RGM_ASSERT(same_shape(y, x) && x.dtype == RGM_F32 && is_vector(active, RGM_U32, x.dims[0]));
-  count(s, (double)rgm_elements(x), 2.0 * size_of(x));
-  s->backend->exponential(s, y, x, active);
+  LAUNCH(s, exponential, (double)rgm_elements(x), 2.0 * size_of(x), y, x, active);
 }
 
 
@@ -283,24 +317,21 @@ void rgm_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor activ
 
 void rgm_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
   RGM_ASSERT(x.dtype == RGM_F32 && is_vector(y, RGM_F32, x.dims[0]));
-  count(s, (double)rgm_elements(x), size_of(x));
-  s->backend->sum(s, y, x, scale);
+  LAUNCH(s, sum, (double)rgm_elements(x), size_of(x), y, x, scale);
 }
 
 
 void rgm_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q) {
   RGM_ASSERT(x.dtype == RGM_F32 && same_shape(work, x) && x.dims[2] == 1 && x.dims[3] == 1);
   RGM_ASSERT(is_vector(y, RGM_F32, x.dims[0]) && is_vector(q, RGM_F32, x.dims[0]));
-  count(s, 0, 2.0 * size_of(x));
-  s->backend->quantile(s, y, work, x, q);
+  LAUNCH(s, quantile, 0, 2.0 * size_of(x), y, work, x, q);
 }
 
 
 void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold) {
   RGM_ASSERT(same_shape(weight, x) && x.dtype == RGM_F32 && x.dims[2] == 1 && x.dims[3] == 1);
   RGM_ASSERT(is_vector(threshold, RGM_F32, x.dims[0]));
-  count(s, (double)rgm_elements(x), 3.0 * size_of(x));
-  s->backend->select(s, weight, x, threshold);
+  LAUNCH(s, select, (double)rgm_elements(x), 3.0 * size_of(x), weight, x, threshold);
 }
 
 
@@ -309,28 +340,77 @@ void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
   RGM_ASSERT(x.dtype == RGM_F32 && x.rank >= 2 && seeds.dtype == RGM_U32);
   RGM_ASSERT(seeds.dims[0] == x.dims[0] && seeds.dims[1] == 2);
   RGM_ASSERT(last_dim > 0 && last_dim <= x.dims[x.rank - 1]);
-  count(s, 0, size_of(x));
-  s->backend->uniform(s, x, seeds, random, member, low, high, last_dim);
+  LAUNCH(s, uniform, 0, size_of(x), x, seeds, random, member, low, high, last_dim);
 }
 
 
 void rgm_advance(rgm_stream *s, rgm_tensor clock) {
   RGM_ASSERT(is_vector(clock, RGM_U32, 1));
-  count(s, 0, 8);
-  s->backend->advance(s, clock);
+  LAUNCH(s, advance, 0, 8, clock);
 }
 
 
 void rgm_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound) {
   RGM_ASSERT(active.dtype == RGM_U32 && is_vector(x, RGM_F32, active.dims[0]));
   RGM_ASSERT(is_vector(bound, RGM_F32, active.dims[0]));
-  count(s, 0, 3.0 * size_of(x));
-  s->backend->retire(s, active, x, bound);
+  LAUNCH(s, retire, 0, 3.0 * size_of(x), active, x, bound);
 }
 
 
 void rgm_nonfinite(rgm_stream *s, rgm_tensor found, rgm_tensor x) {
   RGM_ASSERT(x.dtype == RGM_F32 && is_vector(found, RGM_U32, x.dims[0]));
-  count(s, 0, size_of(x));
-  s->backend->nonfinite(s, found, x);
+  LAUNCH(s, nonfinite, 0, size_of(x), found, x);
+}
+
+
+// ---- yardsticks --------------------------------------------------------------------------------
+
+void rgm_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale) {
+  RGM_ASSERT(same_shape(y, x) && same_shape(z, x) && x.dtype == RGM_F32);
+  LAUNCH(s, triad, 2.0 * (double)rgm_elements(x), 3.0 * size_of(x), y, x, z, scale);
+}
+
+
+double rgm_burn(rgm_stream *s, int64_t rounds) {
+  const double begun = begin(s, RGM_ROW_burn, 0, 0);
+  const double flops = s->backend->burn(s, rounds);
+  s->counts[RGM_ROW_burn].flops += flops;
+  end(s, RGM_ROW_burn, begun);
+  return flops;
+}
+
+
+// ---- whole episodes ----------------------------------------------------------------------------
+
+void rgm_env_sample(const rgm_env_kernels *env, rgm_stream *s, const rgm_cohort *cohort) {
+  RGM_ASSERT(cohort->patients.dtype == RGM_F32 && cohort->config.dtype == RGM_U8);
+  RGM_ASSERT(is_vector(cohort->active, RGM_U32, cohort->patients.dims[0]));
+  const double begun = begin(s, RGM_ROW_sample, 0, size_of(cohort->patients));
+  env->sample(s, cohort);
+  end(s, RGM_ROW_sample, begun);
+}
+
+
+// what an output that may be absent costs to write
+static double written(rgm_tensor t) {
+  return t.data != NULL ? size_of(t) : 0.0;
+}
+
+
+void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollout *o) {
+  const int64_t replicas = o->returns.dims[0], episodes = o->returns.dims[1];
+  RGM_ASSERT(o->returns.dtype == RGM_F32 && o->patients.dtype == RGM_F32 && o->steps > 0);
+  RGM_ASSERT(is_vector(o->active, RGM_U32, replicas) && is_vector(o->clock, RGM_U32, 1));
+  RGM_ASSERT(o->hidden >= 0 && o->hidden <= RGM_POLICY_MAX_HIDDEN);
+  RGM_ASSERT(episodes % o->patients.dims[1] == 0);
+
+  // useful operations: the policy's, inputs and output unit by unit; the environment's own are few
+  const bool policy = o->control <= RGM_CONTROL_CONTINUOUS;
+  const double steps = (double)(replicas * episodes * o->steps);
+  const double flops = policy ? 2.0 * o->hidden * (env->obs + 1) : 0.0;
+  const double begun = begin(s, RGM_ROW_rollout, steps * flops,
+                             size_of(o->patients) + written(o->obs) + written(o->act) +
+                                 written(o->signals) + size_of(o->returns));
+  env->rollout(s, o);
+  end(s, RGM_ROW_rollout, begun);
 }

@@ -46,16 +46,31 @@ typedef struct rgm_device_options {
   const char *isa; // "auto", or one of rgm_cpu_isas
 } rgm_device_options;
 
-// Work asked of a stream since it was opened.
+// The rows of the table that compute, the two of environments among them.
+// clang-format off
+#define RGM_ROWS(X)                                                                                \
+  X(copy) X(fill)                                                                                  \
+  X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(softmax_xent) X(policy_xent)               \
+  X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
+  X(sum) X(quantile) X(select) X(uniform) X(advance) X(retire) X(nonfinite) X(triad) X(burn)       \
+  X(sample) X(rollout)
+// clang-format on
+#define RGM_ROW_INDEX(name) RGM_ROW_##name,
+typedef enum rgm_row { RGM_ROWS(RGM_ROW_INDEX) RGM_ROW_COUNT } rgm_row;
+extern const char *const rgm_row_names[RGM_ROW_COUNT];
+
+// Work asked of one row of a stream since it was opened. `seconds` is measured only while
+// `stream->timed` is set: every launch is then waited for.
 typedef struct rgm_counts {
   uint64_t launches;
-  double flops, bytes;
+  double flops, bytes, seconds;
 } rgm_counts;
 
 // The first member of every backend's stream.
 struct rgm_stream {
   const rgm_backend *backend;
-  rgm_counts counts;
+  bool timed;
+  rgm_counts counts[RGM_ROW_COUNT];
 };
 
 struct rgm_backend {
@@ -113,6 +128,10 @@ struct rgm_backend {
   void (*advance)(rgm_stream *s, rgm_tensor clock);
   void (*retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
   void (*nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
+
+  // ---- yardsticks
+  void (*triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
+  double (*burn)(rgm_stream *s, int64_t rounds);
 };
 
 
@@ -163,6 +182,7 @@ typedef struct rgm_rollout {
 // An environment's rows on one backend.
 typedef struct rgm_env_kernels {
   const char *isa; // of the backend that they belong to
+  int obs;         // O
   void (*sample)(rgm_stream *s, const rgm_cohort *cohort);
   void (*rollout)(rgm_stream *s, const rgm_rollout *rollout);
 } rgm_env_kernels;
@@ -272,6 +292,18 @@ void rgm_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound
 
 // count[R] u32 = how many elements of x[R,...] are NaN or infinite.
 void rgm_nonfinite(rgm_stream *s, rgm_tensor count, rgm_tensor x);
+
+// y = x + scale * z, elementwise with fma: the memory yardstick (McCalpin's STREAM triad), 12 bytes
+// an element.
+void rgm_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
+
+// The arithmetic yardstick: `rounds` of independent fused multiply-adds on every processing unit of
+// the stream; returns how many floating-point operations that were.
+double rgm_burn(rgm_stream *s, int64_t rounds);
+
+// Draws patients, runs episodes: the rows of an environment.
+void rgm_env_sample(const rgm_env_kernels *env, rgm_stream *s, const rgm_cohort *cohort);
+void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollout *rollout);
 
 #ifdef __cplusplus
 }

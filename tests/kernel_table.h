@@ -670,6 +670,31 @@ static void nonfinite_reference(const rgm_tensor *t, double *const *want, double
 }
 
 
+static void triad_plan(operand *o, const int64_t *n) {
+  for (int k = 0; k < 3; k++) {
+    o[k] =
+        (operand){k == 0 ? OUT : IN, RGM_F32, k == 0 ? NAN_FILL : SIGNED, {n[0], n[1], n[2], n[3]}};
+  }
+}
+
+
+static void triad_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
+  (void)n;
+  rgm_triad(s, t[0], t[1], t[2], -1.75f);
+}
+
+
+static void triad_reference(const rgm_tensor *t, double *const *want, double *const *tol,
+                            const int64_t *n) {
+  const int64_t size = slice(t[1]);
+  for (int64_t k = 0; k < n[0] * size; k++) {
+    const double x = f32(t[1], k / size)[k % size], z = f32(t[2], k / size)[k % size];
+    want[0][k] = x - 1.75 * z;
+    tol[0][k] = 0x1p-24 * fabs(want[0][k]); // one rounding
+  }
+}
+
+
 // every row of rgm_backend that computes
 static const kernel_case kernels[] = {
     {"linear", linear_plan, linear_run, linear_reference, NULL, mlp_shapes},
@@ -691,6 +716,7 @@ static const kernel_case kernels[] = {
     {"advance", advance_plan, advance_run, advance_reference, NULL, one_shape},
     {"retire", retire_plan, retire_run, retire_reference, retire_prepare, replica_shapes},
     {"nonfinite", nonfinite_plan, nonfinite_run, nonfinite_reference, NULL, sum_shapes},
+    {"triad", triad_plan, triad_run, triad_reference, NULL, sum_shapes},
 };
 
 enum { KERNELS = sizeof kernels / sizeof *kernels };

@@ -714,13 +714,21 @@ Test(kernels, device_rows) {
       cr_assert_eq(calls, i + 1);
     }
 
-    // the books: fill writes 84 bytes, copy reads and writes 500; linear has 2 B I O flops
-    const rgm_counts before = s->counts;
+    // the books: fill writes 84 bytes, copy reads and writes 500; linear has 2 B I O flops and is
+    // timed on request
+    cr_assert_eq(s->counts[RGM_ROW_fill].bytes, 84.0);
+    cr_assert_eq(s->counts[RGM_ROW_copy].bytes, 1000.0);
+    const rgm_counts before = s->counts[RGM_ROW_linear];
+    s->timed = true;
     call c = make_call(find_kernel("linear"), (int64_t[NUMBERS]){2, 5, 3, 16, 0}, 0, 0);
     run_call(&c, s);
-    cr_assert_eq(s->counts.launches, before.launches + 1);
-    cr_assert_eq(s->counts.flops - before.flops, 2.0 * 2 * 5 * 3 * 16);
-    cr_assert_eq(s->counts.bytes - before.bytes, 4.0 * 2 * (5 * 3 + 5 * 16 + 3 * 16 + 16));
+    s->timed = false;
+    const rgm_counts after = s->counts[RGM_ROW_linear];
+    cr_assert_eq(after.launches, before.launches + 1);
+    cr_assert_eq(after.flops - before.flops, 2.0 * 2 * 5 * 3 * 16);
+    cr_assert_eq(after.bytes - before.bytes, 4.0 * 2 * (5 * 3 + 5 * 16 + 3 * 16 + 16));
+    cr_assert_gt(after.seconds, before.seconds);
+    cr_assert_str_eq(rgm_row_names[RGM_ROW_linear], "linear");
   }
 }
 

@@ -359,7 +359,7 @@ static void world_sample(world *w) {
       .random = RGM_RANDOM_PATIENT + w->eval,
       .first = w->first,
   };
-  w->kernels->sample(w->stream, &cohort);
+  rgm_env_sample(w->kernels, w->stream, &cohort);
   cr_assert(rgm_sync(w->stream) == RGM_OK);
 }
 
@@ -384,7 +384,7 @@ static void world_run(world *w, rgm_control control) {
       .first = w->first * (w->k / w->p),
       .steps = w->t,
   };
-  w->kernels->rollout(w->stream, &rollout);
+  rgm_env_rollout(w->kernels, w->stream, &rollout);
   cr_assert(rgm_sync(w->stream) == RGM_OK);
 }
 

@@ -58,6 +58,8 @@ void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t ra
 void RGM_CPU(advance)(rgm_stream *s, rgm_tensor clock);
 void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
 void RGM_CPU(nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
+void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
+double RGM_CPU(burn)(rgm_stream *s, int64_t rounds);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

@@ -42,4 +42,7 @@ const rgm_backend RGM_CPU(backend) = {
     .advance = RGM_CPU(advance),
     .retire = RGM_CPU(retire),
     .nonfinite = RGM_CPU(nonfinite),
+
+    .triad = RGM_CPU(triad),
+    .burn = RGM_CPU(burn),
 };
