@@ -2,6 +2,7 @@
 // The program: `regimen COMMAND [OPTION...] [PATH]`, one table row per command, argp for each.
 
 #include "engine/regimen.h"
+#include "tools/bench.h"
 
 #include <argp.h>
 #include <signal.h>
@@ -40,6 +41,8 @@ static const command commands[] = {
      "Print keys: of a section, an algorithm, an environment, or one key (env.noise_sd)."},
     {"info", rgm_info, "RUN|CHECKPOINT", "Verify a checkpoint and print what is in it."},
     {"verify", rgm_verify, "RUN|CHECKPOINT", "Check every checkpoint of a run, bit by bit."},
+    {"bench", bench_command, "[SUITE]",
+     "Measure this machine: rollout, mlp, cem or io, beside its peaks; all without a name."},
     {0},
 };
 

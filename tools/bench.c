@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// `regimen bench [SUITE]`: the frame of all suites, i.e. timing, peaks, rows, and the command.
+
+#include "tools/bench.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { MAX_BLOCKS = 256, MAX_OVERRIDES = 300 };
+
+static const struct {
+  const char *name;
+  rgm_status (*run)(bench *b);
+} suites[] = {
+    {"rollout", bench_rollout},
+    {"mlp", bench_mlp},
+    {"cem", bench_cem},
+    {"io", bench_io},
+};
+
+enum { SUITES = sizeof suites / sizeof *suites };
+
+
+double bench_now(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+
+static double timed_calls(int64_t calls, void (*fn)(void *), void *arg) {
+  const double begun = bench_now();
+  for (int64_t i = 0; i < calls; i++) {
+    fn(arg);
+  }
+  return bench_now() - begun;
+}
+
+
+bench_time bench_measure(double seconds, void (*fn)(void *), void *arg) {
+  const double block = seconds < 0.05 ? seconds : 0.05;
+  double sample[MAX_BLOCKS];
+  int64_t calls = 1;
+
+  // the first blocks find out how many calls fill one, and warm everything up
+  double took = timed_calls(1, fn, arg);
+  while (took < block) {
+    calls = took > block / 64 ? (int64_t)((double)calls * block / took) + 1 : 2 * calls;
+    took = timed_calls(calls, fn, arg);
+  }
+  int count = 0;
+  for (double spent = 0; count < MAX_BLOCKS && (spent < seconds || count < 3); count++) {
+    took = timed_calls(calls, fn, arg);
+    sample[count] = took / (double)calls;
+    spent += took;
+  }
+  const rgm_summary summary = rgm_summarise(sample, count);
+  return (bench_time){summary.min, summary.median};
+}
+
+
+// ---- peaks -------------------------------------------------------------------------------------
+
+enum { BURN_ROUNDS = 200000, TRIAD_FLOATS = 1 << 23 }; // three arrays of 32 MiB
+
+typedef struct triad_job {
+  rgm_stream *stream;
+  rgm_tensor x, y, z;
+} triad_job;
+
+static void burn(void *stream) {
+  rgm_burn(stream, BURN_ROUNDS);
+}
+
+
+static void triad(void *job_) {
+  const triad_job *job = job_;
+  rgm_triad(job->stream, job->y, job->x, job->z, 0.5f);
+}
+
+
+void bench_peaks(bench_stream *s) {
+  const double flops = rgm_burn(s->stream, 1) * BURN_ROUNDS;
+  const double rate = flops / bench_measure(0.1, burn, s->stream).best;
+  s->flops = rate > s->flops ? rate : s->flops;
+
+  void *memory[3] = {NULL};
+  bool good = true;
+  for (int i = 0; i < 3; i++) {
+    good = good && s->stream->backend->alloc(s->stream, 4 * (size_t)TRIAD_FLOATS, &memory[i]) == 0;
+  }
+  if (good) {
+    triad_job job = {s->stream, rgm_view(memory[0], RGM_F32, 1, TRIAD_FLOATS, 0, 0),
+                     rgm_view(memory[1], RGM_F32, 1, TRIAD_FLOATS, 0, 0),
+                     rgm_view(memory[2], RGM_F32, 1, TRIAD_FLOATS, 0, 0)};
+    const double bytes = 12.0 * TRIAD_FLOATS / bench_measure(0.1, triad, &job).best;
+    s->bytes = bytes > s->bytes ? bytes : s->bytes;
+  }
+  for (int i = 0; i < 3; i++) {
+    if (memory[i] != NULL) {
+      s->stream->backend->release(s->stream, memory[i]);
+    }
+  }
+}
+
+
+// ---- rows --------------------------------------------------------------------------------------
+
+// 1.23 G, 45.6 M, ...
+static void scaled(double value, char text[24]) {
+  const char *prefix = "";
+  if (value >= 1e9) {
+    value *= 1e-9;
+    prefix = "G";
+  } else if (value >= 1e6) {
+    value *= 1e-6;
+    prefix = "M";
+  } else if (value >= 1e4) {
+    value *= 1e-3;
+    prefix = "k";
+  }
+  snprintf(text, 24, "%.4g %s", value, prefix);
+}
+
+
+static void report_json(bench *b, const bench_case *c, double value, double median, double flops,
+                        double bytes, double fraction) {
+  rgm_json_open(&b->json, NULL, '{');
+  rgm_json_string(&b->json, "suite", c->suite);
+  rgm_json_string(&b->json, "case", c->name);
+  rgm_json_number(&b->json, "threads", c->threads);
+  if (c->replicas > 0) {
+    rgm_json_number(&b->json, "replicas", (double)c->replicas);
+  }
+  if (c->patients > 0) {
+    rgm_json_number(&b->json, "patients", (double)c->patients);
+  }
+  rgm_json_number(&b->json, "value", value);
+  rgm_json_string(&b->json, "unit", c->unit);
+  rgm_json_number(&b->json, "median", median);
+  rgm_json_number(&b->json, "flops", flops);
+  rgm_json_number(&b->json, "bytes", bytes);
+  rgm_json_number(&b->json, "fraction_of_peak", fraction);
+  rgm_json_close(&b->json, '}');
+}
+
+
+void bench_report(bench *b, const bench_case *c, bench_time time, const bench_stream *s) {
+  const double value = c->seconds ? time.best : c->work / time.best;
+  const double median = c->seconds ? time.median : c->work / time.median;
+  const double flops = c->flops / time.best, bytes = c->bytes / time.best;
+
+  // of the peak that is nearer
+  double fraction = 0.0;
+  const char *bound = "";
+  if (s != NULL) {
+    const bool memory = bytes / s->bytes > flops / s->flops;
+    fraction = memory ? bytes / s->bytes : flops / s->flops;
+    bound = memory ? "of memory" : "of FMA";
+  }
+  if (b->json.out != NULL) {
+    report_json(b, c, value, median, flops, bytes, fraction);
+    return;
+  }
+  char shape[48] = "", best[24], middle[24], rate[24], stream[24];
+  if (c->replicas > 0) {
+    snprintf(shape, sizeof shape, "R %lld", (long long)c->replicas);
+  }
+  if (c->patients > 0) {
+    snprintf(shape + strlen(shape), sizeof shape - strlen(shape), " K %lld",
+             (long long)c->patients);
+  }
+  scaled(value, best);
+  scaled(median, middle);
+  scaled(flops, rate);
+  scaled(bytes, stream);
+  fprintf(b->options->result, "%-8s %-26s %-12s %2d  %9s%-12s (%s) %9sFLOP/s %9sB/s", c->suite,
+          c->name, shape, c->threads, best, c->unit, middle, rate, stream);
+  if (s != NULL) {
+    fprintf(b->options->result, " %5.1f %% %s", 100.0 * fraction, bound);
+  }
+  fputc('\n', b->options->result);
+  fflush(b->options->result);
+}
+
+
+// ---- runs --------------------------------------------------------------------------------------
+
+rgm_status bench_open(const bench *b, const char *const *overrides, int threads, rgm_run **out) {
+  const char *all[MAX_OVERRIDES + 1];
+  char last[64];
+  int count = 0;
+  for (; overrides[count] != NULL; count++) {
+    all[count] = overrides[count];
+  }
+  for (int i = 0; i < b->options->set_count && count < MAX_OVERRIDES; i++) {
+    all[count++] = b->options->set[i];
+  }
+  if (threads > 0) {
+    snprintf(last, sizeof last, "run.threads=%d", threads);
+    all[count++] = last;
+  }
+  rgm_config *config;
+  *out = NULL;
+  RGM_TRY(rgm_config_load(NULL, all, count, &config));
+  return rgm_run_create(config, out);
+}
+
+
+// how many threads the machine, or the command line, gives
+static rgm_status count_threads(bench *b) {
+  static const char *const overrides[] = {"algorithm.name=pid", "env.name=propofol", NULL};
+  rgm_run *run;
+  const rgm_status status = bench_open(b, overrides, 0, &run);
+  if (status == RGM_OK) {
+    b->threads = rgm_cpu_threads(run->stream);
+    if (b->options->progress != NULL) {
+      fprintf(b->options->progress, "%s on %s; best of blocks of 50 ms (median in brackets)\n",
+              rgm_version_text(), run->device);
+    }
+  }
+  rgm_run_free(run);
+  return status;
+}
+
+
+rgm_status bench_command(const rgm_options *options) {
+  bench b = {.options = options, .seconds = 1.0};
+  bool known = options->path == NULL;
+  for (int i = 0; i < SUITES; i++) {
+    known = known || strcmp(options->path, suites[i].name) == 0;
+  }
+  if (!known) {
+    return rgm_fail(RGM_EUSAGE, "bench: there is no suite \"%s\"; there are rollout, mlp, cem, io",
+                    options->path);
+  }
+  RGM_TRY(count_threads(&b));
+  b.json.out = options->json ? options->result : NULL;
+  rgm_json_open(&b.json, NULL, '[');
+  rgm_status status = RGM_OK;
+  for (int i = 0; i < SUITES && status == RGM_OK; i++) {
+    if (options->path == NULL || strcmp(options->path, suites[i].name) == 0) {
+      status = suites[i].run(&b);
+    }
+  }
+  rgm_json_close(&b.json, ']');
+  return status;
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+// `regimen bench mlp`: a layer forward and backward for packs of replicas, beside the matrix
+// products alone of oneDNN and OpenBLAS where those libraries are installed; and what optimisers
+// take from memory.
+
+#include "tools/bench.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+
+enum { SIDE = 256 }; // rows, inputs and outputs
+
+typedef struct mlp_job {
+  rgm_stream *stream;
+  rgm_arena *arena;
+  rgm_tensor x, w, b, y, dy, dx, dw, db, m, v, count, rate, one, active;
+} mlp_job;
+
+
+static void plan_job(mlp_job *j, int64_t R) {
+  rgm_arena *a = j->arena;
+  j->x = rgm_plan(a, "x", RGM_F32, RGM_BLOCK, "r, b, i", "1", R, SIDE, SIDE, 0);
+  j->w = rgm_plan(a, "w", RGM_F32, RGM_BLOCK, "r, i, o", "1", R, SIDE, SIDE, 0);
+  j->b = rgm_plan(a, "b", RGM_F32, RGM_BLOCK, "r, o", "1", R, SIDE, 0, 0);
+  j->y = rgm_plan(a, "y", RGM_F32, RGM_BLOCK, "r, b, o", "1", R, SIDE, SIDE, 0);
+  j->dy = rgm_plan(a, "dy", RGM_F32, RGM_BLOCK, "r, b, o", "1", R, SIDE, SIDE, 0);
+  j->dx = rgm_plan(a, "dx", RGM_F32, RGM_BLOCK, "r, b, i", "1", R, SIDE, SIDE, 0);
+  j->dw = rgm_plan(a, "dw", RGM_F32, RGM_BLOCK, "r, i, o", "1", R, SIDE, SIDE, 0);
+  j->db = rgm_plan(a, "db", RGM_F32, RGM_BLOCK, "r, o", "1", R, SIDE, 0, 0);
+  j->m = rgm_plan(a, "m", RGM_F32, RGM_BLOCK, "r, i, o", "1", R, SIDE, SIDE, 0);
+  j->v = rgm_plan(a, "v", RGM_F32, RGM_BLOCK, "r, i, o", "1", R, SIDE, SIDE, 0);
+  j->count = rgm_plan(a, "count", RGM_U32, RGM_BLOCK, "r", "1", R, 0, 0, 0);
+  j->rate = rgm_plan(a, "rate", RGM_F32, RGM_BLOCK, "r", "1", R, 0, 0, 0);
+  j->one = rgm_plan(a, "one", RGM_F32, RGM_BLOCK, "r", "1", R, 0, 0, 0);
+  j->active = rgm_plan(a, "active", RGM_U32, RGM_BLOCK, "r", "1", R, 0, 0, 0);
+}
+
+
+static rgm_status open_job(mlp_job *j, rgm_run *run) {
+  j->stream = run->stream;
+  RGM_TRY(rgm_arena_create(run->stream, &j->arena));
+  plan_job(j, run->replicas);
+  RGM_TRY(rgm_arena_bind(j->arena));
+  plan_job(j, run->replicas);
+  RGM_TRY(rgm_arena_seal(j->arena));
+  const rgm_tensor filled[] = {j->x, j->w, j->dy, j->m, j->v};
+  for (uint32_t i = 0; i < sizeof filled / sizeof *filled; i++) {
+    rgm_uniform(run->stream, filled[i], run->seeds, RGM_RANDOM_INIT, i, 0.01f, 0.1f, SIDE);
+  }
+  rgm_fill(run->stream, j->active, 1);
+  return rgm_sync(run->stream);
+}
+
+
+static void forward(void *job) {
+  const mlp_job *j = job;
+  rgm_linear(j->stream, j->y, j->x, j->w, j->b, RGM_RELU);
+  (void)rgm_sync(j->stream);
+}
+
+
+static void backward_dx(void *job) {
+  const mlp_job *j = job;
+  rgm_linear_dx(j->stream, j->dx, j->dy, j->w);
+  (void)rgm_sync(j->stream);
+}
+
+
+static void backward_dw(void *job) {
+  const mlp_job *j = job;
+  rgm_linear_dw(j->stream, j->dw, j->db, j->x, j->dy);
+  (void)rgm_sync(j->stream);
+}
+
+
+static void whole_layer(void *job) {
+  const mlp_job *j = job;
+  rgm_linear(j->stream, j->y, j->x, j->w, j->b, RGM_RELU);
+  rgm_act_backward(j->stream, j->dy, j->y, RGM_RELU);
+  rgm_linear_dx(j->stream, j->dx, j->dy, j->w);
+  rgm_linear_dw(j->stream, j->dw, j->db, j->x, j->dy);
+  (void)rgm_sync(j->stream);
+}
+
+
+static void adam(void *job) {
+  const mlp_job *j = job;
+  rgm_adam(j->stream, j->w, j->m, j->v, j->count, j->dw, j->rate, j->one, j->one, j->rate,
+           j->active);
+  (void)rgm_sync(j->stream);
+}
+
+
+static void ema(void *job) {
+  const mlp_job *j = job;
+  rgm_ema(j->stream, j->v, j->w, j->rate, j->active);
+  (void)rgm_sync(j->stream);
+}
+
+
+// ---- the same products by other libraries ------------------------------------------------------
+
+typedef struct peer {
+  const char *name, *files[3];
+  void *handle;
+  void (*cblas)(int order, int ta, int tb, int m, int n, int k, float alpha, const float *a,
+                int lda, const float *b, int ldb, float beta, float *c, int ldc);
+  int (*dnnl)(char ta, char tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
+              int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+} peer;
+
+typedef struct peer_job {
+  const mlp_job *mlp;
+  const peer *peer;
+} peer_job;
+
+
+static void multiply(const peer *p, bool ta, bool tb, const float *a, const float *b, float *c) {
+  if (p->cblas != NULL) {
+    p->cblas(101, ta ? 112 : 111, tb ? 112 : 111, SIDE, SIDE, SIDE, 1.0f, a, SIDE, b, SIDE, 0.0f, c,
+             SIDE);
+  } else {
+    p->dnnl(ta ? 'T' : 'N', tb ? 'T' : 'N', SIDE, SIDE, SIDE, 1.0f, a, SIDE, b, SIDE, 0.0f, c,
+            SIDE);
+  }
+}
+
+
+// the three products of a layer, no bias, activation or mask
+static void peer_layer(void *job) {
+  const peer_job *p = job;
+  const mlp_job *j = p->mlp;
+  for (int64_t r = 0; r < j->x.dims[0]; r++) {
+    const int64_t o = r * SIDE * SIDE;
+    const float *x = (float *)j->x.data + o, *w = (float *)j->w.data + o;
+    const float *dy = (float *)j->dy.data + o;
+    multiply(p->peer, false, false, x, w, (float *)j->y.data + o);
+    multiply(p->peer, false, true, dy, w, (float *)j->dx.data + o);
+    multiply(p->peer, true, false, x, dy, (float *)j->dw.data + o);
+  }
+}
+
+
+// dlsym gives an object pointer; POSIX promises that it can become a function's
+static void find(void *handle, const char *name, void *function) {
+  *(void **)function = handle != NULL ? dlsym(handle, name) : NULL;
+}
+
+
+// OpenBLAS takes its slowest kernels for a processor it does not know: it is told
+static bool open_peer(const bench *b, peer *p, int threads, const char *isa) {
+  char count[16];
+  snprintf(count, sizeof count, "%d", threads);
+  setenv("OPENBLAS_CORETYPE", isa[3] == '5' ? "SkylakeX" : "Haswell", 1);
+  setenv("OPENBLAS_NUM_THREADS", count, 1);
+  setenv("OMP_NUM_THREADS", count, 1);
+  for (int i = 0; i < 3 && p->files[i] != NULL && p->handle == NULL; i++) {
+    p->handle = dlopen(p->files[i], RTLD_NOW | RTLD_LOCAL);
+  }
+  find(p->handle, "cblas_sgemm", &p->cblas);
+  find(p->handle, "dnnl_sgemm", &p->dnnl);
+  const bool good = p->cblas != NULL || p->dnnl != NULL;
+  if (!good && b->options->progress != NULL) {
+    fprintf(b->options->progress, "%s is not installed here (%s): no comparison with it\n", p->name,
+            p->files[0]);
+  }
+  return good;
+}
+
+
+// ---- the suite ---------------------------------------------------------------------------------
+
+static void row(bench *b, bench_stream *s, const char *name, int64_t replicas, double flops,
+                double bytes, void (*fn)(void *), void *job) {
+  bench_peaks(s);
+  const bench_time time = bench_measure(b->seconds, fn, job);
+  bench_peaks(s);
+  const bench_case c = {
+      .suite = "mlp",
+      .name = name,
+      .threads = s->threads,
+      .replicas = replicas,
+      .work = flops > 0 ? flops : bytes,
+      .unit = flops > 0 ? "FLOP/s" : "B/s",
+      .flops = flops,
+      .bytes = bytes,
+  };
+  bench_report(b, &c, time, s);
+}
+
+
+static rgm_status bench_pack(bench *b, int64_t replicas, peer *peers) {
+  char packed[64];
+  snprintf(packed, sizeof packed, "run.replicas=%lld", (long long)replicas);
+  const char *const overrides[] = {"algorithm.name=pid", "env.name=propofol", packed, NULL};
+  rgm_run *run;
+  rgm_status status = bench_open(b, overrides, b->threads, &run);
+  mlp_job j = {0};
+  if (status == RGM_OK) {
+    status = open_job(&j, run);
+  }
+  if (status == RGM_OK) {
+    bench_stream s = {.stream = run->stream, .threads = b->threads};
+    const double product = 2.0 * SIDE * SIDE * SIDE * (double)replicas;
+    const double square = 4.0 * SIDE * SIDE * (double)replicas;
+    row(b, &s, "linear_relu", replicas, product, 3 * square, forward, &j);
+    row(b, &s, "linear_dx", replicas, product, 3 * square, backward_dx, &j);
+    row(b, &s, "linear_dw", replicas, product, 3 * square, backward_dw, &j);
+    row(b, &s, "layer_forward_backward", replicas, 3 * product, 7 * square, whole_layer, &j);
+    for (int i = 0; peers[i].name != NULL; i++) {
+      peer_job p = {&j, &peers[i]};
+      if (peers[i].handle != NULL ||
+          open_peer(b, &peers[i], b->threads, run->stream->backend->isa)) {
+        row(b, &s, peers[i].name, replicas, 3 * product, 7 * square, peer_layer, &p);
+      }
+    }
+    row(b, &s, "adam", replicas, 0, 7 * square, adam, &j);
+    row(b, &s, "ema", replicas, 0, 3 * square, ema, &j);
+  }
+  rgm_arena_free(j.arena);
+  rgm_run_free(run);
+  return status;
+}
+
+
+rgm_status bench_mlp(bench *b) {
+  peer peers[] = {
+      {.name = "onednn_products", .files = {"libdnnl.so.2", "libdnnl.so.3", "libdnnl.so"}},
+      {.name = "openblas_products", .files = {"libopenblas.so.0", "libopenblas.so"}},
+      {0},
+  };
+  static const int64_t packs[] = {1, 8, 64};
+  for (int i = 0; i < 3; i++) {
+    RGM_TRY(bench_pack(b, packs[i], peers));
+  }
+  return RGM_OK;
+}
