@@ -47,13 +47,12 @@ typedef struct loop_tile {
   float patient[LOOP_PATIENT_WORDS][LANES];
   float state[LOOP_STATE_WORDS][LANES];
   float integral[LANES];
-  float normal[2][LANES], uniform[2][LANES];
-  float obs[ENV_OBS][LANES], act[ENV_ACT][LANES];
   float returns[LANES], recent[LANES]; // sum of rewards: of whole blocks of 16 steps, and since
-  // what waits to be written, by step
-  float obs_record[FLUSH][ENV_OBS][LANES];
-  float act_record[FLUSH][ENV_ACT][LANES];
-  float signal_record[FLUSH][ENV_SIGNALS][LANES];
+  // the 16 steps from the last flush on: their random numbers, and what waits to be written
+  float normal[FLUSH][LANES], uniform[FLUSH][LANES];
+  float obs[FLUSH][ENV_OBS][LANES];
+  float act[FLUSH][ENV_ACT][LANES];
+  float signals[FLUSH][ENV_SIGNALS][LANES];
 } __attribute__((aligned(64))) loop_tile;
 
 // Tiles that run step by step side by side: their chains of dependent operations overlap, and two
@@ -109,33 +108,34 @@ static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config)
 }
 
 
-static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, uint32_t draw) {
-  uint32_t w0[LANES], w1[LANES], w2[LANES], w3[LANES];
-  for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
-    uint32_t items[RGM_LANE_WIDTH];
-    for (int j = 0; j < RGM_LANE_WIDTH; j++) {
-      items[j] = item + (uint32_t)(v + j);
-    }
-    rgm_lanes_u32 words[4];
-    rgm_philox_lanes(key, step, rgm_lanes_u32_load(items), draw, 0, words);
-    rgm_lanes_u32_store(w0 + v, words[0]);
-    rgm_lanes_u32_store(w1 + v, words[1]);
-    rgm_lanes_u32_store(w2 + v, words[2]);
-    rgm_lanes_u32_store(w3 + v, words[3]);
+// the random numbers of 16 steps at once: they wait for nothing, so that their chains overlap
+static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, int64_t t) {
+  uint32_t items[LANES], word[4][LANES];
+  for (int j = 0; j < LANES; j++) {
+    items[j] = item + (uint32_t)j;
   }
-  LOOP_LANES {
-    float n0, n1;
-    rgm_normals(w0[j], w1[j], &n0, &n1);
-    tile->normal[0][j] = n0;
-    tile->normal[1][j] = n1;
-    tile->uniform[0][j] = rgm_unit(w2[j]);
-    tile->uniform[1][j] = rgm_unit(w3[j]);
+  for (int pair = 0; pair < FLUSH / 2; pair++) {
+    for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
+      rgm_lanes_u32 words[4];
+      rgm_philox_lanes(key, step, rgm_lanes_u32_load(items + v), (uint32_t)(t / 2 + pair), 0,
+                       words);
+      for (int k = 0; k < 4; k++) {
+        rgm_lanes_u32_store(word[k] + v, words[k]);
+      }
+    }
+    float *even = tile->normal[2 * pair], *odd = tile->normal[2 * pair + 1];
+    LOOP_LANES {
+      rgm_normals(word[0][j], word[1][j], &even[j], &odd[j]);
+      tile->uniform[2 * pair][j] = rgm_unit(word[2][j]);
+      tile->uniform[2 * pair + 1][j] = rgm_unit(word[3][j]);
+    }
   }
 }
 
 
 static void loop_observe(loop_tile *tile, const ENV_(config) * c, int64_t t) {
-  const float *normal = tile->normal[t & 1];
+  const float *normal = tile->normal[t % FLUSH];
+  float(*record)[LANES] = tile->obs[t % FLUSH];
   LOOP_LANES {
     ENV_(state) s;
     ENV_(patient) p;
@@ -145,14 +145,15 @@ static void loop_observe(loop_tile *tile, const ENV_(config) * c, int64_t t) {
     ENV_(observe)(&s, &p, c, t, normal[j], obs);
     ENV_STATE(LOOP_STORE)
     for (int k = 0; k < ENV_OBS; k++) {
-      tile->obs[k][j] = obs[k];
+      record[k][j] = obs[k];
     }
   }
 }
 
 
 static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
-  float(*record)[LANES] = tile->signal_record[t % FLUSH];
+  const float(*actions)[LANES] = (const float(*)[LANES])tile->act[t % FLUSH];
+  float(*record)[LANES] = tile->signals[t % FLUSH];
   LOOP_LANES {
     ENV_(state) s;
     ENV_(patient) p;
@@ -160,7 +161,7 @@ static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
     ENV_STATE(LOOP_LOAD)
     ENV_PATIENT(LOOP_LOAD_PATIENT)
     for (int k = 0; k < ENV_ACT; k++) {
-      act[k] = tile->act[k][j];
+      act[k] = actions[k][j];
     }
     tile->recent[j] += ENV_(step)(&s, &p, c, act, signals);
     ENV_STATE(LOOP_STORE)
@@ -172,12 +173,12 @@ static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
 
 
 // after an event: if every lane has the same last observation, it goes into the biases
-static void loop_fold(loop_policy *policy, const loop_block *block, int hidden) {
-  const float value = block->tile[0].obs[ENV_OBS - 1][0];
+static void loop_fold(loop_policy *policy, const loop_block *block, int hidden, int64_t t) {
+  const float value = block->tile[0].obs[t % FLUSH][ENV_OBS - 1][0];
   policy->shared = true;
   for (int b = 0; b < block->tiles; b++) {
     for (int j = 0; j < LANES; j++) {
-      policy->shared = policy->shared && block->tile[b].obs[ENV_OBS - 1][j] == value;
+      policy->shared = policy->shared && block->tile[b].obs[t % FLUSH][ENV_OBS - 1][j] == value;
     }
   }
   if (policy->shared) {
@@ -188,13 +189,14 @@ static void loop_fold(loop_policy *policy, const loop_block *block, int hidden) 
 
 // logits of n vectors of lanes from vector v of the block on; n, inputs and last_first are
 // constants
-RGM_INLINE void loop_logits(loop_block *block, const float *folded, int inputs, int hidden, int v,
-                            int n, bool last_first) {
+RGM_INLINE void loop_logits(loop_block *block, const float *folded, int inputs, int hidden,
+                            int64_t t, int v, int n, bool last_first) {
   rgm_lanes x[2 * ENV_OBS], z[2];
   for (int k = 0; k < n; k++) {
     const int lane = (v + k) * RGM_LANE_WIDTH;
     for (int i = 0; i < inputs; i++) {
-      x[k * inputs + i] = rgm_lanes_load(block->tile[lane / LANES].obs[i] + lane % LANES);
+      x[k * inputs + i] =
+          rgm_lanes_load(block->tile[lane / LANES].obs[t % FLUSH][i] + lane % LANES);
     }
   }
   policy_logits(z, folded, inputs, hidden, x, n, last_first);
@@ -204,22 +206,22 @@ RGM_INLINE void loop_logits(loop_block *block, const float *folded, int inputs, 
 }
 
 
-static void loop_think(loop_block *block, const loop_policy *policy, int hidden) {
+static void loop_think(loop_block *block, const loop_policy *policy, int hidden, int64_t t) {
   const int vectors = block->tiles * LANES / RGM_LANE_WIDTH;
   const int paired = RGM_LANE_PAIRS ? vectors / 2 * 2 : 0;
   if (policy->shared) {
     for (int v = 0; v < paired; v += 2) {
-      loop_logits(block, policy->shorter, ENV_OBS - 1, hidden, v, 2, false);
+      loop_logits(block, policy->shorter, ENV_OBS - 1, hidden, t, v, 2, false);
     }
     for (int v = paired; v < vectors; v++) {
-      loop_logits(block, policy->shorter, ENV_OBS - 1, hidden, v, 1, false);
+      loop_logits(block, policy->shorter, ENV_OBS - 1, hidden, t, v, 1, false);
     }
   } else {
     for (int v = 0; v < paired; v += 2) {
-      loop_logits(block, policy->whole, ENV_OBS, hidden, v, 2, true);
+      loop_logits(block, policy->whole, ENV_OBS, hidden, t, v, 2, true);
     }
     for (int v = paired; v < vectors; v++) {
-      loop_logits(block, policy->whole, ENV_OBS, hidden, v, 1, true);
+      loop_logits(block, policy->whole, ENV_OBS, hidden, t, v, 1, true);
     }
   }
 }
@@ -229,8 +231,9 @@ static void loop_think(loop_block *block, const loop_policy *policy, int hidden)
 static void loop_control(loop_tile *tile, const rgm_rollout *o, const float *z, int64_t r,
                          int64_t first, int64_t t) {
   const float *params = rgm_f32(o->params, r);
-  float *act = tile->act[0];
-  const float *uniform = tile->uniform[t & 1];
+  float *act = tile->act[t % FLUSH][0];
+  const float(*obs)[LANES] = (const float(*)[LANES])tile->obs[t % FLUSH];
+  const float *uniform = tile->uniform[t % FLUSH];
   const int64_t episodes = o->returns.dims[1];
   switch (o->control) {
   case RGM_CONTROL_STOCHASTIC:
@@ -250,14 +253,14 @@ static void loop_control(loop_tile *tile, const rgm_rollout *o, const float *z, 
     break;
   case RGM_CONTROL_PID:
     LOOP_LANES {
-      act[j] = pid_act(&tile->integral[j], params, tile->obs[0][j], tile->obs[2][j]);
+      act[j] = pid_act(&tile->integral[j], params, obs[0][j], obs[2][j]);
     }
     break;
   case RGM_CONTROL_OPEN_LOOP:
     for (int j = 0; j < LANES; j++) {
       const int64_t episode = first + j < episodes ? first + j : episodes - 1;
       for (int k = 0; k < ENV_ACT; k++) {
-        tile->act[k][j] = rgm_f32(o->act, r)[(episode * o->steps + t) * ENV_ACT + k];
+        tile->act[t % FLUSH][k][j] = rgm_f32(o->act, r)[(episode * o->steps + t) * ENV_ACT + k];
       }
     }
     break;
@@ -265,16 +268,23 @@ static void loop_control(loop_tile *tile, const rgm_rollout *o, const float *z, 
 }
 
 
-// writes `count` records of `words` numbers of every episode of the tile from step `begin` on
+// writes `count` records of `words` numbers of every episode of the tile from step `begin` on: a
+// lane's column of the record is a row of the output
 static void loop_write(const rgm_rollout *o, rgm_tensor out, int64_t r, int64_t first,
                        int64_t begin, int64_t count, int words, const float *record) {
   if (out.data == NULL) {
     return;
   }
-  for (int64_t j = 0; j < LANES && first + j < o->returns.dims[1]; j++) {
-    float *dst = rgm_f32(out, r) + ((first + j) * o->steps + begin) * words;
-    for (int64_t i = 0; i < count * words; i++) {
-      dst[i] = record[i * LANES + j];
+  const int64_t left = o->returns.dims[1] - first, lanes = left < LANES ? left : LANES;
+  const int64_t stride = o->steps * words, rows = count * words;
+  float *dst = rgm_f32(out, r) + first * stride + begin * words;
+  int64_t row = 0;
+  for (; row + LANES <= rows && lanes == LANES; row += LANES) {
+    rgm_transpose16(record + row * LANES, dst + row, stride);
+  }
+  for (int64_t j = 0; j < lanes; j++) {
+    for (int64_t i = row; i < rows; i++) {
+      dst[j * stride + i] = record[i * LANES + j];
     }
   }
 }
@@ -287,47 +297,33 @@ static void loop_flush(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t
     tile->recent[j] = 0.0f;
   }
   const int64_t begin = t / FLUSH * FLUSH, count = t - begin + 1;
-  loop_write(o, o->obs, r, first, begin, count, ENV_OBS, tile->obs_record[0][0]);
-  loop_write(o, o->signals, r, first, begin, count, ENV_SIGNALS, tile->signal_record[0][0]);
+  loop_write(o, o->obs, r, first, begin, count, ENV_OBS, tile->obs[0][0]);
+  loop_write(o, o->signals, r, first, begin, count, ENV_SIGNALS, tile->signals[0][0]);
   if (o->control != RGM_CONTROL_OPEN_LOOP) {
-    loop_write(o, o->act, r, first, begin, count, ENV_ACT, tile->act_record[0][0]);
+    loop_write(o, o->act, r, first, begin, count, ENV_ACT, tile->act[0][0]);
   }
 }
 
 
-// one step of all tiles of a block
+// one step of all tiles of a block; `event`: the one numbered `events` happens now
 static void loop_advance(loop_block *block, const rgm_rollout *o, const ENV_(config) * c,
-                         loop_policy *policy, rgm_key key, int64_t r, int64_t t) {
-  const int64_t every = ENV_(event_every)(c);
-  const bool event = t % every == 0, thinks = o->control <= RGM_CONTROL_CONTINUOUS;
+                         loop_policy *policy, int64_t r, int64_t t, bool event, int64_t events) {
+  const bool thinks = o->control <= RGM_CONTROL_CONTINUOUS;
   for (int b = 0; b < block->tiles; b++) {
-    loop_tile *tile = &block->tile[b];
-    const int64_t first = block->first + b * LANES;
     if (event) {
-      loop_event(tile, o, c, r, first, t / every);
+      loop_event(&block->tile[b], o, c, r, block->first + b * LANES, events);
     }
-    if ((t & 1) == 0) {
-      loop_draw(tile, key, rgm_u32(o->clock, 0)[0], (uint32_t)(o->first + first),
-                (uint32_t)(t / 2));
-    }
-    loop_observe(tile, c, t);
+    loop_observe(&block->tile[b], c, t);
   }
   if (thinks && event) {
-    loop_fold(policy, block, o->hidden);
+    loop_fold(policy, block, o->hidden, t);
   }
   if (thinks) {
-    loop_think(block, policy, o->hidden);
+    loop_think(block, policy, o->hidden, t);
   }
   for (int b = 0; b < block->tiles; b++) {
-    loop_tile *tile = &block->tile[b];
-    loop_control(tile, o, block->z + b * LANES, r, block->first + b * LANES, t);
-    if (o->obs.data != NULL) {
-      memcpy(tile->obs_record[t % FLUSH], tile->obs, sizeof tile->obs);
-    }
-    if (o->act.data != NULL) {
-      memcpy(tile->act_record[t % FLUSH], tile->act, sizeof tile->act);
-    }
-    loop_step(tile, c, t);
+    loop_control(&block->tile[b], o, block->z + b * LANES, r, block->first + b * LANES, t);
+    loop_step(&block->tile[b], c, t);
   }
 }
 
@@ -355,8 +351,16 @@ static void loop_block_task(void *arg, int64_t index) {
   for (int b = 0; b < block.tiles; b++) {
     loop_reset(&block.tile[b], o, r, block.first + b * LANES);
   }
+  const int64_t every = ENV_(event_every)(&config);
+  int64_t due = 0, events = 0;
   for (int64_t t = 0; t < o->steps; t++) {
-    loop_advance(&block, o, &config, &policy, key, r, t);
+    for (int b = 0; b < block.tiles && t % FLUSH == 0; b++) {
+      loop_draw(&block.tile[b], key, rgm_u32(o->clock, 0)[0],
+                (uint32_t)(o->first + block.first + b * LANES), t);
+    }
+    loop_advance(&block, o, &config, &policy, r, t, t == due, events);
+    events += t == due;
+    due += t == due ? every : 0;
     for (int b = 0; b < block.tiles && (t % FLUSH == FLUSH - 1 || t == o->steps - 1); b++) {
       loop_flush(&block.tile[b], o, r, block.first + b * LANES, t);
     }

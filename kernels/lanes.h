@@ -12,6 +12,7 @@
 #include <immintrin.h>
 enum { RGM_LANE_WIDTH = 16 };
 #define RGM_LANE_PAIRS 1 // registers enough to work on two vectors at a time
+#define RGM_LANES_ALONE 0
 typedef __m512 rgm_lanes;
 #define rgm_lanes_load(p) _mm512_loadu_ps(p)
 #define rgm_lanes_store(p, a) _mm512_storeu_ps(p, a)
@@ -27,18 +28,17 @@ typedef __m512i rgm_lanes_u32;
 #define rgm_lanes_u32_store(p, a) _mm512_storeu_si512(p, a)
 #define rgm_lanes_u32_set(x) _mm512_set1_epi32((int)(x))
 #define rgm_lanes_u32_xor3(a, b, c) _mm512_ternarylogic_epi32(a, b, c, 0x96)
-// high and low words of the products of 16 words with a constant: even words, odd words, blend
-static inline void rgm_lanes_u32_mul(__m512i a, uint32_t b, __m512i *high, __m512i *low) {
-  const __m512i factor = _mm512_set1_epi64((long long)b);
-  const __m512i even = _mm512_mul_epu32(a, factor);
-  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), factor);
-  *high = _mm512_mask_blend_epi32(0xAAAA, _mm512_srli_epi64(even, 32), odd);
-  *low = _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32));
-}
+// products of the low words of 8 pairs of words, and their high words
+#define rgm_lanes_u32_mul(a, b) _mm512_mul_epu32(a, b)
+#define rgm_lanes_u32_high(a) _mm512_shuffle_epi32(a, _MM_PERM_DDBB)
+#define rgm_lanes_u32_odd(a) _mm512_srli_epi64(a, 32)
+#define rgm_lanes_u32_join(even, odd) \
+  _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32))
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(__CUDACC__)
 #include <immintrin.h>
 enum { RGM_LANE_WIDTH = 8 };
 #define RGM_LANE_PAIRS 0
+#define RGM_LANES_ALONE 0
 typedef __m256 rgm_lanes;
 #define rgm_lanes_load(p) _mm256_loadu_ps(p)
 #define rgm_lanes_store(p, a) _mm256_storeu_ps(p, a)
@@ -53,16 +53,14 @@ typedef __m256i rgm_lanes_u32;
 #define rgm_lanes_u32_store(p, a) _mm256_storeu_si256((__m256i *)(p), a)
 #define rgm_lanes_u32_set(x) _mm256_set1_epi32((int)(x))
 #define rgm_lanes_u32_xor3(a, b, c) _mm256_xor_si256(_mm256_xor_si256(a, b), c)
-static inline void rgm_lanes_u32_mul(__m256i a, uint32_t b, __m256i *high, __m256i *low) {
-  const __m256i factor = _mm256_set1_epi64x((long long)b);
-  const __m256i even = _mm256_mul_epu32(a, factor);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), factor);
-  *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
-  *low = _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA);
-}
+#define rgm_lanes_u32_mul(a, b) _mm256_mul_epu32(a, b)
+#define rgm_lanes_u32_high(a) _mm256_shuffle_epi32(a, 0xF5)
+#define rgm_lanes_u32_odd(a) _mm256_srli_epi64(a, 32)
+#define rgm_lanes_u32_join(even, odd) _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA)
 #else
 enum { RGM_LANE_WIDTH = 1 };
 #define RGM_LANE_PAIRS 0
+#define RGM_LANES_ALONE 1 // a lane has no neighbours
 typedef float rgm_lanes;
 #define rgm_lanes_load(p) (*(p))
 #define rgm_lanes_store(p, a) (*(p) = (a))
@@ -75,12 +73,71 @@ typedef float rgm_lanes;
 typedef uint32_t rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) (*(p))
 #define rgm_lanes_u32_store(p, a) (*(p) = (a))
-#define rgm_lanes_u32_set(x) ((uint32_t)(x))
-#define rgm_lanes_u32_xor3(a, b, c) ((a) ^ (b) ^ (c))
-RGM_FN void rgm_lanes_u32_mul(uint32_t a, uint32_t b, uint32_t *high, uint32_t *low) {
-  const uint64_t product = (uint64_t)a * b;
-  *high = (uint32_t)(product >> 32);
-  *low = (uint32_t)product;
+#endif
+
+
+// Transposes 16 rows of 16 floats: element j of row i goes to to[j * stride + i].
+#if defined(__AVX512F__) && !defined(__CUDACC__)
+static inline void rgm_transpose16(const float *from, float *to, int64_t stride) {
+  __m512 a[16], b[16];
+  for (int i = 0; i < 16; i++) {
+    a[i] = _mm512_loadu_ps(from + 16 * i);
+  }
+  // within 128 bits: pairs of rows, then fours
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    a[i] = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+    a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xEE);
+    a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+    a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+  }
+  // 128-bit parts: a[4 q + k] holds column k + 4 p of rows 4 q ... in part p
+  for (int k = 0; k < 4; k++) {
+    const __m512 low = _mm512_shuffle_f32x4(a[k], a[4 + k], 0x88);
+    const __m512 high = _mm512_shuffle_f32x4(a[8 + k], a[12 + k], 0x88);
+    const __m512 low2 = _mm512_shuffle_f32x4(a[k], a[4 + k], 0xDD);
+    const __m512 high2 = _mm512_shuffle_f32x4(a[8 + k], a[12 + k], 0xDD);
+    _mm512_storeu_ps(to + k * stride, _mm512_shuffle_f32x4(low, high, 0x88));
+    _mm512_storeu_ps(to + (4 + k) * stride, _mm512_shuffle_f32x4(low2, high2, 0x88));
+    _mm512_storeu_ps(to + (8 + k) * stride, _mm512_shuffle_f32x4(low, high, 0xDD));
+    _mm512_storeu_ps(to + (12 + k) * stride, _mm512_shuffle_f32x4(low2, high2, 0xDD));
+  }
+}
+#elif defined(__AVX2__) && defined(__FMA__) && !defined(__CUDACC__)
+static inline void rgm_transpose16(const float *from, float *to, int64_t stride) {
+  for (int part = 0; part < 4; part++) {
+    const float *src = from + part / 2 * 128 + part % 2 * 8;
+    float *dst = to + part % 2 * 8 * stride + part / 2 * 8;
+    __m256 a[8], b[8];
+    for (int i = 0; i < 8; i++) {
+      a[i] = _mm256_loadu_ps(src + 16 * i);
+    }
+    for (int i = 0; i < 8; i += 2) {
+      b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+      a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+      a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xEE);
+      a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+      a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xEE);
+    }
+    for (int k = 0; k < 4; k++) {
+      _mm256_storeu_ps(dst + k * stride, _mm256_permute2f128_ps(a[k], a[4 + k], 0x20));
+      _mm256_storeu_ps(dst + (4 + k) * stride, _mm256_permute2f128_ps(a[k], a[4 + k], 0x31));
+    }
+  }
+}
+#else
+RGM_FN void rgm_transpose16(const float *from, float *to, int64_t stride) {
+  for (int j = 0; j < 16; j++) {
+    for (int i = 0; i < 16; i++) {
+      to[j * stride + i] = from[16 * i + j];
+    }
+  }
 }
 #endif
 

@@ -49,26 +49,46 @@ RGM_FN rgm_words rgm_philox(rgm_key key, uint32_t c0, uint32_t c1, uint32_t c2, 
 }
 
 
-// The same words for a vector of items: lane j has counter {c0, c1[j], c2, c3}.
+// The same words for a vector of items: lane j has counter {step, item[j], draw, member}. Even and
+// odd lanes go through the rounds apart, each word in the lower half of 64 bits whose upper half
+// means nothing: the widening product is then one instruction, and its low word needs none.
 RGM_FN void rgm_philox_lanes(rgm_key key, uint32_t step, rgm_lanes_u32 item, uint32_t draw,
                              uint32_t member, rgm_lanes_u32 out[4]) {
-  rgm_lanes_u32 c0 = rgm_lanes_u32_set(step), c1 = item;
-  rgm_lanes_u32 c2 = rgm_lanes_u32_set(draw), c3 = rgm_lanes_u32_set(member);
+#if RGM_LANES_ALONE
+  const rgm_words words = rgm_philox(key, step, item, draw, member);
+  out[0] = words.w0;
+  out[1] = words.w1;
+  out[2] = words.w2;
+  out[3] = words.w3;
+#else
+  const rgm_lanes_u32 m0 = rgm_lanes_u32_set(0xD2511F53u), m1 = rgm_lanes_u32_set(0xCD9E8D57u);
+  rgm_lanes_u32 c0[2], c1[2], c2[2], c3[2];
+  c1[0] = item;
+  c1[1] = rgm_lanes_u32_odd(item);
+  for (int half = 0; half < 2; half++) {
+    c0[half] = rgm_lanes_u32_set(step);
+    c2[half] = rgm_lanes_u32_set(draw);
+    c3[half] = rgm_lanes_u32_set(member);
+  }
+#pragma GCC unroll 10
   for (int round = 0; round < 10; round++) {
-    rgm_lanes_u32 high0, low0, high1, low1;
-    rgm_lanes_u32_mul(c0, 0xD2511F53u, &high0, &low0);
-    rgm_lanes_u32_mul(c2, 0xCD9E8D57u, &high1, &low1);
-    c0 = rgm_lanes_u32_xor3(high1, c1, rgm_lanes_u32_set(key.k0));
-    c1 = low1;
-    c2 = rgm_lanes_u32_xor3(high0, c3, rgm_lanes_u32_set(key.k1));
-    c3 = low0;
+    const rgm_lanes_u32 k0 = rgm_lanes_u32_set(key.k0), k1 = rgm_lanes_u32_set(key.k1);
+    for (int half = 0; half < 2; half++) {
+      const rgm_lanes_u32 a = rgm_lanes_u32_mul(c0[half], m0);
+      const rgm_lanes_u32 b = rgm_lanes_u32_mul(c2[half], m1);
+      c0[half] = rgm_lanes_u32_xor3(rgm_lanes_u32_high(b), c1[half], k0);
+      c1[half] = b;
+      c2[half] = rgm_lanes_u32_xor3(rgm_lanes_u32_high(a), c3[half], k1);
+      c3[half] = a;
+    }
     key.k0 += 0x9E3779B9u;
     key.k1 += 0xBB67AE85u;
   }
-  out[0] = c0;
-  out[1] = c1;
-  out[2] = c2;
-  out[3] = c3;
+  out[0] = rgm_lanes_u32_join(c0[0], c0[1]);
+  out[1] = rgm_lanes_u32_join(c1[0], c1[1]);
+  out[2] = rgm_lanes_u32_join(c2[0], c2[1]);
+  out[3] = rgm_lanes_u32_join(c3[0], c3[1]);
+#endif
 }
 
 
