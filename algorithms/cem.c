@@ -63,6 +63,7 @@ typedef struct cem {
   rgm_tensor patients;                     // (R, P, words)
   rgm_tensor obs;                          // (R, K, T, O)
   rgm_tensor act;                          // (R, K, T, 1)
+  rgm_tensor logits;                       // (R, K, T)
   rgm_tensor returns;                      // (R, K)
   rgm_tensor sorted;                       // (R, K)
   rgm_tensor elite;                        // (R, K) 1 / count for the elite, else 0
@@ -123,6 +124,8 @@ static rgm_status cem_plan(rgm_run *run) {
                     K, T, O);
   s->act = rgm_plan(arena, "batch/act", RGM_F32, RGM_SCRATCH, "replica, episode, step, act", "1", R,
                     K, T, run->env->act_dim);
+  s->logits = rgm_plan(arena, "batch/logits", RGM_F32, RGM_SCRATCH, "replica, episode, step", "1",
+                       R, K, T, 0);
   s->returns =
       rgm_plan(arena, "batch/returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0, 0);
   s->sorted =
@@ -187,6 +190,7 @@ static void enqueue_batch(void *run_, rgm_stream *stream) {
       .returns = s->returns,
       .obs = s->obs,
       .act = s->act,
+      .logits = s->logits,
       .patients = s->patients,
       .config = run->env_config,
       .params = s->policy.block,
@@ -206,8 +210,8 @@ static void enqueue_batch(void *run_, rgm_stream *stream) {
   rgm_select(stream, s->elite, s->returns, s->threshold);
 
   // one step down the cross-entropy of the elite's actions
-  rgm_policy_xent(stream, s->grad, s->loss, s->work, s->obs, s->act, s->elite, s->policy.block,
-                  run->active, (int)k->hidden);
+  rgm_policy_xent(stream, s->grad, s->loss, s->work, s->obs, s->logits, s->act, s->elite,
+                  s->policy.block, run->active, (int)k->hidden);
   if (k->optimizer == OPTIMIZER_ADAM) {
     rgm_adam(stream, s->policy.block, s->m, s->v, s->updates, s->grad, s->lr, s->beta1, s->beta2,
              s->eps, run->active);

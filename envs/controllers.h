@@ -15,10 +15,9 @@ enum { PID_KP, PID_KI, PID_KD, PID_PARAMS };
 #define PID_LAG_S 30.0f
 
 
-// Action of the stochastic policy: 1 with probability sigmoid(z). u (1 + e^-z) < 1 needs no
-// division.
-RGM_FN float policy_stochastic(float z, float u) {
-  return u * (1.0f + rgm_exp(-z)) < 1.0f ? 1.0f : 0.0f;
+// Action of the stochastic policy: 1 with probability sigmoid(z), for a standard logistic variate.
+RGM_FN float policy_stochastic(float z, float logistic) {
+  return z > logistic ? 1.0f : 0.0f;
 }
 
 

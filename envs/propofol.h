@@ -143,7 +143,8 @@ RGM_FN void propofol_event(propofol_state *s, const float *words, const propofol
 RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const propofol_config *c,
                              int64_t t, float normal, float *obs) {
   s->ce = rgm_max((s->z1 + s->z2) + (s->z3 + s->z4), 0.0f);
-  s->lou = rgm_sigmoid(rgm_fma(p->gamma, rgm_log(s->ce), -p->shift));
+  const float effect = rgm_fma(p->gamma, rgm_log_normal(rgm_max(s->ce, 0x1p-126f)), -p->shift);
+  s->lou = s->ce > 0.0f ? rgm_sigmoid(effect) : 0.0f;
   const float y = rgm_clamp(rgm_fma(c->noise_sd, normal, s->lou), 0.0f, 1.0f);
   const int start = t == 0;
   const float lagged = start ? y : s->y6;

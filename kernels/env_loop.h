@@ -9,7 +9,7 @@
 //   ENV_OBS, ENV_ACT, ENV_SIGNALS   how many numbers an observation, an action and a record have
 // The last observation changes at events only. It defines RGM_CPU(ENV_sample) and
 // RGM_CPU(ENV_rollout). Random words of step t: philox at draw t / 2 gives normals (w0, w1) and
-// action uniforms (w2, w3) of two steps.
+// logistic variates of the action (w2, w3) of two steps.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/policy.h"
@@ -49,9 +49,10 @@ typedef struct loop_tile {
   float integral[LANES];
   float returns[LANES], recent[LANES]; // sum of rewards: of whole blocks of 16 steps, and since
   // the 16 steps from the last flush on: their random numbers, and what waits to be written
-  float normal[FLUSH][LANES], uniform[FLUSH][LANES];
+  float normal[FLUSH][LANES], logistic[FLUSH][LANES];
   float obs[FLUSH][ENV_OBS][LANES];
   float act[FLUSH][ENV_ACT][LANES];
+  float logits[FLUSH][LANES];
   float signals[FLUSH][ENV_SIGNALS][LANES];
 } __attribute__((aligned(64))) loop_tile;
 
@@ -61,7 +62,6 @@ typedef struct loop_block {
   loop_tile tile[BLOCK];
   int tiles;
   int64_t first; // episode
-  float z[BLOCK * LANES] __attribute__((aligned(64)));
 } loop_block;
 
 typedef struct loop_job {
@@ -109,7 +109,8 @@ static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config)
 
 
 // the random numbers of 16 steps at once: they wait for nothing, so that their chains overlap
-static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, int64_t t) {
+static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, int64_t t,
+                      bool stochastic) {
   uint32_t items[LANES], word[4][LANES];
   for (int j = 0; j < LANES; j++) {
     items[j] = item + (uint32_t)j;
@@ -126,8 +127,13 @@ static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item
     float *even = tile->normal[2 * pair], *odd = tile->normal[2 * pair + 1];
     LOOP_LANES {
       rgm_normals(word[0][j], word[1][j], &even[j], &odd[j]);
-      tile->uniform[2 * pair][j] = rgm_unit(word[2][j]);
-      tile->uniform[2 * pair + 1][j] = rgm_unit(word[3][j]);
+    }
+    float *first = tile->logistic[2 * pair], *second = tile->logistic[2 * pair + 1];
+    if (stochastic) {
+      LOOP_LANES {
+        first[j] = rgm_logistic(word[2][j]);
+        second[j] = rgm_logistic(word[3][j]);
+      }
     }
   }
 }
@@ -201,7 +207,8 @@ RGM_INLINE void loop_logits(loop_block *block, const float *folded, int inputs, 
   }
   policy_logits(z, folded, inputs, hidden, x, n, last_first);
   for (int k = 0; k < n; k++) {
-    rgm_lanes_store(block->z + (v + k) * RGM_LANE_WIDTH, z[k]);
+    const int lane = (v + k) * RGM_LANE_WIDTH;
+    rgm_lanes_store(block->tile[lane / LANES].logits[t % FLUSH] + lane % LANES, z[k]);
   }
 }
 
@@ -228,17 +235,17 @@ static void loop_think(loop_block *block, const loop_policy *policy, int hidden,
 
 
 // the action of every lane at step t; controllers act on the first action only
-static void loop_control(loop_tile *tile, const rgm_rollout *o, const float *z, int64_t r,
-                         int64_t first, int64_t t) {
+static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first,
+                         int64_t t) {
   const float *params = rgm_f32(o->params, r);
   float *act = tile->act[t % FLUSH][0];
   const float(*obs)[LANES] = (const float(*)[LANES])tile->obs[t % FLUSH];
-  const float *uniform = tile->uniform[t % FLUSH];
+  const float *logistic = tile->logistic[t % FLUSH], *z = tile->logits[t % FLUSH];
   const int64_t episodes = o->returns.dims[1];
   switch (o->control) {
   case RGM_CONTROL_STOCHASTIC:
     LOOP_LANES {
-      act[j] = policy_stochastic(z[j], uniform[j]);
+      act[j] = policy_stochastic(z[j], logistic[j]);
     }
     break;
   case RGM_CONTROL_DETERMINISTIC:
@@ -298,6 +305,7 @@ static void loop_flush(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t
   }
   const int64_t begin = t / FLUSH * FLUSH, count = t - begin + 1;
   loop_write(o, o->obs, r, first, begin, count, ENV_OBS, tile->obs[0][0]);
+  loop_write(o, o->logits, r, first, begin, count, 1, tile->logits[0]);
   loop_write(o, o->signals, r, first, begin, count, ENV_SIGNALS, tile->signals[0][0]);
   if (o->control != RGM_CONTROL_OPEN_LOOP) {
     loop_write(o, o->act, r, first, begin, count, ENV_ACT, tile->act[0][0]);
@@ -322,7 +330,7 @@ static void loop_advance(loop_block *block, const rgm_rollout *o, const ENV_(con
     loop_think(block, policy, o->hidden, t);
   }
   for (int b = 0; b < block->tiles; b++) {
-    loop_control(&block->tile[b], o, block->z + b * LANES, r, block->first + b * LANES, t);
+    loop_control(&block->tile[b], o, r, block->first + b * LANES, t);
     loop_step(&block->tile[b], c, t);
   }
 }
@@ -356,7 +364,8 @@ static void loop_block_task(void *arg, int64_t index) {
   for (int64_t t = 0; t < o->steps; t++) {
     for (int b = 0; b < block.tiles && t % FLUSH == 0; b++) {
       loop_draw(&block.tile[b], key, rgm_u32(o->clock, 0)[0],
-                (uint32_t)(o->first + block.first + b * LANES), t);
+                (uint32_t)(o->first + block.first + b * LANES), t,
+                o->control == RGM_CONTROL_STOCHASTIC);
     }
     loop_advance(&block, o, &config, &policy, r, t, t == due, events);
     events += t == due;

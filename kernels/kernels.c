@@ -222,25 +222,27 @@ void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor 
 int64_t rgm_policy_xent_work(int64_t groups, int64_t rows, int64_t inputs, int64_t hidden) {
   const int64_t blocks = (rows + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
   const int64_t padded = (hidden + 15) / 16 * 16;
-  return groups * blocks * (padded * (inputs + 2) + 16);
+  return groups * blocks * (padded * (inputs + 1) + 16);
 }
 
 
 void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work, rgm_tensor x,
-                     rgm_tensor label, rgm_tensor weight, rgm_tensor params, rgm_tensor active,
-                     int hidden) {
+                     rgm_tensor z, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
+                     rgm_tensor active, int hidden) {
   const int64_t replicas = x.dims[0], groups = x.dims[1], rows = x.dims[2], inputs = x.dims[3];
   RGM_ASSERT(hidden > 0 && hidden <= RGM_POLICY_MAX_HIDDEN && inputs <= RGM_POLICY_MAX_INPUTS);
   RGM_ASSERT(same_shape(grad, params) && params.dims[0] == replicas && x.dtype == RGM_F32);
   RGM_ASSERT(is_vector(label, RGM_F32, replicas * groups * rows));
+  RGM_ASSERT(is_vector(z, RGM_F32, replicas * groups * rows) && z.dims[0] == replicas);
   RGM_ASSERT(is_vector(weight, RGM_F32, replicas * groups) && weight.dims[0] == replicas);
   RGM_ASSERT(is_vector(loss, RGM_F32, replicas) && is_vector(active, RGM_U32, replicas));
   RGM_ASSERT(work.dims[0] == replicas &&
              work.stride0 >= rgm_policy_xent_work(groups, rows, inputs, hidden));
   const double units = (double)(replicas * groups * rows) * hidden;
-  LAUNCH(s, policy_xent, units * (double)(6 * inputs + 8),
-         size_of(x) + size_of(label) + 2.0 * size_of(params), grad, loss, work, x, label, weight,
-         params, active, hidden);
+  // hidden units again, and their sums
+  LAUNCH(s, policy_xent, units * (double)(4 * inputs + 2),
+         size_of(x) + 2.0 * size_of(label) + 2.0 * size_of(params), grad, loss, work, x, z, label,
+         weight, params, active, hidden);
 }
 
 
@@ -410,7 +412,7 @@ void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollou
   const double flops = policy ? 2.0 * o->hidden * (env->obs + 1) : 0.0;
   const double begun = begin(s, RGM_ROW_rollout, steps * flops,
                              size_of(o->patients) + written(o->obs) + written(o->act) +
-                                 written(o->signals) + size_of(o->returns));
+                                 written(o->logits) + written(o->signals) + size_of(o->returns));
   env->rollout(s, o);
   end(s, RGM_ROW_rollout, begun);
 }

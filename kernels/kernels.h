@@ -101,8 +101,8 @@ struct rgm_backend {
   void (*softmax_xent)(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
                        rgm_tensor label, rgm_tensor weight, int classes);
   void (*policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
-                      rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
-                      rgm_tensor active, int hidden);
+                      rgm_tensor x, rgm_tensor z, rgm_tensor label, rgm_tensor weight,
+                      rgm_tensor params, rgm_tensor active, int hidden);
 
   // ---- optimisers
   void (*adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
@@ -165,6 +165,7 @@ typedef struct rgm_rollout {
   rgm_tensor returns;  // (R, K) f32, written: sum of rewards, in blocks of 16 steps
   rgm_tensor obs;      // (R, K, T, O) f32, written
   rgm_tensor act;      // (R, K, T, A) f32, written; read by RGM_CONTROL_OPEN_LOOP
+  rgm_tensor logits;   // (R, K, T) f32, written by policies: of action 1 against 0
   rgm_tensor signals;  // (R, K, T, S) f32, written: what evaluation looks at
   rgm_tensor patients; // (R, P, words) f32
   rgm_tensor config;   // (R, bytes) u8
@@ -232,13 +233,14 @@ void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor 
                       rgm_tensor weight, int classes);
 
 // Fused gradient of the mean cross-entropy of a policy I -> hidden (ReLU) -> 2 (softmax), over G
-// groups (episodes) of T rows: x[R,G,T,I], label[R,G,T] in {0, 1} (or a probability), weight[R,G].
+// groups (episodes) of T rows: x[R,G,T,I], z[R,G,T] the logits (of 1 against 0) that `params` gives
+// there, as a rollout writes them, label[R,G,T] in {0, 1} (or a probability), weight[R,G].
 // loss[R] = sum_g weight_g / T sum_t xent, grad[R,W] its gradient in the layout of `params`
-// (rgm_mlp). Groups of weight 0 cost nothing. Masked. work: rgm_policy_xent_work floats per
-// replica.
+// (rgm_mlp). Groups of weight 0 cost nothing; fastest where the last input changes seldom. Masked.
+// work: rgm_policy_xent_work floats per replica.
 void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work, rgm_tensor x,
-                     rgm_tensor label, rgm_tensor weight, rgm_tensor params, rgm_tensor active,
-                     int hidden);
+                     rgm_tensor z, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
+                     rgm_tensor active, int hidden);
 int64_t rgm_policy_xent_work(int64_t groups, int64_t rows, int64_t inputs, int64_t hidden);
 
 // Adam (Kingma & Ba 2015, algorithm 1) on p, m, v [R,W]; count[R] u32 is raised by one. Masked.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A vector of lanes of the instruction set that the file is compiled for: 16 on AVX-512, 8 on AVX2,
 // 1 elsewhere and on CUDA (a thread is a lane). Every operation is the single IEEE operation of a
-// scalar, lane by lane, so results do not depend on the width.
+// scalar, lane by lane, so results do not depend on the width. (AVX2 adds +0 in add_where where m is
+// not set: the same but for a sum of -0, which a sum that starts at +0 never is.)
 
 #ifndef RGM_LANES_H
 #define RGM_LANES_H
@@ -21,8 +22,9 @@ typedef __m512 rgm_lanes;
 #define rgm_lanes_mul(a, b) _mm512_mul_ps(a, b)
 #define rgm_lanes_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define rgm_lanes_relu(a) _mm512_max_ps(a, _mm512_setzero_ps())
-#define rgm_lanes_gate(a, b) \
-  _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ), b)
+typedef __mmask16 rgm_lanes_mask;
+#define rgm_lanes_positive(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ)
+#define rgm_lanes_add_where(a, m, b) _mm512_mask_add_ps(a, m, a, b)
 typedef __m512i rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) _mm512_loadu_si512(p)
 #define rgm_lanes_u32_store(p, a) _mm512_storeu_si512(p, a)
@@ -47,7 +49,9 @@ typedef __m256 rgm_lanes;
 #define rgm_lanes_mul(a, b) _mm256_mul_ps(a, b)
 #define rgm_lanes_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define rgm_lanes_relu(a) _mm256_max_ps(a, _mm256_setzero_ps())
-#define rgm_lanes_gate(a, b) _mm256_and_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GT_OQ), b)
+typedef __m256 rgm_lanes_mask;
+#define rgm_lanes_positive(a) _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GT_OQ)
+#define rgm_lanes_add_where(a, m, b) _mm256_add_ps(a, _mm256_and_ps(m, b))
 typedef __m256i rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) _mm256_loadu_si256((const __m256i *)(p))
 #define rgm_lanes_u32_store(p, a) _mm256_storeu_si256((__m256i *)(p), a)
@@ -69,7 +73,9 @@ typedef float rgm_lanes;
 #define rgm_lanes_mul(a, b) ((a) * (b))
 #define rgm_lanes_fma(a, b, c) rgm_fma(a, b, c)
 #define rgm_lanes_relu(a) ((a) > 0.0f ? (a) : 0.0f)
-#define rgm_lanes_gate(a, b) ((a) > 0.0f ? (b) : 0.0f)
+typedef int rgm_lanes_mask;
+#define rgm_lanes_positive(a) ((a) > 0.0f)
+#define rgm_lanes_add_where(a, m, b) ((m) ? (a) + (b) : (a))
 typedef uint32_t rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) (*(p))
 #define rgm_lanes_u32_store(p, a) (*(p) = (a))

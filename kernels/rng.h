@@ -107,11 +107,20 @@ RGM_FN double rgm_unit64(uint32_t word) {
 // Two independent standard normals by Box-Muller; |n| <= 5.77 since the radius has 24 bits.
 RGM_FN void rgm_normals(uint32_t radius, uint32_t angle, float *n0, float *n1) {
   const float u = (float)(int32_t)((radius >> 8) + 1u) * 0x1p-24f; // (0, 1]
-  const float r = rgm_sqrt(-2.0f * rgm_log(u));
+  const float r = rgm_sqrt(-2.0f * rgm_log_normal(u));
   float sine, cosine;
   rgm_sincos2pi(rgm_unit(angle), &sine, &cosine);
   *n0 = r * cosine;
   *n1 = r * sine;
+}
+
+
+// A standard logistic variate, log(u / (1 - u)) for u = (k + 1/2) 2^-23: symmetric about 0 and
+// |x| <= 16.7. z > x has probability 1 / (1 + e^-z).
+RGM_FN float rgm_logistic(uint32_t word) {
+  const int32_t k = (int32_t)(word >> 9);
+  const float u = (float)(2 * k + 1) * 0x1p-24f; // odd multiples of 2^-24 in (0, 1), exact
+  return rgm_log_normal(u / (1.0f - u));
 }
 
 

@@ -243,26 +243,12 @@ static void policy_plan(operand *o, const int64_t *n) {
   o[5] = op3(IN, RGM_F32, GROUPS, n[0], n[1], 0);
   o[6] = op3(IN, RGM_F32, SIGNED, n[0], size, 0);
   o[7] = op3(MASK, RGM_U32, ONES, n[0], 0, 0);
-}
-
-
-// the padding of hidden units is zero, as in every parameter block; that of the outputs is not read
-static void policy_prepare(const rgm_tensor *t, const int64_t *n) {
-  const int64_t inputs = n[3], hidden = n[4], padded = pad16(hidden);
-  for (int64_t r = 0; r < n[0]; r++) {
-    float *p = f32(t[6], r);
-    for (int64_t k = 0; k < (inputs + 1) * padded; k++) {
-      p[k] = k % padded < hidden ? p[k] : 0.0f;
-    }
-    for (int64_t k = hidden * 16; k < padded * 16; k++) {
-      p[(inputs + 1) * padded + k] = 0.0f;
-    }
-  }
+  o[8] = op3(IN, RGM_F32, SIGNED, n[0], n[1], n[2]);
 }
 
 
 static void policy_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
-  rgm_policy_xent(s, t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], (int)n[4]);
+  rgm_policy_xent(s, t[0], t[1], t[2], t[3], t[8], t[4], t[5], t[6], t[7], (int)n[4]);
 }
 
 
@@ -295,6 +281,46 @@ static double policy_z(const double *p, const float *x, const int64_t *n, double
 }
 
 
+static double *doubles(const float *x, int64_t count) {
+  double *copy = keep((size_t)count * sizeof *copy);
+  for (int64_t i = 0; i < count; i++) {
+    copy[i] = (double)x[i];
+  }
+  return copy;
+}
+
+
+// the logits of a replica, as a rollout would have written them
+static void policy_think(const rgm_tensor *t, const int64_t *n, int64_t r) {
+  const double *p = doubles(f32(t[6], r), slice(t[6]));
+  double scale;
+  for (int64_t row = 0; row < n[1] * n[2]; row++) {
+    f32(t[8], r)[row] = (float)policy_z(p, f32(t[3], r) + row * n[3], n, &scale);
+  }
+}
+
+
+// the padding of hidden units is zero, as in every parameter block; that of the outputs is not read
+static void policy_prepare(const rgm_tensor *t, const int64_t *n) {
+  const int64_t inputs = n[3], hidden = n[4], padded = pad16(hidden);
+  for (int64_t r = 0; r < n[0]; r++) {
+    float *p = f32(t[6], r);
+    for (int64_t k = 0; k < (inputs + 1) * padded; k++) {
+      p[k] = k % padded < hidden ? p[k] : 0.0f;
+    }
+    for (int64_t k = hidden * 16; k < padded * 16; k++) {
+      p[(inputs + 1) * padded + k] = 0.0f;
+    }
+
+    // with 4 inputs the last one changes only after 300 rows, as a target does
+    for (int64_t row = 0; row < n[1] * n[2] && inputs == 4; row++) {
+      f32(t[3], r)[row * inputs + inputs - 1] = f32(t[3], r)[row / 300 * 300 * inputs + inputs - 1];
+    }
+    policy_think(t, n, r);
+  }
+}
+
+
 static void add(double *want, double *tol, int64_t at, double term, double error) {
   want[at] += term;
   tol[at] += block_error(RGM_ROW_BLOCK) * fabs(term) + error;
@@ -321,15 +347,6 @@ static void policy_row(double *want, double *tol, const double *p, const float *
   }
   add(want, tol, w2 + padded * 16, -g, error);
   add(want, tol, w2 + padded * 16 + 1, g, error);
-}
-
-
-static double *doubles(const float *x, int64_t count) {
-  double *copy = keep((size_t)count * sizeof *copy);
-  for (int64_t i = 0; i < count; i++) {
-    copy[i] = (double)x[i];
-  }
-  return copy;
 }
 
 

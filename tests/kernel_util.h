@@ -5,6 +5,9 @@
 #ifndef RGM_TESTS_KERNEL_UTIL_H
 #define RGM_TESTS_KERNEL_UTIL_H
 
+// not every program that includes this uses all of it
+#pragma GCC diagnostic ignored "-Wunused-function"
+
 #include "kernels/kernels.h"
 #include "kernels/rng.h"
 
@@ -293,6 +296,14 @@ static bool same_slice(const call *a, int64_t ra, const call *b, int64_t rb, int
 }
 
 
+// ---- the documented order of sums, bit for bit
+
+// zeros of either sign are one number
+static bool same_number(float a, float b) {
+  return rgm_bits(a) == rgm_bits(b) || (a == 0.0f && b == 0.0f);
+}
+
+
 // runs the call and compares its outputs with the reference
 static void check_reference(call *c, rgm_stream *s) {
   double *want[OPERANDS] = {NULL}, *tol[OPERANDS] = {NULL};
@@ -318,6 +329,24 @@ static void check_reference(call *c, rgm_stream *s) {
       }
     }
   }
+}
+
+// the pairwise tree over distances 1, 2, 4, ..., in place
+static float tree(float *block, int64_t count) {
+  for (int64_t distance = 1; distance < count; distance *= 2) {
+    for (int64_t i = 0; i + distance < count; i += 2 * distance) {
+      block[i] = block[i] + block[i + distance];
+    }
+  }
+  return count > 0 ? block[0] : 0.0f;
+}
+
+
+// zeroed memory of the test
+static rgm_tensor fresh(int64_t d0, int64_t d1, int64_t d2) {
+  rgm_tensor t = rgm_view(NULL, RGM_F32, d0, d1, d2, 0);
+  t.data = keep(rgm_bytes(t));
+  return t;
 }
 
 #endif

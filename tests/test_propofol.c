@@ -61,7 +61,7 @@ static double normal_of(const uint32_t w[4], int64_t t) {
   return radius * (t % 2 == 0 ? cos(angle) : sin(angle));
 }
 static double uniform_of(const uint32_t w[4], int64_t t) {
-  return (double)(w[2 + t % 2] >> 8) * 0x1p-24;
+  return (double)(2 * (w[2 + t % 2] >> 9) + 1) * 0x1p-24;
 }
 
 

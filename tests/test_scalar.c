@@ -7,7 +7,7 @@
 #pragma GCC optimize("O3", "no-trapping-math", "no-signed-zeros")
 #endif
 
-#include "kernels/scalar.h"
+#include "kernels/rng.h"
 
 #include <criterion/criterion.h>
 #include <float.h>
@@ -163,6 +163,29 @@ Test(scalar, exponentials) {
 Test(scalar, logarithms) {
   expect_float("log", rgm_log, logl, 0.90);
   expect_float("log1p", rgm_log1p, log1pl, 1.15);
+
+  // rgm_log_normal is rgm_log, for every 17th positive normal number and the ends of their range
+  for (uint32_t u = 0x00800000u; u < 0x7f800000u; u += u < 0x00800100u ? 1 : 17) {
+    const float x = rgm_from_bits(u);
+    cr_assert_eq(rgm_bits(rgm_log_normal(x)), rgm_bits(rgm_log(x)), "log at %a", (double)x);
+  }
+  cr_assert_eq(rgm_log_normal(FLT_MAX), rgm_log(FLT_MAX));
+}
+
+// every logistic variate: a symmetric table of logarithms of odds
+Test(scalar, logistic_variates) {
+  double most = 0.0, previous = -HUGE_VAL;
+  for (uint32_t k = 0; k < 1u << 23; k++) {
+    const double odds = (2.0 * k + 1.0) / (0x1p+24 - (2.0 * k + 1.0)),
+                 x = (double)rgm_logistic(k << 9);
+    const double error = fabs(x - log(odds));
+    most = error > most ? error : most;
+    cr_assert(x >= previous, "not in order at %u", k);
+    previous = x;
+  }
+  cr_expect_lt(most, 1.2e-6, "error %g", most); // 0.6 ulp of 16.6, and the quotient's rounding
+  cr_expect_eq(rgm_logistic(0xffffffffu), rgm_logistic(0xffffffffu - 511u)); // 9 low bits unused
+  cr_expect_float_eq(rgm_logistic(0), -log(0x1p+24 - 1.0), 1.2e-6);
 }
 
 Test(scalar, activations) {

@@ -39,7 +39,7 @@ typedef struct bench_case {
 
 double bench_now(void);
 
-// Times fn(arg): blocks of at least 50 ms for at least `seconds`.
+// Times fn(arg): blocks of at least 20 ms for at least `seconds`.
 bench_time bench_measure(double seconds, void (*fn)(void *), void *arg);
 
 // Raises the stream's peaks to what is measured now.
@@ -48,8 +48,8 @@ void bench_peaks(bench_stream *s);
 // Prints or emits a row; `s` NULL: no fraction of a peak.
 void bench_report(bench *b, const bench_case *c, bench_time time, const bench_stream *s);
 
-// Opens a run from defaults, these overrides (ended by NULL), those of the command line, and so many
-// threads (0: as the command line says).
+// Opens a run from defaults, these overrides (ended by NULL), those of the command line, and so
+// many threads (0: as the command line says).
 rgm_status bench_open(const bench *b, const char *const *overrides, int threads, rgm_run **out);
 
 // The suites: tools/bench_*.c

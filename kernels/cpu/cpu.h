@@ -35,8 +35,8 @@ void RGM_CPU(linear_dw)(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor 
 void RGM_CPU(softmax_xent)(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
                            rgm_tensor label, rgm_tensor weight, int classes);
 void RGM_CPU(policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
-                          rgm_tensor x, rgm_tensor label, rgm_tensor weight, rgm_tensor params,
-                          rgm_tensor active, int hidden);
+                          rgm_tensor x, rgm_tensor z, rgm_tensor label, rgm_tensor weight,
+                          rgm_tensor params, rgm_tensor active, int hidden);
 void RGM_CPU(adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
                    rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
                    rgm_tensor active);
@@ -88,11 +88,13 @@ static inline void rgm_tree_add(rgm_tree *tree, const float *block) {
   }
   float *dst = top + level * tree->size;
   for (int64_t i = 0; i < tree->size; i++) {
-    float sum = block[i];
-    for (int k = 0; k < level; k++) {
-      sum = top[k * tree->size + i] + sum;
+    dst[i] = block[i];
+  }
+  for (int k = 0; k < level; k++) {
+    const float *src = top + k * tree->size;
+    for (int64_t i = 0; i < tree->size; i++) {
+      dst[i] = src[i] + dst[i];
     }
-    dst[i] = sum;
   }
   tree->count++;
 }
