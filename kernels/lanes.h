@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A vector of lanes of the instruction set that the file is compiled for: 16 on AVX-512, 8 on AVX2,
 // 1 elsewhere and on CUDA (a thread is a lane). Every operation is the single IEEE operation of a
-// scalar, lane by lane, so results do not depend on the width. (AVX2 adds +0 in add_where where m is
-// not set: the same but for a sum of -0, which a sum that starts at +0 never is.)
+// scalar, lane by lane, so results do not depend on the width. (AVX2 adds +0 in add_where if m is
+// clear: the same but for a sum of -0, which a sum that starts at +0 never is.)
 
 #ifndef RGM_LANES_H
 #define RGM_LANES_H

@@ -39,7 +39,7 @@ static double timed_calls(int64_t calls, void (*fn)(void *), void *arg) {
 
 
 bench_time bench_measure(double seconds, void (*fn)(void *), void *arg) {
-  const double block = seconds < 0.02 ? seconds : 0.02;
+  const double block = seconds < 0.005 ? seconds : 0.005;
   double sample[MAX_BLOCKS];
   int64_t calls = 1;
 
@@ -216,7 +216,7 @@ static rgm_status count_threads(bench *b) {
   if (status == RGM_OK) {
     b->threads = rgm_cpu_threads(run->stream);
     if (b->options->progress != NULL) {
-      fprintf(b->options->progress, "%s on %s; best of blocks of 20 ms (median in brackets)\n",
+      fprintf(b->options->progress, "%s on %s; best of blocks of 5 ms (median in brackets)\n",
               rgm_version_text(), run->device);
     }
   }

@@ -39,7 +39,7 @@ typedef struct bench_case {
 
 double bench_now(void);
 
-// Times fn(arg): blocks of at least 20 ms for at least `seconds`.
+// Times fn(arg): blocks of at least 5 ms for at least `seconds`.
 bench_time bench_measure(double seconds, void (*fn)(void *), void *arg);
 
 // Raises the stream's peaks to what is measured now.

@@ -13,11 +13,11 @@ typedef struct rollout_shape {
 } rollout_shape;
 
 static const rollout_shape rollout_shapes[] = {
-    {"rollout_fused", 1, 1024, 1, RGM_CONTROL_STOCHASTIC, false, false},
-    {"rollout_fused", 1, 1024, 1, RGM_CONTROL_STOCHASTIC, false, true},
-    {"rollout_records", 1, 1024, 1, RGM_CONTROL_STOCHASTIC, true, true},
-    {"rollout_continuous", 1, 1024, 1, RGM_CONTROL_CONTINUOUS, false, true},
-    {"rollout_pid", 1, 1024, 1024, RGM_CONTROL_PID, false, true},
+    {"rollout_fused", 1, 256, 1, RGM_CONTROL_STOCHASTIC, false, false},
+    {"rollout_fused", 1, 256, 1, RGM_CONTROL_STOCHASTIC, false, true},
+    {"rollout_records", 1, 256, 1, RGM_CONTROL_STOCHASTIC, true, true},
+    {"rollout_continuous", 1, 256, 1, RGM_CONTROL_CONTINUOUS, false, true},
+    {"rollout_pid", 1, 256, 256, RGM_CONTROL_PID, false, true},
     {"rollout_patients", 1, 16, 16, RGM_CONTROL_STOCHASTIC, false, true},
     {"rollout_patients", 1, 64, 64, RGM_CONTROL_STOCHASTIC, false, true},
     {"rollout_patients", 1, 256, 256, RGM_CONTROL_STOCHASTIC, false, true},
