@@ -287,7 +287,7 @@ static void loop_write(const rgm_rollout *o, rgm_tensor out, int64_t r, int64_t 
   float *dst = rgm_f32(out, r) + first * stride + begin * words;
   int64_t row = 0;
   for (; row + LANES <= rows && lanes == LANES; row += LANES) {
-    rgm_transpose16(record + row * LANES, dst + row, stride);
+    rgm_transpose16(record + row * LANES, LANES, dst + row, stride);
   }
   for (int64_t j = 0; j < lanes; j++) {
     for (int64_t i = row; i < rows; i++) {

@@ -191,9 +191,12 @@ void rgm_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act) {
 }
 
 
-void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w) {
+void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rgm_tensor y,
+                   rgm_act act) {
   check_linear(dz, dx, w);
-  LAUNCH(s, linear_dx, linear_flops(dz, w), size_of(dx) + size_of(dz) + size_of(w), dx, dz, w);
+  RGM_ASSERT(y.data == NULL || same_shape(y, dx));
+  LAUNCH(s, linear_dx, linear_flops(dz, w), size_of(dx) + size_of(dz) + size_of(w), dx, dz, w, y,
+         act);
 }
 
 

@@ -82,12 +82,12 @@ typedef uint32_t rgm_lanes_u32;
 #endif
 
 
-// Transposes 16 rows of 16 floats: element j of row i goes to to[j * stride + i].
+// Transposes 16 x 16 floats: from[i * rows + j] goes to to[j * stride + i].
 #if defined(__AVX512F__) && !defined(__CUDACC__)
-static inline void rgm_transpose16(const float *from, float *to, int64_t stride) {
+static inline void rgm_transpose16(const float *from, int64_t rows, float *to, int64_t stride) {
   __m512 a[16], b[16];
   for (int i = 0; i < 16; i++) {
-    a[i] = _mm512_loadu_ps(from + 16 * i);
+    a[i] = _mm512_loadu_ps(from + i * rows);
   }
   // within 128 bits: pairs of rows, then fours
   for (int i = 0; i < 16; i += 2) {
@@ -113,13 +113,13 @@ static inline void rgm_transpose16(const float *from, float *to, int64_t stride)
   }
 }
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(__CUDACC__)
-static inline void rgm_transpose16(const float *from, float *to, int64_t stride) {
+static inline void rgm_transpose16(const float *from, int64_t rows, float *to, int64_t stride) {
   for (int part = 0; part < 4; part++) {
-    const float *src = from + part / 2 * 128 + part % 2 * 8;
+    const float *src = from + part / 2 * 8 * rows + part % 2 * 8;
     float *dst = to + part % 2 * 8 * stride + part / 2 * 8;
     __m256 a[8], b[8];
     for (int i = 0; i < 8; i++) {
-      a[i] = _mm256_loadu_ps(src + 16 * i);
+      a[i] = _mm256_loadu_ps(src + i * rows);
     }
     for (int i = 0; i < 8; i += 2) {
       b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
@@ -138,10 +138,10 @@ static inline void rgm_transpose16(const float *from, float *to, int64_t stride)
   }
 }
 #else
-RGM_FN void rgm_transpose16(const float *from, float *to, int64_t stride) {
+RGM_FN void rgm_transpose16(const float *from, int64_t rows, float *to, int64_t stride) {
   for (int j = 0; j < 16; j++) {
     for (int i = 0; i < 16; i++) {
-      to[j * stride + i] = from[16 * i + j];
+      to[j * stride + i] = from[i * rows + j];
     }
   }
 }

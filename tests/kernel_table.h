@@ -46,6 +46,13 @@ static double activate(double z, int64_t act) {
 }
 
 
+// act'(z) from y = act(z)
+static double slope(double y, int64_t act) {
+  const double slopes[] = {1.0, y > 0.0 ? 1.0 : 0.0, 1.0 - y * y, y * (1.0 - y)};
+  return slopes[act];
+}
+
+
 static void linear_plan(operand *o, const int64_t *n) {
   o[0] = op3(OUT, RGM_F32, NAN_FILL, n[0], n[1], n[3]);
   o[1] = op3(IN, RGM_F32, SIGNED, n[0], n[1], n[2]);
@@ -94,8 +101,7 @@ static void act_backward_reference(const rgm_tensor *t, double *const *want, dou
   for (int64_t k = 0; k < n[0] * size; k++) {
     const double dz = (double)f32(t[0], k / size)[k % size];
     const double y = (double)f32(t[1], k / size)[k % size];
-    const double slope[] = {1.0, y > 0.0 ? 1.0 : 0.0, 1.0 - y * y, y * (1.0 - y)};
-    want[0][k] = dz * slope[n[4]];
+    want[0][k] = dz * slope(y, n[4]);
     tol[0][k] = n[4] >= RGM_TANH ? 4.0 * eps * fabs(want[0][k]) : 0.0;
   }
 }
@@ -105,12 +111,13 @@ static void linear_dx_plan(operand *o, const int64_t *n) {
   o[0] = op3(OUT, RGM_F32, NAN_FILL, n[0], n[1], n[2]);
   o[1] = op3(IN, RGM_F32, SIGNED, n[0], n[1], n[3]);
   o[2] = op3(IN, RGM_F32, SIGNED, n[0], n[2], n[3]);
+  o[3] = op3(IN, RGM_F32, SIGNED, n[0], n[1], n[2]);
 }
 
 
+// without an activation there is no tensor of it either
 static void linear_dx_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
-  (void)n;
-  rgm_linear_dx(s, t[0], t[1], t[2]);
+  rgm_linear_dx(s, t[0], t[1], t[2], n[4] == RGM_LINEAR ? (rgm_tensor){0} : t[3], (rgm_act)n[4]);
 }
 
 
@@ -125,6 +132,9 @@ static void linear_dx_reference(const rgm_tensor *t, double *const *want, double
       want[0][k] += term;
       tol[0][k] += sum_error(outputs) * fabs(term);
     }
+    const double factor = slope((double)f32(t[3], r)[k % (n[1] * inputs)], n[4]);
+    want[0][k] *= factor;
+    tol[0][k] = tol[0][k] * fabs(factor) + (n[4] >= RGM_TANH ? 4.0 * eps * fabs(want[0][k]) : 0.0);
   }
 }
 

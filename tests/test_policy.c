@@ -139,8 +139,7 @@ static void unfused(rgm_stream *s, const call *c, rgm_tensor grad, rgm_tensor lo
   rgm_linear(s, z, hidden, w2, b2, RGM_LINEAR);
   rgm_softmax_xent(s, losses, dz, z, label, weight, 2);
   rgm_linear_dw(s, dw2, db2, hidden, dz);
-  rgm_linear_dx(s, dhidden, dz, w2);
-  rgm_act_backward(s, dhidden, hidden, RGM_RELU);
+  rgm_linear_dx(s, dhidden, dz, w2, hidden, RGM_RELU);
   rgm_linear_dw(s, dw1, db1, x, dhidden);
   rgm_sum(s, loss, losses, 1.0f);
 }

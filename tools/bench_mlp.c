@@ -61,7 +61,7 @@ static void forward(void *job) {
 
 static void backward_dx(void *job) {
   const mlp_job *j = job;
-  rgm_linear_dx(j->stream, j->dx, j->dy, j->w);
+  rgm_linear_dx(j->stream, j->dx, j->dy, j->w, j->x, RGM_RELU);
   (void)rgm_sync(j->stream);
 }
 
@@ -76,8 +76,7 @@ static void backward_dw(void *job) {
 static void whole_layer(void *job) {
   const mlp_job *j = job;
   rgm_linear(j->stream, j->y, j->x, j->w, j->b, RGM_RELU);
-  rgm_act_backward(j->stream, j->dy, j->y, RGM_RELU);
-  rgm_linear_dx(j->stream, j->dx, j->dy, j->w);
+  rgm_linear_dx(j->stream, j->dx, j->dy, j->w, j->x, RGM_RELU);
   rgm_linear_dw(j->stream, j->dw, j->db, j->x, j->dy);
   (void)rgm_sync(j->stream);
 }
