@@ -222,8 +222,8 @@ void rgm_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_ten
 // dz[R,B,O] *= act'(z), in place, from the layer's output y = act(z).
 void rgm_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act);
 
-// dx[R,B,I] = (dz[R,B,O] @ w[R,I,O]^T) * act'(z); the sum runs over o in order. y[R,B,I] = act(z) is
-// what the layer before put out; with y.data NULL the factor is left out.
+// dx[R,B,I] = (dz[R,B,O] @ w[R,I,O]^T) * act'(z); the sum runs over o in order. y[R,B,I] = act(z)
+// is what the layer before put out; with y.data NULL the factor is left out.
 void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rgm_tensor y,
                    rgm_act act);
 

@@ -25,6 +25,7 @@ typedef __m512 rgm_lanes;
 typedef __mmask16 rgm_lanes_mask;
 #define rgm_lanes_positive(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ)
 #define rgm_lanes_add_where(a, m, b) _mm512_mask_add_ps(a, m, a, b)
+#define rgm_lanes_where(m, a) _mm512_maskz_mov_ps(m, a)
 typedef __m512i rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) _mm512_loadu_si512(p)
 #define rgm_lanes_u32_store(p, a) _mm512_storeu_si512(p, a)
@@ -52,6 +53,7 @@ typedef __m256 rgm_lanes;
 typedef __m256 rgm_lanes_mask;
 #define rgm_lanes_positive(a) _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GT_OQ)
 #define rgm_lanes_add_where(a, m, b) _mm256_add_ps(a, _mm256_and_ps(m, b))
+#define rgm_lanes_where(m, a) _mm256_and_ps(m, a)
 typedef __m256i rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) _mm256_loadu_si256((const __m256i *)(p))
 #define rgm_lanes_u32_store(p, a) _mm256_storeu_si256((__m256i *)(p), a)
@@ -76,6 +78,7 @@ typedef float rgm_lanes;
 typedef int rgm_lanes_mask;
 #define rgm_lanes_positive(a) ((a) > 0.0f)
 #define rgm_lanes_add_where(a, m, b) ((m) ? (a) + (b) : (a))
+#define rgm_lanes_where(m, a) ((m) ? (a) : 0.0f)
 typedef uint32_t rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) (*(p))
 #define rgm_lanes_u32_store(p, a) (*(p) = (a))

@@ -19,6 +19,7 @@ enum { ROWS = 6, VECTORS = 2 };
 enum {
   COLUMNS = VECTORS * RGM_LANE_WIDTH,
   DEPTH = RGM_ROW_BLOCK, // of a panel
+  SHORT = 128,           // of one that stays in the nearest cache beside rows that lie apart
   BLOCK = RGM_ROW_BLOCK, // rows of a unit of parallel work
   TRANSPOSED = 16,       // rows and columns that are transposed at a time
 };
@@ -40,25 +41,27 @@ typedef struct product {
   int rows;
   const float *start; // where the sums start: of a row, or NULL for 0
   bool resume;        // they go on from c
+  bool relu;          // what is negative in the end becomes 0
+  const float *gate;  // and what stands beside y <= 0 here, in the layout of c; or NULL
 } product;
 
 
-// the product for `rows` rows, at most R, of V vectors; R and V are constants
-RGM_INLINE void multiply(const product *p, int R, int V) {
+// the product for R rows of V vectors, both constants. Every third row has a pointer, since all of
+// them would not stay in registers.
+RGM_INLINE void multiply(const product *p, int64_t first, int R, int V) {
   rgm_lanes acc[ROWS][VECTORS];
-  const float *a[ROWS];
+  const float *a[(ROWS + 2) / 3], *panel = p->panel;
+  const int64_t apart = p->a_row, step = p->a_step, stride = p->panel_stride;
+  const float *c = p->c + first * p->c_stride;
   for (int r = 0; r < R; r++) {
-    const int64_t row = r < p->rows ? r : 0; // rows past the last repeat the first
-    a[r] = p->a + row * p->a_row;
+    a[r / 3] = p->a + (first + r / 3 * 3) * apart;
     for (int v = 0; v < V; v++) {
       const int64_t at = v * RGM_LANE_WIDTH;
-      acc[r][v] = p->resume          ? rgm_lanes_load(p->c + row * p->c_stride + at)
+      acc[r][v] = p->resume          ? rgm_lanes_load(c + r * p->c_stride + at)
                   : p->start != NULL ? rgm_lanes_load(p->start + at)
                                      : rgm_lanes_set(0.0f);
     }
   }
-  const float *panel = p->panel;
-  const int64_t step = p->a_step, stride = p->panel_stride;
   int64_t offset = 0;
   for (int64_t k = 0; k < p->depth; k++) {
     rgm_lanes column[VECTORS];
@@ -69,7 +72,7 @@ RGM_INLINE void multiply(const product *p, int R, int V) {
 #pragma GCC unroll 12
 #endif
     for (int r = 0; r < R; r++) {
-      const rgm_lanes factor = rgm_lanes_set(a[r][offset]);
+      const rgm_lanes factor = rgm_lanes_set(a[r / 3][offset + r % 3 * apart]);
       for (int v = 0; v < V; v++) {
         acc[r][v] = rgm_lanes_fma(factor, column[v], acc[r][v]);
       }
@@ -77,22 +80,40 @@ RGM_INLINE void multiply(const product *p, int R, int V) {
     panel += stride;
     offset += step;
   }
-  for (int r = 0; r < R && r < p->rows; r++) {
+  for (int r = 0; r < R; r++) {
     for (int v = 0; v < V; v++) {
-      rgm_lanes_store(p->c + r * p->c_stride + v * RGM_LANE_WIDTH, acc[r][v]);
+      const int64_t at = (first + r) * p->c_stride + v * RGM_LANE_WIDTH;
+      rgm_lanes sum = p->relu ? rgm_lanes_relu(acc[r][v]) : acc[r][v];
+      if (p->gate != NULL) {
+        sum = rgm_lanes_where(rgm_lanes_positive(rgm_lanes_load(p->gate + at)), sum);
+      }
+      rgm_lanes_store(p->c + at, sum);
     }
   }
 }
 
 
-// the product for any number of rows up to ROWS and one or VECTORS vectors
+// the product for any number of rows up to ROWS, and VECTORS vectors or half of them
 static void multiply_tile(const product *p, int64_t columns) {
+  enum { SOME = ROWS / 3 > 0 ? ROWS / 3 : 1, HALF = VECTORS > 1 ? VECTORS / 2 : 1 };
+  int row = 0;
   if (columns < COLUMNS) {
-    multiply(p, ROWS, VECTORS > 1 ? VECTORS / 2 : 1);
-  } else if (p->rows > ROWS / 3) {
-    multiply(p, ROWS, VECTORS);
-  } else {
-    multiply(p, ROWS / 3 > 0 ? ROWS / 3 : 1, VECTORS);
+    for (; row + ROWS <= p->rows; row += ROWS) {
+      multiply(p, row, ROWS, HALF);
+    }
+    for (; row < p->rows; row++) {
+      multiply(p, row, 1, HALF);
+    }
+    return;
+  }
+  for (; row + ROWS <= p->rows; row += ROWS) {
+    multiply(p, row, ROWS, VECTORS);
+  }
+  for (; row + SOME <= p->rows; row += SOME) {
+    multiply(p, row, SOME, VECTORS);
+  }
+  for (; row < p->rows; row++) {
+    multiply(p, row, 1, VECTORS);
   }
 }
 
@@ -103,13 +124,9 @@ static int64_t panel_width(int64_t first, int64_t all) {
 }
 
 
+// the activations that are not part of a product
 static void activate(float *y, int64_t n, rgm_act act) {
   switch (act) {
-  case RGM_RELU:
-    for (int64_t i = 0; i < n; i++) {
-      y[i] = y[i] > 0.0f ? y[i] : 0.0f;
-    }
-    break;
   case RGM_TANH:
     for (int64_t i = 0; i < n; i++) {
       y[i] = rgm_tanh(y[i]);
@@ -121,6 +138,7 @@ static void activate(float *y, int64_t n, rgm_act act) {
     }
     break;
   case RGM_LINEAR:
+  case RGM_RELU:
     break;
   }
 }
@@ -152,6 +170,16 @@ static void mask(float *dz, const float *y, int64_t n, rgm_act act) {
 
 // ---- forward -----------------------------------------------------------------------------------
 
+// panel[k] = w[k] for n rows of `width` columns
+static void pack(float *panel, const float *w, int64_t stride, int64_t n, int64_t width) {
+  for (int64_t k = 0; k < n; k++) {
+    for (int64_t v = 0; v < width; v += RGM_LANE_WIDTH) {
+      rgm_lanes_store(panel + k * COLUMNS + v, rgm_lanes_load(w + k * stride + v));
+    }
+  }
+}
+
+
 // a panel of columns for a block of rows
 static void linear_task(void *arg, int64_t index) {
   const linear_args *a = arg;
@@ -170,8 +198,8 @@ static void linear_task(void *arg, int64_t index) {
 
     // few rows do not pay for packing
     const bool packs = end - begin > 2 * ROWS;
-    for (int64_t k = 0; k < n && packs; k++) {
-      memcpy(panel + k * COLUMNS, w + (depth + k) * outputs, (size_t)width * sizeof *w);
+    if (packs) {
+      pack(panel, w + depth * outputs, outputs, n, width);
     }
     p.panel = packs ? panel : w + depth * outputs;
     p.panel_stride = packs ? COLUMNS : outputs;
@@ -179,8 +207,9 @@ static void linear_task(void *arg, int64_t index) {
       p.rows = (int)(end - row < ROWS ? end - row : ROWS);
       p.a = rgm_f32(a->x, r) + row * inputs + depth;
       p.c = rgm_f32(a->y, r) + row * outputs + first;
+      p.relu = depth + n == inputs && a->act == RGM_RELU;
       multiply_tile(&p, width);
-      for (int k = 0; k < p.rows && depth + n == inputs; k++) {
+      for (int k = 0; k < p.rows && depth + n == inputs && a->act > RGM_RELU; k++) {
         activate(p.c + k * outputs, width, a->act);
       }
     }
@@ -252,6 +281,10 @@ static void linear_dx_task(void *arg, int64_t index) {
       p.a = rgm_f32(a->y, r) + row * outputs + depth;
 
       // a panel that reaches past the inputs goes through memory of its own
+      const float *y = a->b.data != NULL ? rgm_f32(a->b, r) + row * inputs + first : NULL;
+      const bool last = depth + n == outputs && y != NULL;
+      const bool gated = width == COLUMNS && a->act == RGM_RELU;
+      p.gate = last && gated ? y : NULL;
       p.c = width < COLUMNS ? part : dx;
       p.c_stride = width < COLUMNS ? COLUMNS : inputs;
       for (int k = 0; k < p.rows && width < COLUMNS && p.resume; k++) {
@@ -261,8 +294,8 @@ static void linear_dx_task(void *arg, int64_t index) {
       for (int k = 0; k < p.rows && width < COLUMNS; k++) {
         memcpy(dx + k * inputs, part + k * COLUMNS, (size_t)width * sizeof *dx);
       }
-      for (int k = 0; k < p.rows && depth + n == outputs && a->b.data != NULL; k++) {
-        mask(dx + k * inputs, rgm_f32(a->b, r) + (row + k) * inputs + first, width, a->act);
+      for (int k = 0; k < p.rows && last && !gated; k++) {
+        mask(dx + k * inputs, y + k * inputs, width, a->act);
       }
     }
   }
@@ -278,65 +311,90 @@ void RGM_CPU(linear_dx)(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor 
 }
 
 
-// db of a panel, in blocks of rows; where there is one block only, its panel is packed as well
-static void sum_rows(const linear_args *a, int64_t r, int64_t first, int64_t width, float *panel) {
-  const int64_t rows = a->x.dims[1], outputs = a->w.dims[2];
-  const float *dz = rgm_f32(a->y, r) + first;
-  float level[RGM_TREE_LEVELS * COLUMNS], block[COLUMNS], total[COLUMNS];
-  rgm_tree tree = {.size = width, .level = level};
-  for (int64_t begin = 0; begin < rows; begin += BLOCK) {
-    const int64_t end = begin + BLOCK < rows ? begin + BLOCK : rows;
-    for (int64_t j = 0; j < COLUMNS; j++) {
-      block[j] = 0.0f;
-    }
-    for (int64_t row = begin; row < end; row++) {
-      for (int64_t j = 0; j < width; j++) {
-        block[j] = block[j] + dz[row * outputs + j];
-      }
-      if (rows <= BLOCK) {
-        memcpy(panel + row * COLUMNS, dz + row * outputs, (size_t)width * sizeof *dz);
-      }
-    }
-    rgm_tree_add(&tree, block);
+// sum[V] += rows of V vectors, in order, which are copied into `panel`
+RGM_INLINE void sum_block(float *sum, const float *dz, int64_t stride, int64_t rows, float *panel,
+                          int V) {
+  rgm_lanes acc[VECTORS];
+  for (int v = 0; v < V; v++) {
+    acc[v] = rgm_lanes_load(sum + v * RGM_LANE_WIDTH);
   }
-  rgm_tree_sum(&tree, total);
-  memcpy(rgm_f32(a->b, r) + first, total, (size_t)width * sizeof *total);
+  for (int64_t row = 0; row < rows; row++) {
+    for (int v = 0; v < V; v++) {
+      const rgm_lanes x = rgm_lanes_load(dz + row * stride + v * RGM_LANE_WIDTH);
+      acc[v] = rgm_lanes_add(acc[v], x);
+      rgm_lanes_store(panel + row * COLUMNS + v * RGM_LANE_WIDTH, x);
+    }
+  }
+  for (int v = 0; v < V; v++) {
+    rgm_lanes_store(sum + v * RGM_LANE_WIDTH, acc[v]);
+  }
 }
 
 
-// a panel of dw and db: ROWS inputs x COLUMNS outputs at a time
+// Inputs input ... input + count - 1 of a panel of dw over one block of rows, to `dw`; and db, a
+// by-product of packing.
+static void linear_dw_block(const linear_args *a, int64_t r, int64_t first, int64_t begin,
+                            int64_t input, int64_t count, float *dw, int64_t stride, float *db) {
+  enum { HALF = VECTORS > 1 ? VECTORS / 2 : 1 };
+  const int64_t rows = a->x.dims[1], inputs = a->w.dims[1], outputs = a->w.dims[2];
+  const int64_t width = panel_width(first, outputs);
+  const int64_t end = begin + BLOCK < rows ? begin + BLOCK : rows;
+  float panel[SHORT * COLUMNS] __attribute__((aligned(64)));
+  for (int64_t v = 0; v < width; v++) {
+    db[v] = 0.0f;
+  }
+  for (int64_t row = begin; row < end; row += SHORT) {
+    const float *dz = rgm_f32(a->y, r) + row * outputs + first;
+    const int64_t n = end - row < SHORT ? end - row : SHORT;
+    if (width == COLUMNS) {
+      sum_block(db, dz, outputs, n, panel, VECTORS);
+    } else {
+      sum_block(db, dz, outputs, n, panel, HALF);
+    }
+    product p = {.c_stride = stride, .a_row = 1, .a_step = inputs, .panel = panel};
+    p.panel_stride = COLUMNS;
+    p.depth = n;
+    p.resume = row > begin;
+    for (int64_t i = 0; i < count; i += ROWS) {
+      p.rows = (int)(count - i < ROWS ? count - i : ROWS);
+      p.a = rgm_f32(a->x, r) + row * inputs + input + i;
+      p.c = dw + i * stride;
+      multiply_tile(&p, width);
+    }
+  }
+}
+
+
+// a panel of dw and db over many blocks of rows: GROUP inputs at a time, and the tree
+static void linear_dw_blocks(const linear_args *a, int64_t r, int64_t first, float *dw, float *db) {
+  enum { GROUP = 8 * ROWS, SIZE = (GROUP + 1) * COLUMNS };
+  const int64_t rows = a->x.dims[1], inputs = a->w.dims[1], outputs = a->w.dims[2];
+  const int64_t width = panel_width(first, outputs);
+  float level[RGM_TREE_LEVELS * SIZE], block[SIZE] = {0}, total[SIZE];
+  for (int64_t input = 0; input < inputs; input += GROUP) {
+    const int64_t count = inputs - input < GROUP ? inputs - input : GROUP;
+    rgm_tree tree = {.size = SIZE, .level = level};
+    for (int64_t begin = 0; begin < rows; begin += BLOCK) {
+      linear_dw_block(a, r, first, begin, input, count, block + COLUMNS, COLUMNS, block);
+      rgm_tree_add(&tree, block);
+    }
+    rgm_tree_sum(&tree, total);
+    memcpy(db, total, (size_t)width * sizeof *db);
+    for (int64_t i = 0; i < count; i++) {
+      memcpy(dw + (input + i) * outputs, total + (i + 1) * COLUMNS, (size_t)width * sizeof *dw);
+    }
+  }
+}
+
+
 static void linear_dw_task(void *arg, int64_t index) {
   const linear_args *a = arg;
-  const int64_t rows = a->x.dims[1], inputs = a->w.dims[1], outputs = a->w.dims[2];
   const int64_t r = index / a->panels, first = index % a->panels * COLUMNS;
-  const int64_t width = panel_width(first, outputs);
-  float panel[DEPTH * COLUMNS] __attribute__((aligned(64)));
-  float level[RGM_TREE_LEVELS * ROWS * COLUMNS], block[ROWS * COLUMNS], total[ROWS * COLUMNS];
-  sum_rows(a, r, first, width, panel);
-  const bool packed = rows <= BLOCK;
-  for (int64_t input = 0; input < inputs; input += ROWS) {
-    float *dw = rgm_f32(a->w, r) + input * outputs + first;
-    const int n = (int)(inputs - input < ROWS ? inputs - input : ROWS);
-    product p = {.a_row = 1, .a_step = inputs, .rows = n};
-    rgm_tree tree = {.size = ROWS * COLUMNS, .level = level};
-    p.c = packed ? dw : block;
-    p.c_stride = packed ? outputs : COLUMNS;
-    p.panel_stride = packed ? COLUMNS : outputs;
-    for (int64_t begin = 0; begin < rows; begin += BLOCK) {
-      p.a = rgm_f32(a->x, r) + begin * inputs + input;
-      p.panel = packed ? panel : rgm_f32(a->y, r) + begin * outputs + first;
-      p.depth = begin + BLOCK < rows ? BLOCK : rows - begin;
-      multiply_tile(&p, width);
-      if (!packed) {
-        rgm_tree_add(&tree, block);
-      }
-    }
-    if (!packed) {
-      rgm_tree_sum(&tree, total);
-      for (int k = 0; k < n; k++) {
-        memcpy(dw + k * outputs, total + k * COLUMNS, (size_t)width * sizeof *dw);
-      }
-    }
+  float *dw = rgm_f32(a->w, r) + first, *db = rgm_f32(a->b, r) + first;
+  if (a->x.dims[1] <= BLOCK) {
+    linear_dw_block(a, r, first, 0, 0, a->w.dims[1], dw, a->w.dims[2], db);
+  } else {
+    linear_dw_blocks(a, r, first, dw, db);
   }
 }
 
