@@ -4,6 +4,7 @@
 
 #include "engine/engine.h"
 #include "engine/load.h"
+#include "engine/profile.h"
 #include "engine/regimen.h"
 
 #include <dirent.h>
@@ -290,12 +291,18 @@ static void write_result(const trainer *t, double elapsed) {
     if (metric != NULL) {
       rgm_json_number(&json, metric, headline);
     }
+    if (t->options->profile) {
+      rgm_profile_json(run->stream, elapsed, &json);
+    }
     rgm_json_close(&json, '}');
   } else {
     char took[32];
     format_time(elapsed, took);
     fprintf(t->options->result, "%s: step %llu in %s, digest %.16s\n", t->folder,
             (unsigned long long)run->step, took, t->digest);
+    if (t->options->profile) {
+      rgm_profile_print(run->stream, elapsed, t->options->result);
+    }
   }
 }
 
@@ -323,6 +330,9 @@ static rgm_status train(trainer *t, rgm_config *config) {
       fprintf(t->options->progress, "resumed at step %llu of %lld\n", (unsigned long long)run->step,
               (long long)run->keys.steps);
     }
+  }
+  if (t->options->profile) {
+    rgm_profile_start(run->stream);
   }
   t->begun = t->printed = seconds();
   const rgm_status status = loop(t);

@@ -208,6 +208,27 @@ void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rg
 }
 
 
+void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz) {
+  const rgm_tensor p = step->p;
+  const int64_t replicas = p.dims[0];
+  RGM_ASSERT(p.dtype == RGM_F32 && p.rank == 3 && p.dims[0] == x.dims[0] && p.dims[2] % 16 == 0);
+  RGM_ASSERT(p.dims[1] == x.dims[2] + 1 && p.dims[2] == dz.dims[2] && x.dims[1] == dz.dims[1]);
+  RGM_ASSERT(x.dtype == RGM_F32 && dz.dtype == RGM_F32 && dz.dims[0] == replicas);
+  RGM_ASSERT(same_shape(p, step->m) && same_shape(p, step->v));
+  RGM_ASSERT(step->target.data == NULL || same_shape(p, step->target));
+  const rgm_tensor vectors[] = {step->lr, step->beta1, step->beta2, step->eps};
+  for (int i = 0; i < 4; i++) {
+    RGM_ASSERT(is_vector(vectors[i], RGM_F32, replicas));
+  }
+  RGM_ASSERT(step->target.data == NULL || is_vector(step->rate, RGM_F32, replicas));
+  RGM_ASSERT(is_vector(step->count, RGM_U32, replicas));
+  RGM_ASSERT(is_vector(step->active, RGM_U32, replicas));
+  const double sizes = size_of(p), average = step->target.data != NULL ? 2.0 * sizes : 0.0;
+  LAUNCH(s, linear_dw_adam, linear_flops(dz, p) + 15.0 * (double)rgm_elements(p),
+         size_of(x) + size_of(dz) + 6.0 * sizes + average, step, x, dz);
+}
+
+
 // ---- losses ------------------------------------------------------------------------------------
 
 void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z, rgm_tensor label,
@@ -242,7 +263,7 @@ void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor
   RGM_ASSERT(work.dims[0] == replicas &&
              work.stride0 >= rgm_policy_xent_work(groups, rows, inputs, hidden));
   const double units = (double)(replicas * groups * rows) * hidden;
-  // hidden units again, and their sums
+  // hidden units again, and their sums; as if every group had a weight
   LAUNCH(s, policy_xent, units * (double)(4 * inputs + 2),
          size_of(x) + 2.0 * size_of(label) + 2.0 * size_of(params), grad, loss, work, x, z, label,
          weight, params, active, hidden);
@@ -352,6 +373,13 @@ void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
 void rgm_advance(rgm_stream *s, rgm_tensor clock) {
   RGM_ASSERT(is_vector(clock, RGM_U32, 1));
   LAUNCH(s, advance, 0, 8, clock);
+}
+
+
+void rgm_raise(rgm_stream *s, rgm_tensor steps, rgm_tensor active) {
+  RGM_ASSERT(steps.dtype == RGM_U32 && rgm_elements(steps) == steps.dims[0]);
+  RGM_ASSERT(is_vector(active, RGM_U32, steps.dims[0]));
+  LAUNCH(s, raise, 0, 2.0 * size_of(steps), steps, active);
 }
 
 

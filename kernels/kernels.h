@@ -50,9 +50,10 @@ typedef struct rgm_device_options {
 // clang-format off
 #define RGM_ROWS(X)                                                                                \
   X(copy) X(fill)                                                                                  \
-  X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(softmax_xent) X(policy_xent)               \
+  X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(linear_dw_adam)                            \
+  X(softmax_xent) X(policy_xent)                                                                   \
   X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
-  X(sum) X(quantile) X(select) X(uniform) X(advance) X(retire) X(nonfinite) X(triad) X(burn)       \
+  X(sum) X(quantile) X(select) X(uniform) X(advance) X(raise) X(retire) X(nonfinite) X(triad) X(burn)       \
   X(sample) X(rollout)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -72,6 +73,14 @@ struct rgm_stream {
   bool timed;
   rgm_counts counts[RGM_ROW_COUNT];
 };
+
+// A step of Adam on a layer, and of the moving average of its parameters: p, m, v, target are
+// [R, I + 1, O], weights and below them the bias, as in a block of rgm_mlp. count (R) u32 is the
+// number of steps before this one; target.data NULL: no average is kept.
+typedef struct rgm_adam_step {
+  rgm_tensor p, m, v, target;
+  rgm_tensor count, lr, beta1, beta2, eps, rate, active; // (R)
+} rgm_adam_step;
 
 struct rgm_backend {
   uint32_t abi_version, size;
@@ -97,6 +106,8 @@ struct rgm_backend {
   void (*linear_dx)(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rgm_tensor y,
                     rgm_act act);
   void (*linear_dw)(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
+
+  void (*linear_dw_adam)(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
 
   // ---- losses
   void (*softmax_xent)(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
@@ -127,6 +138,7 @@ struct rgm_backend {
   void (*uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                   float low, float high, int64_t last_dim);
   void (*advance)(rgm_stream *s, rgm_tensor clock);
+  void (*raise)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
   void (*retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
   void (*nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 
@@ -230,6 +242,11 @@ void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rg
 // dw[R,I,O] = x[R,B,I]^T @ dz[R,B,O] and db[R,O] = sum over rows of dz (row-block order).
 void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
 
+// linear_dw, adam and ema in one pass that keeps no gradient: the same bits as those rows one after
+// the other on each of its parameters. Reads step->count and leaves it; rgm_raise once per update.
+// Masked.
+void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
+
 // loss[R,B] = weight * (log sum_c exp z_c - z_label), dz[R,B,O] = weight * (softmax(z) - onehot);
 // label[R,B] holds class numbers as f32, columns from `classes` on are padding and get dz = 0.
 void rgm_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z, rgm_tensor label,
@@ -291,6 +308,9 @@ void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
 
 // clock[1] u32 += 1.
 void rgm_advance(rgm_stream *s, rgm_tensor clock);
+
+// count[R] u32 += 1. Masked.
+void rgm_raise(rgm_stream *s, rgm_tensor count, rgm_tensor active);
 
 // active[R] = 0 where x[R] >= bound[R].
 void rgm_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);

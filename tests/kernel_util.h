@@ -19,7 +19,7 @@
 
 enum {
   FENCE = 13,    // words before and after a tensor; odd, so that data is unaligned
-  OPERANDS = 11, // the most tensors that a kernel takes
+  OPERANDS = 13, // the most tensors that a kernel takes
   NUMBERS = 6,   // of a shape; the first is R
 };
 
@@ -195,6 +195,13 @@ typedef struct call {
   uint32_t *raw[OPERANDS], *before[OPERANDS]; // the whole buffer, now and before the call
   int64_t words[OPERANDS];
 } call;
+
+
+// an operand of up to three dims
+static operand op3(operand_role role, rgm_dtype dtype, fill_kind fill, int64_t d0, int64_t d1,
+                   int64_t d2) {
+  return (operand){role, dtype, fill, {d0, d1, d1 > 0 ? d2 : 0, 0}};
+}
 
 
 static float *f32(rgm_tensor t, int64_t r) {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_SETS = 256, KEY_OUT = 256, KEY_RESUME, KEY_QUIET, KEY_JSON };
+enum { MAX_SETS = 256, KEY_OUT = 256, KEY_RESUME, KEY_QUIET, KEY_JSON, KEY_PROFILE };
 
 typedef struct invocation {
   rgm_options options;
@@ -80,6 +80,7 @@ static const struct argp_option options[] = {
     {"resume", KEY_RESUME, NULL, 0, "Go on from the newest checkpoint of the run folder", 0},
     {"threads", 't', "N", 0, "CPU threads (short for --set run.threads=N)", 0},
     {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
+    {"profile", KEY_PROFILE, NULL, 0, "Tell where the time of a training went", 0},
     {"json", KEY_JSON, NULL, 0, "Results as one JSON object on stdout", 0},
     {0},
 };
@@ -107,6 +108,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     return 0;
   case KEY_QUIET:
     in->quiet = true;
+    return 0;
+  case KEY_PROFILE:
+    in->options.profile = true;
     return 0;
   case KEY_JSON:
     in->options.json = true;

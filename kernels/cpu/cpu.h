@@ -33,6 +33,7 @@ void RGM_CPU(act_backward)(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act a
 void RGM_CPU(linear_dx)(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rgm_tensor y,
                         rgm_act act);
 void RGM_CPU(linear_dw)(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
+void RGM_CPU(linear_dw_adam)(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
 void RGM_CPU(softmax_xent)(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
                            rgm_tensor label, rgm_tensor weight, int classes);
 void RGM_CPU(policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
@@ -57,6 +58,7 @@ void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor 
 void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim);
 void RGM_CPU(advance)(rgm_stream *s, rgm_tensor clock);
+void RGM_CPU(raise)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
 void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
 void RGM_CPU(nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
@@ -69,6 +71,49 @@ static inline float *rgm_f32(rgm_tensor t, int64_t r) {
 }
 static inline uint32_t *rgm_u32(rgm_tensor t, int64_t r) {
   return (uint32_t *)t.data + r * t.stride0;
+}
+
+// beta^n in double by repeated squaring, so that every device gets the same bits.
+static inline double rgm_power(double beta, uint32_t n) {
+  double result = 1.0;
+  for (; n > 0; n >>= 1) {
+    if (n & 1) {
+      result = result * beta;
+    }
+    beta = beta * beta;
+  }
+  return result;
+}
+
+// Adam's step number n of one replica: bias corrections are folded into it, so that
+// p -= scale * m / (sqrt(v) * root + eps).
+typedef struct rgm_adam_rates {
+  float beta1, beta2, eps, scale, root;
+} rgm_adam_rates;
+
+static inline rgm_adam_rates rgm_adam_rates_of(float lr, float beta1, float beta2, float eps,
+                                               uint32_t n) {
+  rgm_adam_rates a = {.beta1 = beta1, .beta2 = beta2, .eps = eps};
+  a.scale = (float)(lr / (1.0 - rgm_power(beta1, n)));
+  a.root = (float)(1.0 / rgm_sqrt64(1.0 - rgm_power(beta2, n)));
+  return a;
+}
+
+// The step on n parameters.
+static inline void rgm_adam_apply(float *p, float *m, float *v, const float *g, int64_t n,
+                                  rgm_adam_rates a) {
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
+    m[i] = rgm_fma(a.beta1, m[i], (1.0f - a.beta1) * g[i]);
+    v[i] = rgm_fma(a.beta2, v[i], (1.0f - a.beta2) * (g[i] * g[i]));
+    p[i] = rgm_fma(-a.scale, m[i] / rgm_fma(rgm_sqrt(v[i]), a.root, a.eps), p[i]);
+  }
+}
+
+// target += rate * (p - target) for n parameters.
+static inline void rgm_ema_apply(float *target, const float *p, int64_t n, float rate) {
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
+    target[i] = rgm_fma(rate, p[i] - target[i], target[i]);
+  }
 }
 
 // Pairwise sum of blocks that arrive in order, as the tree over distances 1, 2, 4, ...: a binary

@@ -152,6 +152,14 @@ void RGM_CPU(advance)(rgm_stream *s, rgm_tensor clock) {
 }
 
 
+void RGM_CPU(raise)(rgm_stream *s, rgm_tensor count, rgm_tensor active) {
+  (void)s;
+  for (int64_t r = 0; r < count.dims[0]; r++) {
+    rgm_u32(count, r)[0] += rgm_u32(active, r)[0] != 0;
+  }
+}
+
+
 void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound) {
   (void)s;
   for (int64_t r = 0; r < active.dims[0]; r++) {

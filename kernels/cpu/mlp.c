@@ -365,37 +365,47 @@ static void linear_dw_block(const linear_args *a, int64_t r, int64_t first, int6
 }
 
 
-// a panel of dw and db over many blocks of rows: GROUP inputs at a time, and the tree
-static void linear_dw_blocks(const linear_args *a, int64_t r, int64_t first, float *dw, float *db) {
-  enum { GROUP = 8 * ROWS, SIZE = (GROUP + 1) * COLUMNS };
-  const int64_t rows = a->x.dims[1], inputs = a->w.dims[1], outputs = a->w.dims[2];
-  const int64_t width = panel_width(first, outputs);
-  float level[RGM_TREE_LEVELS * SIZE], block[SIZE] = {0}, total[SIZE];
-  for (int64_t input = 0; input < inputs; input += GROUP) {
-    const int64_t count = inputs - input < GROUP ? inputs - input : GROUP;
-    rgm_tree tree = {.size = SIZE, .level = level};
-    for (int64_t begin = 0; begin < rows; begin += BLOCK) {
-      linear_dw_block(a, r, first, begin, input, count, block + COLUMNS, COLUMNS, block);
-      rgm_tree_add(&tree, block);
-    }
-    rgm_tree_sum(&tree, total);
-    memcpy(db, total, (size_t)width * sizeof *db);
-    for (int64_t i = 0; i < count; i++) {
-      memcpy(dw + (input + i) * outputs, total + (i + 1) * COLUMNS, (size_t)width * sizeof *dw);
-    }
+// GROUP inputs of a panel, at most, over all rows: db in row 0 of `sums`, dw in those below. The work
+// of more than one block of rows is added by the tree.
+enum { GROUP = 16 * ROWS, SUMS = (GROUP + 1) * COLUMNS };
+
+static void linear_dw_group(const linear_args *a, int64_t r, int64_t first, int64_t input,
+                            int64_t count, float *sums) {
+  const int64_t rows = a->x.dims[1];
+  if (rows <= BLOCK) {
+    linear_dw_block(a, r, first, 0, input, count, sums + COLUMNS, COLUMNS, sums);
+    return;
   }
+  float level[RGM_TREE_LEVELS * SUMS], block[SUMS];
+  rgm_tree tree = {.size = (count + 1) * COLUMNS, .level = level};
+  for (int64_t begin = 0; begin < rows; begin += BLOCK) {
+    linear_dw_block(a, r, first, begin, input, count, block + COLUMNS, COLUMNS, block);
+    rgm_tree_add(&tree, block);
+  }
+  rgm_tree_sum(&tree, sums);
 }
 
 
+// a panel of dw and db; one block of rows needs no memory in between
 static void linear_dw_task(void *arg, int64_t index) {
   const linear_args *a = arg;
   const int64_t r = index / a->panels, first = index % a->panels * COLUMNS;
+  const int64_t inputs = a->w.dims[1], outputs = a->w.dims[2];
+  const size_t width = (size_t)panel_width(first, outputs) * sizeof(float);
   float *dw = rgm_f32(a->w, r) + first, *db = rgm_f32(a->b, r) + first;
   if (a->x.dims[1] <= BLOCK) {
-    linear_dw_block(a, r, first, 0, 0, a->w.dims[1], dw, a->w.dims[2], db);
-  } else {
-    linear_dw_blocks(a, r, first, dw, db);
+    linear_dw_block(a, r, first, 0, 0, inputs, dw, outputs, db);
+    return;
   }
+  float sums[SUMS] = {0};
+  for (int64_t input = 0; input < inputs; input += GROUP) {
+    const int64_t count = inputs - input < GROUP ? inputs - input : GROUP;
+    linear_dw_group(a, r, first, input, count, sums);
+    for (int64_t i = 0; i < count; i++) {
+      memcpy(dw + (input + i) * outputs, sums + (i + 1) * COLUMNS, width);
+    }
+  }
+  memcpy(db, sums, width);
 }
 
 
@@ -403,4 +413,60 @@ void RGM_CPU(linear_dw)(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor 
   linear_args a = {.y = dz, .x = x, .w = dw, .b = db};
   a.panels = (dw.dims[2] + COLUMNS - 1) / COLUMNS;
   rgm_cpu_parallel(s, dw.dims[0] * a.panels, linear_dw_task, &a);
+}
+
+
+// ---- gradient, Adam and moving average in one --------------------------------------------------
+
+typedef struct fused_args {
+  linear_args linear; // its w has the shape of the weights
+  const rgm_adam_step *step;
+  int64_t groups; // of inputs
+} fused_args;
+
+
+// one row of parameters of a panel
+static void step_row(const rgm_adam_step *s, int64_t r, int64_t at, int64_t width, const float *g,
+                     rgm_adam_rates rates) {
+  float *p = rgm_f32(s->p, r) + at;
+  rgm_adam_apply(p, rgm_f32(s->m, r) + at, rgm_f32(s->v, r) + at, g, width, rates);
+  if (s->target.data != NULL) {
+    rgm_ema_apply(rgm_f32(s->target, r) + at, p, width, rgm_f32(s->rate, r)[0]);
+  }
+}
+
+
+static void linear_dw_adam_task(void *arg, int64_t index) {
+  const fused_args *f = arg;
+  const linear_args *a = &f->linear;
+  const rgm_adam_step *s = f->step;
+  const int64_t r = index / a->panels / f->groups, first = index % a->panels * COLUMNS;
+  const int64_t input = index / a->panels % f->groups * GROUP;
+  const int64_t inputs = a->w.dims[1], outputs = a->w.dims[2];
+  const int64_t count = inputs - input < GROUP ? inputs - input : GROUP;
+  const int64_t width = panel_width(first, outputs);
+  if (rgm_u32(s->active, r)[0] == 0) {
+    return;
+  }
+  const rgm_adam_rates rates =
+      rgm_adam_rates_of(rgm_f32(s->lr, r)[0], rgm_f32(s->beta1, r)[0], rgm_f32(s->beta2, r)[0],
+                        rgm_f32(s->eps, r)[0], rgm_u32(s->count, r)[0] + 1);
+  float sums[SUMS];
+  linear_dw_group(a, r, first, input, count, sums);
+  for (int64_t i = 0; i < count; i++) {
+    step_row(s, r, (input + i) * outputs + first, width, sums + (i + 1) * COLUMNS, rates);
+  }
+  if (input + count == inputs) {
+    step_row(s, r, inputs * outputs + first, width, sums, rates);
+  }
+}
+
+
+void RGM_CPU(linear_dw_adam)(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x,
+                             rgm_tensor dz) {
+  fused_args f = {.linear = {.y = dz, .x = x, .w = step->p}, .step = step};
+  f.linear.w.dims[1]--;
+  f.linear.panels = (f.linear.w.dims[2] + COLUMNS - 1) / COLUMNS;
+  f.groups = (f.linear.w.dims[1] + GROUP - 1) / GROUP;
+  rgm_cpu_parallel(s, f.linear.w.dims[0] * f.linear.panels * f.groups, linear_dw_adam_task, &f);
 }

@@ -23,6 +23,7 @@ const rgm_backend RGM_CPU(backend) = {
     .act_backward = RGM_CPU(act_backward),
     .linear_dx = RGM_CPU(linear_dx),
     .linear_dw = RGM_CPU(linear_dw),
+    .linear_dw_adam = RGM_CPU(linear_dw_adam),
 
     .softmax_xent = RGM_CPU(softmax_xent),
     .policy_xent = RGM_CPU(policy_xent),
@@ -40,6 +41,7 @@ const rgm_backend RGM_CPU(backend) = {
     .select = RGM_CPU(select),
     .uniform = RGM_CPU(uniform),
     .advance = RGM_CPU(advance),
+    .raise = RGM_CPU(raise),
     .retire = RGM_CPU(retire),
     .nonfinite = RGM_CPU(nonfinite),
 
