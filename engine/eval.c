@@ -95,7 +95,9 @@ static void write_json(const rgm_trial *e, rgm_json *json) {
   rgm_json_close(json, '}');
   rgm_json_open(json, "controllers", '{');
   for (int i = 0; i < e->count; i += rgm_trial_replicas(e, i)) {
+    rgm_json_open(json, e->scores[i].name, '{');
     rgm_trial_write_controller(e, json, i);
+    rgm_json_close(json, '}');
   }
   rgm_json_close(json, '}');
   rgm_json_open(json, "differences", '{');

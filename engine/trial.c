@@ -265,7 +265,6 @@ int rgm_trial_replicas(const rgm_trial *t, int first) {
 
 void rgm_trial_write_controller(const rgm_trial *t, rgm_json *json, int first) {
   const int replicas = rgm_trial_replicas(t, first);
-  rgm_json_open(json, t->scores[first].name, '{');
   rgm_trial_write_metrics(t, json, first, replicas);
   if (replicas > 1) {
     rgm_json_open(json, "replicas", '[');
@@ -277,7 +276,6 @@ void rgm_trial_write_controller(const rgm_trial *t, rgm_json *json, int first) {
     }
     rgm_json_close(json, ']');
   }
-  rgm_json_close(json, '}');
 }
 
 

@@ -86,15 +86,15 @@ static rgm_status bad_cell(const source *s, int64_t row, int column, const char 
 }
 
 
-// a row's columns are there and positive; the sex and the site are 1 or 2
+// a row's columns are there and positive (infants have age 0); the sex and the site are 1 or 2
 static rgm_status check_row(const source *s, int64_t row, int first, int last) {
   for (int i = first; i < last; i++) {
     const double value = at(s, row, i);
     if (!isfinite(value)) {
       return bad_cell(s, row, i, "is empty or not finite");
     }
-    if (value <= 0.0) {
-      return bad_cell(s, row, i, "must be positive");
+    if (value < 0.0 || (value == 0.0 && i != COL_AGE)) {
+      return bad_cell(s, row, i, i == COL_AGE ? "is negative" : "must be positive");
     }
     const bool code = s->names == pk_names && (i == COL_SEX || i == COL_SITE);
     if (code && value != 1.0 && value != 2.0) {
