@@ -13,27 +13,27 @@
 
 #define ADULT 18.0 // years
 
+// clang-format off
 const rgm_scenario eleveld_scenarios[] = {
-    {"schnider",
-     "the training distribution: Schnider's model, uniform covariates",
-     {"env.model=schnider", "env.cohort=drawn"}},
-    {"individuals",
-     "individual PK and PD estimates of Eleveld's adults",
+    {"schnider", "the training distribution: Schnider's model, uniform covariates",
+     {"env.model=schnider", "env.cohort=drawn", "env.delay=false"}},
+    {"individuals", "individual PK and PD estimates of Eleveld's adults",
      {"env.model=eleveld", "env.cohort=individuals", "env.delay=false"}},
-    {"individual_pk",
-     "individual PK estimates of Eleveld's adults, typical PD of their age",
+    {"individual_pk", "individual PK estimates of Eleveld's adults, typical PD of their age",
      {"env.model=eleveld", "env.cohort=individual_pk", "env.delay=false"}},
-    {"nhanes",
-     "NHANES adults, Eleveld's population model with its variability",
-     {"env.model=eleveld", "env.cohort=nhanes", "env.delay=false"}},
-    {"individuals_delay",
-     "the same individuals behind the BIS monitor's delay",
+    {"nhanes", "NHANES adults, Eleveld's population model, its published figures as variances",
+     {"env.model=eleveld", "env.cohort=nhanes", "env.eta=variance", "env.delay=false"}},
+    {"nhanes_sd", "the same, the published figures as standard deviations",
+     {"env.model=eleveld", "env.cohort=nhanes", "env.eta=sd", "env.delay=false"}},
+    {"individuals_delay", "individuals behind the BIS monitor's delay",
      {"env.model=eleveld", "env.cohort=individuals", "env.delay=true"}},
-    {"nhanes_delay",
-     "the same NHANES adults behind the BIS monitor's delay",
-     {"env.model=eleveld", "env.cohort=nhanes", "env.delay=true"}},
+    {"nhanes_delay", "nhanes behind the BIS monitor's delay",
+     {"env.model=eleveld", "env.cohort=nhanes", "env.eta=variance", "env.delay=true"}},
+    {"nhanes_sd_delay", "nhanes_sd behind the BIS monitor's delay",
+     {"env.model=eleveld", "env.cohort=nhanes", "env.eta=sd", "env.delay=true"}},
     {0},
 };
+// clang-format on
 
 
 // ---- tables ------------------------------------------------------------------------------------

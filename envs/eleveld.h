@@ -5,7 +5,7 @@
 // BIS = E0 (1 - effect), effect = Ce^g / (E50^g + Ce^g) with g = gamma_low up to E50 and gamma_high
 // above; the level of unconsciousness is the effect, LoU = 1 - BIS / E0. Covariate model: tables 2
 // and 3 there; the constants carry the digits of the authors' parameter file (the paper prints
-// three). Variances are those of eta in parameter = typical exp(eta).
+// three). Between patients, parameter = typical exp(eta) with eta normal.
 //
 // The agent, its observations, actions and reward are those of propofol.h.
 
@@ -67,10 +67,12 @@ RGM_FN double eleveld_fat_free(double age, double weight, double height, int mal
 }
 
 
-// Standard deviation of eta `k`: the root of the published variance.
-RGM_FN double eleveld_sd(int k) {
-  const double variance[ELEVELD_ETAS] = {0.610, 0.565, 0.597, 0.265, 0.346, 0.209, 0.702, 0.242};
-  return rgm_sqrt64(variance[k]);
+// Standard deviation of eta `k`. The paper's figures are read as variances, as all software known to
+// us does, or as standard deviations: the estimates of its own adults spread by 0.2 to 0.6 of the
+// first and 0.5 to 1.1 of the second (tests/test_eleveld.c).
+RGM_FN double eleveld_sd(int k, int are_sd) {
+  const double printed[ELEVELD_ETAS] = {0.610, 0.565, 0.597, 0.265, 0.346, 0.209, 0.702, 0.242};
+  return are_sd ? printed[k] : rgm_sqrt64(printed[k]);
 }
 
 
@@ -250,7 +252,7 @@ RGM_FN void eleveld_draw(float *words, const eleveld_config *c, const eleveld_bo
     rgm_normals(w.w0, w.w1, &n[0], &n[1]);
     rgm_normals(w.w2, w.w3, &n[2], &n[3]);
     for (int i = 0; i < 4; i++) {
-      eta[k + i] = c->variability * eleveld_sd(k + i) * (double)n[i];
+      eta[k + i] = c->variability * eleveld_sd(k + i, c->eta_sd) * (double)n[i];
     }
   }
   const eleveld_person p = eleveld_of(b, eta);

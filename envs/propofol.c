@@ -15,6 +15,7 @@
 static const char *const sexes[] = {"male", "female", "random", NULL};
 static const char *const models[] = {"schnider", "eleveld", NULL};
 static const char *const cohorts[] = {"drawn", "individuals", "individual_pk", "nhanes", NULL};
+static const char *const readings[] = {"variance", "sd", NULL};
 static const char *const sites[] = {"arterial", "venous", NULL};
 
 static const rgm_field fields[] = {
@@ -62,6 +63,8 @@ static const rgm_field fields[] = {
      "Test patients: drawn from the ranges, or (model eleveld) adults of the files below."},
     {"variability", RGM_FLOAT, KEY(variability), "1", "1", 0, 10, NULL, RGM_ADDED,
      "Eleveld: scale of the standard deviations between patients, 0 for typical ones."},
+    {"eta", RGM_CHOICE, KEY(eta), "", "variance", 0, 0, readings, RGM_ADDED,
+     "Eleveld: what the published figures of variability are, variances or standard deviations."},
     {"opiates", RGM_BOOL, KEY(opiates), "", "false", 0, 0, NULL, RGM_ADDED,
      "Eleveld: whether patients are given opiates besides; estimates of individuals have their "
      "own."},
@@ -147,6 +150,7 @@ static rgm_status propofol_prepare(const void *keys_, const rgm_config *where, v
   c->venous = k->sampling;
   c->delay = k->delay;
   c->variability = k->variability;
+  c->eta_sd = k->eta;
   RGM_TRY(eleveld_check(k, where));
   if (k->model == PROPOFOL_SCHNIDER) {
     RGM_TRY(check_clearance(c, where));

@@ -30,7 +30,7 @@ typedef struct propofol_config {
   float noise_sd;                       // LoU
   int32_t sex, targets, phase_steps;
   // what only Eleveld's patients have (envs/eleveld.h)
-  int32_t model, opiates, venous, delay;
+  int32_t model, opiates, venous, delay, eta_sd;
   double variability; // of the etas' standard deviations
 } propofol_config;
 

@@ -16,7 +16,7 @@ typedef struct propofol_keys {
   double generic_age, generic_height, generic_weight, generic_ke0, generic_c50, generic_gamma;
   double tuning_target, variability;
   int64_t steps, targets;
-  int sex, model, cohort, sampling;
+  int sex, model, cohort, sampling, eta;
   bool opiates, delay;
   char pk_path[RGM_STRING_SIZE], pd_path[RGM_STRING_SIZE], covariates_path[RGM_STRING_SIZE];
 } propofol_keys;
