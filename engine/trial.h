@@ -48,9 +48,9 @@ int rgm_trial_replicas(const rgm_trial *trial, int first);
 rgm_summary rgm_trial_summary(const rgm_trial *trial, const rgm_score *score, int metric);
 rgm_summary rgm_trial_pooled(const rgm_trial *trial, int first, int replicas, int metric);
 
-// Every metric of scores first ... first + replicas - 1, pooled, into the open JSON object; the bare
-// name of a metric is its mean over patients. _controller writes those of a whole controller, then of
-// each replica.
+// Every metric of scores first ... first + replicas - 1, pooled, into the open JSON object; the
+// bare name of a metric is its mean over patients. _controller writes those of a whole controller,
+// then of each replica.
 void rgm_trial_write_metrics(const rgm_trial *trial, rgm_json *json, int first, int replicas);
 void rgm_trial_write_controller(const rgm_trial *trial, rgm_json *json, int first);
 

@@ -67,9 +67,9 @@ RGM_FN double eleveld_fat_free(double age, double weight, double height, int mal
 }
 
 
-// Standard deviation of eta `k`. The paper's figures are read as variances, as all software known to
-// us does, or as standard deviations: the estimates of its own adults spread by 0.2 to 0.6 of the
-// first and 0.5 to 1.1 of the second (tests/test_eleveld.c).
+// Standard deviation of eta `k`. The paper's figures are read as variances, as other programs do,
+// or as standard deviations: the estimates of its own adults spread by 0.2 to 0.6 of the first and
+// 0.5 to 1.1 of the second (tests/test_cohorts.c).
 RGM_FN double eleveld_sd(int k, int are_sd) {
   const double printed[ELEVELD_ETAS] = {0.610, 0.565, 0.597, 0.265, 0.346, 0.209, 0.702, 0.242};
   return are_sd ? printed[k] : rgm_sqrt64(printed[k]);

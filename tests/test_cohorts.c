@@ -438,7 +438,7 @@ static int regimen(const char *format, ...) {
 }
 
 
-// the text from `from` on to the end of that JSON object's first "mape_max"
+// the first number of that name after `from` in what was printed
 static double figure(const char *from, const char *name) {
   const char *at = strstr(output, from);
   at = at != NULL ? strstr(at, name) : NULL;
@@ -502,4 +502,32 @@ Test(cohorts, compare_runs, .init = setup, .fini = teardown) {
                  rows[i].set, output);
     cr_expect_not_null(strstr(output, rows[i].want), "%s: %s", rows[i].set, output);
   }
+}
+
+
+Test(cohorts, long_tables_come_in_chunks, .init = setup, .fini = teardown) {
+  // 515 adults, of whom the last one clears the drug faster than the pump gives it: patients beyond
+  // the first 512 are those of the table too
+  char path[128];
+  snprintf(path, sizeof path, "%s/pk.csv", folder);
+  FILE *file = fopen(path, "w");
+  cr_assert_not_null(file);
+  fputs(PK_HEAD, file);
+  for (int i = 1; i <= 515; i++) {
+    fprintf(file, "%d,6.5,20.25,150,%s,1.25,0.75,40,71,172,2,80,1,24,50,1\n", i,
+            i == 515 ? "900" : "1.5");
+  }
+  cr_assert_eq(fclose(file), 0);
+  cr_assert_eq(regimen("train configs/propofol_pid_tuned.yaml --quiet --set run.steps=1 "
+                       "--set env.steps=400 --set algorithm.candidates=4 "
+                       "--set algorithm.patients=2 --out %s/tuned",
+                       folder),
+               0, "%s", output);
+  cr_assert_eq(regimen("eval configs/propofol_eleveld_test.yaml --json --quiet "
+                       "--set algorithm.runs=%s/tuned --set env.pk_path=%s/pk.csv "
+                       "--set algorithm.scenarios=individual_pk",
+                       folder, folder),
+               0, "%s", output);
+  cr_expect(figure("\"individual_pk\"", "\"n\": ") == 515);
+  cr_expect(figure("\"individual_pk\"", "\"unreachable\": ") == 1, "%s", output);
 }

@@ -450,8 +450,8 @@ Test(eleveld, loop_against_double) {
     for (int64_t e = 0; e < PEOPLE; e++) {
       compare_episode(&w, e, worst);
     }
-    // twice what was measured; of 1,500 people the worst was 2e-4 in LoU, where ke0 is all but equal
-    // to another rate and float modes cancel (the gap of pk_decompose_apart bounds it)
+    // twice what was measured; of 1,500 people the worst was 2e-4 in LoU, where ke0 all but equals
+    // another rate and float modes cancel (the gap of pk_decompose_apart bounds it)
     cr_expect(worst[0] <= 2.5e-4, "case %d: relative error of Ce %.3g", i, worst[0]);
     cr_expect(worst[1] <= 4e-5, "case %d: error of LoU %.3g", i, worst[1]);
     cr_expect(worst[2] <= 4e-5, "case %d: error of the observed level %.3g", i, worst[2]);
