@@ -602,8 +602,7 @@ char *rgm_config_emit(const rgm_config *config, bool digest_only) {
       bool top = config->sections[s][0] == 0, header = top;
       for (int i = 0; i < config->slot_count && top == (pass == 0); i++) {
         const config_slot *slot = &config->slots[i];
-        if (slot->section != s || slot->text == NULL ||
-            (digest_only && (slot->field->flags & RGM_PROVENANCE) != 0)) {
+        if (slot->section != s || slot->text == NULL || (digest_only && rgm_config_silent(slot))) {
           continue;
         }
         if (!header) {

@@ -54,6 +54,13 @@ typedef struct config_slot {
   char *text;
 } config_slot;
 
+// Whether digests leave a key out.
+static inline bool rgm_config_silent(const config_slot *slot) {
+  const unsigned flags = slot->field->flags;
+  return (flags & RGM_PROVENANCE) != 0 ||
+         ((flags & RGM_ADDED) != 0 && strcmp(slot->text, slot->field->fallback) == 0);
+}
+
 struct rgm_config {
   config_source *sources;
   int source_count;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables of numbers from CSV files (libcsv, RFC 4180). Messages name file, row and column, never a
-// patient's value.
+// Tables of numbers from CSV files (libcsv, RFC 4180), or separated by single spaces or tabs where
+// the header line has no comma; gzipped files (zlib) are read as they are. Messages name file, row
+// and column, never a patient's value.
 
 #include "engine/engine.h"
 
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <zlib.h>
 
 typedef struct csv_reader {
   const char *path;
@@ -114,7 +116,8 @@ static void on_row(int terminator, void *reader_) {
 static rgm_status read_file(const char *path, char **text, size_t *size) {
   FILE *file = fopen(path, "rb");
   if (file == NULL) {
-    return rgm_fail(RGM_EIO, "%s: %s; set data.path", path, strerror(errno));
+    return rgm_fail(RGM_EIO, "%s: %s; set the path of the data in the config", path,
+                    strerror(errno));
   }
   size_t capacity = 1 << 16, used = 0;
   char *buffer = malloc(capacity);
@@ -142,18 +145,86 @@ static rgm_status read_file(const char *path, char **text, size_t *size) {
 }
 
 
+// Replaces a gzip file's bytes by what they hold; other bytes stay. A table of more than 1 GiB is
+// refused.
+static rgm_status unzip(const char *path, char **text, size_t *size) {
+  enum { MOST = 1 << 30 };
+  if (*size < 2 || memcmp(*text, "\x1f\x8b", 2) != 0) {
+    return RGM_OK;
+  }
+  z_stream stream = {.next_in = (Bytef *)*text, .avail_in = (uInt)*size};
+  size_t capacity = 4 * *size + 1024;
+  char *plain = *size <= MOST ? malloc(capacity) : NULL;
+  if (plain == NULL || inflateInit2(&stream, 16 + MAX_WBITS) != Z_OK) {
+    free(plain);
+    return rgm_fail(RGM_EMEMORY, "%s: no memory to decompress it", path);
+  }
+  int code = Z_OK;
+  while (code == Z_OK && capacity <= MOST) {
+    stream.next_out = (Bytef *)plain + stream.total_out;
+    stream.avail_out = (uInt)(capacity - stream.total_out);
+    code = inflate(&stream, Z_NO_FLUSH);
+    if (code == Z_OK && stream.avail_out == 0) {
+      char *larger = realloc(plain, capacity *= 2);
+      code = larger == NULL ? Z_MEM_ERROR : Z_OK;
+      plain = larger == NULL ? plain : larger;
+    }
+  }
+  const size_t total = stream.total_out;
+  const bool whole = code == Z_STREAM_END && stream.avail_in == 0;
+  inflateEnd(&stream);
+  if (!whole) {
+    free(plain);
+    return code == Z_MEM_ERROR || code == Z_OK
+               ? rgm_fail(RGM_EMEMORY, "%s: holds more than fits into memory", path)
+               : rgm_fail(RGM_EDATA, "%s: the gzip file is damaged or cut off", path);
+  }
+  free(*text);
+  *text = plain;
+  *size = total;
+  return RGM_OK;
+}
+
+
+static int never(unsigned char c) {
+  (void)c;
+  return 0;
+}
+
+
+// what separates the header's names: a comma, or else a space or tab
+static unsigned char delimiter_of(const char *text, size_t size) {
+  const char *end = memchr(text, '\n', size);
+  const size_t line = end != NULL ? (size_t)(end - text) : size;
+  return memchr(text, ',', line) != NULL    ? ','
+         : memchr(text, '\t', line) != NULL ? '\t'
+         : memchr(text, ' ', line) != NULL  ? ' '
+                                            : ',';
+}
+
+
 rgm_status rgm_table_read_csv(const char *path, rgm_table *out) {
   *out = (rgm_table){0};
   char *text = NULL;
   size_t size = 0;
   RGM_TRY(read_file(path, &text, &size));
   rgm_sha256_hex(text, size, out->digest);
+  const rgm_status status = unzip(path, &text, &size);
+  if (status != RGM_OK) {
+    free(text);
+    return status;
+  }
 
   csv_reader reader = {.path = path, .table = out, .row = 1};
   struct csv_parser parser;
   if (csv_init(&parser, CSV_STRICT | CSV_STRICT_FINI | CSV_APPEND_NULL) != 0) {
     free(text);
     return rgm_fail(RGM_EMEMORY, "no memory for the CSV parser");
+  }
+  const unsigned char delimiter = delimiter_of(text, size);
+  csv_set_delim(&parser, delimiter);
+  if (delimiter != ',') {
+    csv_set_space_func(&parser, never);
   }
   const size_t parsed = csv_parse(&parser, text, size, on_field, on_row, &reader);
   if (parsed != size || csv_fini(&parser, on_field, on_row, &reader) != 0) {

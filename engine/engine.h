@@ -34,6 +34,7 @@ typedef struct rgm_list {
 enum {
   RGM_SHAPE = 1,      // changes tensor shapes: a sweep over it makes groups, not replicas
   RGM_PROVENANCE = 2, // says how, not what, is computed: left out of digests
+  RGM_ADDED = 4,      // came when runs existed: left out of digests while it has its default
 };
 
 // A row of a component's table; the table ends with a row whose key is NULL. A component reads its
@@ -243,6 +244,20 @@ typedef struct rgm_subject {
   const double *sample_time; // min, ascending
 } rgm_subject;
 
+// Test patients that are made from data and do not come from the environment's own draws.
+typedef struct rgm_patients {
+  int64_t count;   // 0: there are none, draw them
+  float *words;    // (count, patient_words), to be freed
+  char digest[65]; // SHA-256 of the data, "" where there is none
+} rgm_patients;
+
+// A group of test patients by name: the env.* keys that choose it.
+enum { RGM_MAX_SETS = 8 };
+typedef struct rgm_scenario {
+  const char *name, *doc;
+  const char *set[RGM_MAX_SETS]; // "env.model=eleveld", ended by NULL
+} rgm_scenario;
+
 // An environment: one header compiled for every backend, and this row.
 typedef struct rgm_env {
   const char *name, *paper, *doc;
@@ -263,6 +278,15 @@ typedef struct rgm_env {
   const rgm_published *published; // ended by a NULL controller
   rgm_status (*predict)(const void *keys, const rgm_subject *subject, double *concentration);
   const rgm_env_kernels *(*kernels)(const char *isa); // NULL where the backend lacks them
+
+  // Where there is more than one kind of patient; each may be NULL.
+  const rgm_env_kernels *(*kernels_of)(const void *keys, const char *isa); // keys choose the loop
+  const rgm_scenario *scenarios;                                           // ended by a NULL name
+  // patients of data (count 0 where the keys ask for none); `wanted` is eval.patients
+  rgm_status (*patients)(const void *keys, const rgm_config *where, const void *config,
+                         uint64_t seed, int64_t wanted, rgm_patients *out);
+  // whether the largest action brings a patient to the highest target in time
+  bool (*reachable)(const void *config, const float *words);
 } rgm_env;
 
 extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c
@@ -446,7 +470,8 @@ typedef struct rgm_table {
   char digest[65]; // SHA-256 of the file
 } rgm_table;
 
-// RFC 4180 with a header line. Errors: RGM_EIO, RGM_EDATA "file:row: column NAME: ..."; values are
+// RFC 4180 with a header line, or single spaces or tabs in place of its commas; gzip is undone.
+// Errors: RGM_EIO, RGM_EDATA "file:row: column NAME: ..."; values are
 // never printed.
 rgm_status rgm_table_read_csv(const char *path, rgm_table *out);
 void rgm_table_free(rgm_table *table);

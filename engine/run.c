@@ -238,7 +238,9 @@ rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
   RGM_TRY(rgm_open(rgm_backend_names[run->keys.backend], &options, &run->stream, run->device,
                    sizeof run->device));
   if (run->env != NULL) {
-    run->env_kernels = run->env->kernels(run->stream->backend->isa);
+    const char *set = run->stream->backend->isa;
+    run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
+                                                    : run->env->kernels(set);
     RGM_ASSERT(run->env_kernels != NULL);
   }
   RGM_TRY(rgm_arena_create(run->stream, &run->arena));

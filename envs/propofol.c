@@ -2,27 +2,21 @@
 // Propofol on the host: keys, derived constants, the Ziegler-Nichols gains, evaluation metrics,
 // and the prediction of measured concentrations. The patient itself is propofol.h.
 
-#include "envs/propofol.h"
+#include "envs/propofol_keys.h"
 #include "envs/controllers.h"
-#include "engine/engine.h"
 
 #include <complex.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct propofol_keys {
-  rgm_list age, height, weight, ke0, c50, gamma, target;
-  double max_rate, noise_sd;
-  double generic_age, generic_height, generic_weight, generic_ke0, generic_c50, generic_gamma;
-  double tuning_target;
-  int64_t steps, targets;
-  int sex;
-} propofol_keys;
-
 #define KEY(member) offsetof(propofol_keys, member)
 
 static const char *const sexes[] = {"male", "female", "random", NULL};
+static const char *const models[] = {"schnider", "eleveld", NULL};
+static const char *const cohorts[] = {"drawn", "individuals", "individual_pk", "nhanes", NULL};
+static const char *const readings[] = {"variance", "sd", NULL};
+static const char *const sites[] = {"arterial", "venous", NULL};
 
 static const rgm_field fields[] = {
     {"age", RGM_LIST, KEY(age), "years", "[18, 90]", 1, 101, NULL, 0,
@@ -63,6 +57,27 @@ static const rgm_field fields[] = {
      "Hill exponent of the generic patient."},
     {"tuning_target", RGM_FLOAT, KEY(tuning_target), "LoU", "0.5", 0.01, 0.99, NULL, 0,
      "Level at which the generic patient is linearised for the Ziegler-Nichols rule."},
+    {"model", RGM_CHOICE, KEY(model), "", "schnider", 0, 0, models, RGM_ADDED,
+     "Patients' model: Schnider 1998 with ranges of ke0, c50 and gamma, or Eleveld 2018."},
+    {"cohort", RGM_CHOICE, KEY(cohort), "", "drawn", 0, 0, cohorts, RGM_ADDED,
+     "Test patients: drawn from the ranges, or (model eleveld) adults of the files below."},
+    {"variability", RGM_FLOAT, KEY(variability), "1", "1", 0, 10, NULL, RGM_ADDED,
+     "Eleveld: scale of the standard deviations between patients, 0 for typical ones."},
+    {"eta", RGM_CHOICE, KEY(eta), "", "variance", 0, 0, readings, RGM_ADDED,
+     "Eleveld: what the published figures of variability are, variances or standard deviations."},
+    {"opiates", RGM_BOOL, KEY(opiates), "", "false", 0, 0, NULL, RGM_ADDED,
+     "Eleveld: whether patients are given opiates besides; estimates of individuals have their "
+     "own."},
+    {"sampling", RGM_CHOICE, KEY(sampling), "", "arterial", 0, 0, sites, RGM_ADDED,
+     "Eleveld: vessel whose concentration drives the effect; individuals have their own."},
+    {"delay", RGM_BOOL, KEY(delay), "", "false", 0, 0, NULL, RGM_ADDED,
+     "Eleveld: the monitor shows LoU late, by 15 s + exp(0.0517 age) s."},
+    {"pk_path", RGM_STRING, KEY(pk_path), "", "", 0, 0, NULL, RGM_PROVENANCE,
+     "CSV of individual PK estimates, for cohorts individuals and individual_pk."},
+    {"pd_path", RGM_STRING, KEY(pd_path), "", "", 0, 0, NULL, RGM_PROVENANCE,
+     "CSV of individual PD estimates, for cohort individuals."},
+    {"covariates_path", RGM_STRING, KEY(covariates_path), "", "", 0, 0, NULL, RGM_PROVENANCE,
+     "Table of age, wgt, hgt and m1f2 for cohort nhanes; may be gzipped."},
     {0},
 };
 
@@ -130,7 +145,16 @@ static rgm_status propofol_prepare(const void *keys_, const rgm_config *where, v
   c->sex = k->sex;
   c->targets = (int32_t)k->targets;
   c->phase_steps = (int32_t)((k->steps + k->targets - 1) / k->targets);
-  RGM_TRY(check_clearance(c, where));
+  c->model = k->model;
+  c->opiates = k->opiates;
+  c->venous = k->sampling;
+  c->delay = k->delay;
+  c->variability = k->variability;
+  c->eta_sd = k->eta;
+  RGM_TRY(eleveld_check(k, where));
+  if (k->model == PROPOFOL_SCHNIDER) {
+    RGM_TRY(check_clearance(c, where));
+  }
 
   // the agent's model: the same modes as a patient's, with the generic covariates
   const pk_model model = generic_model(k);
@@ -309,12 +333,24 @@ static double dose_end(const rgm_subject *s, int i) {
 }
 
 
+// the typical model of a subject's covariates
+static pk_model model_of(const propofol_keys *k, const rgm_subject *s) {
+  if (k->model == PROPOFOL_SCHNIDER) {
+    return pk_schnider(s->age, s->weight, s->height, s->male, 0.456);
+  }
+  const double typical[ELEVELD_ETAS] = {0.0};
+  const eleveld_body b = {s->age,  eleveld_pma(s->age), s->weight,  s->height,
+                          s->male, k->opiates,          k->sampling};
+  const eleveld_person p = eleveld_of(&b, typical);
+  return eleveld_model(&p);
+}
+
+
 // by superposition, exactly: every dose's share of every sample's modes
 static rgm_status propofol_predict(const void *keys, const rgm_subject *s, double *concentration) {
-  (void)keys;
-  const pk_model model = pk_schnider(s->age, s->weight, s->height, s->male, 0.456);
+  const pk_model model = model_of(keys, s);
   if (model.cl1 <= 0 || model.cl2 <= 0 || model.v2 <= 0) {
-    return rgm_fail(RGM_EDATA, "a subject's covariates lie outside Schnider's model");
+    return rgm_fail(RGM_EDATA, "a subject's covariates lie outside the model");
   }
   const pk_modes modes = pk_decompose(&model);
   for (int k = 0; k < s->sample_count; k++) {
@@ -373,29 +409,45 @@ static const rgm_published published[] = {
 };
 
 
+// by instruction set: Schnider's patients, Eleveld's
 #if defined(__x86_64__)
 extern const rgm_env_kernels rgm_cpu_avx512_propofol_kernels, rgm_cpu_avx2_propofol_kernels;
-static const rgm_env_kernels *const kernels[] = {&rgm_cpu_avx512_propofol_kernels,
-                                                 &rgm_cpu_avx2_propofol_kernels};
+extern const rgm_env_kernels rgm_cpu_avx512_eleveld_kernels, rgm_cpu_avx2_eleveld_kernels;
+static const rgm_env_kernels *const kernels[][2] = {
+    {&rgm_cpu_avx512_propofol_kernels, &rgm_cpu_avx512_eleveld_kernels},
+    {&rgm_cpu_avx2_propofol_kernels, &rgm_cpu_avx2_eleveld_kernels},
+};
 #else
-extern const rgm_env_kernels rgm_cpu_generic_propofol_kernels;
-static const rgm_env_kernels *const kernels[] = {&rgm_cpu_generic_propofol_kernels};
+extern const rgm_env_kernels rgm_cpu_generic_propofol_kernels, rgm_cpu_generic_eleveld_kernels;
+static const rgm_env_kernels *const kernels[][2] = {
+    {&rgm_cpu_generic_propofol_kernels, &rgm_cpu_generic_eleveld_kernels},
+};
 #endif
 
-static const rgm_env_kernels *propofol_kernels(const char *isa) {
+static const rgm_env_kernels *kernels_for(int model, const char *isa) {
   for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
-    if (strcmp(kernels[i]->isa, isa) == 0) {
-      return kernels[i];
+    if (strcmp(kernels[i][model]->isa, isa) == 0) {
+      return kernels[i][model];
     }
   }
   return NULL;
 }
 
 
+static const rgm_env_kernels *propofol_kernels(const char *isa) {
+  return kernels_for(PROPOFOL_SCHNIDER, isa);
+}
+
+
+static const rgm_env_kernels *propofol_kernels_of(const void *keys, const char *isa) {
+  return kernels_for(((const propofol_keys *)keys)->model, isa);
+}
+
+
 extern const rgm_env rgm_propofol;
 const rgm_env rgm_propofol = {
     .name = "propofol",
-    .paper = "Schamberg et al. 2020 (AIME); Schnider et al. 1998",
+    .paper = "Schamberg et al. 2020 (AIME); Schnider et al. 1998; Eleveld et al. 2018",
     .doc = "Titration of propofol to a level of unconsciousness, one infusion rate every 5 s.",
     .fields = fields,
     .keys_size = sizeof(propofol_keys),
@@ -421,4 +473,8 @@ const rgm_env rgm_propofol = {
     .published = published,
     .predict = propofol_predict,
     .kernels = propofol_kernels,
+    .kernels_of = propofol_kernels_of,
+    .scenarios = eleveld_scenarios,
+    .patients = eleveld_patients,
+    .reachable = eleveld_reachable,
 };

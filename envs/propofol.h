@@ -17,6 +17,7 @@
 enum { PROPOFOL_LAG = 6, PROPOFOL_MAX_TARGETS = 16 };
 
 enum { PROPOFOL_MALE, PROPOFOL_FEMALE, PROPOFOL_RANDOM };
+enum { PROPOFOL_SCHNIDER, PROPOFOL_ELEVELD };
 
 // What all patients of a replica share; filled by propofol_prepare (envs/propofol.c).
 typedef struct propofol_config {
@@ -28,6 +29,9 @@ typedef struct propofol_config {
   float ahead1, ahead2, ahead3, ahead4; // Ce 30 s ahead without drug, minus Ce now
   float noise_sd;                       // LoU
   int32_t sex, targets, phase_steps;
+  // what only Eleveld's patients have (envs/eleveld.h)
+  int32_t model, opiates, venous, delay, eta_sd;
+  double variability; // of the etas' standard deviations
 } propofol_config;
 
 // Words of a patient that the loop reads.
@@ -137,15 +141,12 @@ RGM_FN void propofol_event(propofol_state *s, const float *words, const propofol
 }
 
 
-// The measurement at step t and what the agent sees of it: error to the target; change of effect
-// site concentration over the next 30 s without drug, by the generic model [mg/L]; change of the
-// measurement over the last 30 s; target. `normal` is the step's standard normal.
-RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const propofol_config *c,
-                             int64_t t, float normal, float *obs) {
-  s->ce = rgm_max((s->z1 + s->z2) + (s->z3 + s->z4), 0.0f);
-  const float effect = rgm_fma(p->gamma, rgm_log_normal(rgm_max(s->ce, 0x1p-126f)), -p->shift);
-  s->lou = s->ce > 0.0f ? rgm_sigmoid(effect) : 0.0f;
-  const float y = rgm_clamp(rgm_fma(c->noise_sd, normal, s->lou), 0.0f, 1.0f);
+// What the agent sees of a measurement (which is clipped) at step t: error to the target; change of
+// effect site concentration over the next 30 s without drug, by the generic model [mg/L]; change of
+// the measurement over the last 30 s; target.
+RGM_FN void propofol_see(propofol_state *s, const propofol_config *c, int64_t t, float measured,
+                         float *obs) {
+  const float y = rgm_clamp(measured, 0.0f, 1.0f);
   const int start = t == 0;
   const float lagged = start ? y : s->y6;
   s->y6 = start ? y : s->y5;
@@ -161,6 +162,16 @@ RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const
   obs[1] = rgm_fma(c->ahead4, s->x4, ahead);
   obs[2] = y - lagged;
   obs[3] = s->target;
+}
+
+
+// The level at step t and what the agent sees; `normal` is the step's standard normal.
+RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const propofol_config *c,
+                             int64_t t, float normal, float *obs) {
+  s->ce = rgm_max((s->z1 + s->z2) + (s->z3 + s->z4), 0.0f);
+  const float effect = rgm_fma(p->gamma, rgm_log_normal(rgm_max(s->ce, 0x1p-126f)), -p->shift);
+  s->lou = s->ce > 0.0f ? rgm_sigmoid(effect) : 0.0f;
+  propofol_see(s, c, t, rgm_fma(c->noise_sd, normal, s->lou), obs);
 }
 
 

@@ -53,8 +53,8 @@ typedef struct rgm_device_options {
   X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(linear_dw_adam)                            \
   X(softmax_xent) X(policy_xent)                                                                   \
   X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
-  X(sum) X(quantile) X(select) X(uniform) X(advance) X(raise) X(retire) X(nonfinite) X(triad) X(burn)       \
-  X(sample) X(rollout)
+  X(sum) X(quantile) X(select) X(uniform) X(advance) X(raise) X(retire) X(nonfinite)               \
+  X(triad) X(burn) X(sample) X(rollout)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
 typedef enum rgm_row { RGM_ROWS(RGM_ROW_INDEX) RGM_ROW_COUNT } rgm_row;

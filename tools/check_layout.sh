@@ -45,6 +45,7 @@ only() { # header allowed-files
 only 'hdf5' 'engine/dataset\.c|engine/checkpoint\.c'
 only 'yaml' 'engine/config\.c'
 only 'csv' 'engine/dataset\.c'
+only 'zlib' 'engine/dataset\.c'
 only 'mpi' 'engine/dist\.c'
 only 'cuda|cublas|cudnn|nccl' 'kernels/cuda/[a-z_.]*|envs/rollout\.cu'
 

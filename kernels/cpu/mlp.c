@@ -365,8 +365,8 @@ static void linear_dw_block(const linear_args *a, int64_t r, int64_t first, int6
 }
 
 
-// GROUP inputs of a panel, at most, over all rows: db in row 0 of `sums`, dw in those below. The work
-// of more than one block of rows is added by the tree.
+// GROUP inputs of a panel, at most, over all rows: db in row 0 of `sums`, dw in those below. Blocks
+// of rows are added by the tree.
 enum { GROUP = 16 * ROWS, SUMS = (GROUP + 1) * COLUMNS };
 
 static void linear_dw_group(const linear_args *a, int64_t r, int64_t first, int64_t input,
