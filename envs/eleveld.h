@@ -293,14 +293,19 @@ RGM_FN void eleveld_event(eleveld_state *s, const float *words, const eleveld_co
 }
 
 
-// As in propofol.h, but the Hill exponent changes at E50 and the measurement is late: LoU enters
-// the line where it will be due, shared between the two steps that its delay lies between.
-RGM_FN void eleveld_observe(eleveld_state *s, const eleveld_patient *p, const eleveld_config *c,
-                            int64_t t, float normal, float *obs) {
+// As in propofol.h, but the Hill exponent changes at E50.
+RGM_FN void eleveld_derive(eleveld_state *s, const eleveld_patient *p) {
   s->ce = rgm_max((s->z1 + s->z2) + (s->z3 + s->z4), 0.0f);
   const float x = rgm_log_normal(rgm_max(s->ce, 0x1p-126f)) - p->log_e50;
   const float effect = (x > 0.0f ? p->high : p->low) * x;
   s->lou = s->ce > 0.0f ? rgm_sigmoid(effect) : 0.0f;
+}
+
+
+// As in propofol.h, but the measurement is late: LoU enters the line where it will be due, shared
+// between the two steps that its delay lies between.
+RGM_FN void eleveld_observe(eleveld_state *s, const eleveld_patient *p, const eleveld_config *c,
+                            int64_t t, float normal, float *obs) {
 #define ELEVELD_SHIFT(k, here, next) \
   s->here = rgm_fma(rgm_max(1.0f - rgm_abs(k##.0f - p->delay), 0.0f), s->lou, s->next);
   ELEVELD_LINE(ELEVELD_SHIFT)

@@ -165,12 +165,18 @@ RGM_FN void propofol_see(propofol_state *s, const propofol_config *c, int64_t t,
 }
 
 
-// The level at step t and what the agent sees; `normal` is the step's standard normal.
-RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const propofol_config *c,
-                             int64_t t, float normal, float *obs) {
+// Concentration and level now.
+RGM_FN void propofol_derive(propofol_state *s, const propofol_patient *p) {
   s->ce = rgm_max((s->z1 + s->z2) + (s->z3 + s->z4), 0.0f);
   const float effect = rgm_fma(p->gamma, rgm_log_normal(rgm_max(s->ce, 0x1p-126f)), -p->shift);
   s->lou = s->ce > 0.0f ? rgm_sigmoid(effect) : 0.0f;
+}
+
+
+// What the agent sees at step t; `normal` is the step's standard normal.
+RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const propofol_config *c,
+                             int64_t t, float normal, float *obs) {
+  (void)p;
   propofol_see(s, c, t, rgm_fma(c->noise_sd, normal, s->lou), obs);
 }
 

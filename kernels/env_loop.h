@@ -139,6 +139,20 @@ static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item
 }
 
 
+// what the state implies now: a long chain of operations in a short loop, so that those of several
+// tiles overlap
+static void loop_derive(loop_tile *tile) {
+  LOOP_LANES {
+    ENV_(state) s;
+    ENV_(patient) p;
+    ENV_STATE(LOOP_LOAD)
+    ENV_PATIENT(LOOP_LOAD_PATIENT)
+    ENV_(derive)(&s, &p);
+    ENV_STATE(LOOP_STORE)
+  }
+}
+
+
 static void loop_observe(loop_tile *tile, const ENV_(config) * c, int64_t t) {
   const float *normal = tile->normal[t % FLUSH];
   float(*record)[LANES] = tile->obs[t % FLUSH];
@@ -321,6 +335,9 @@ static void loop_advance(loop_block *block, const rgm_rollout *o, const ENV_(con
     if (event) {
       loop_event(&block->tile[b], o, c, r, block->first + b * LANES, events);
     }
+    loop_derive(&block->tile[b]);
+  }
+  for (int b = 0; b < block->tiles; b++) {
     loop_observe(&block->tile[b], c, t);
   }
   if (thinks && event) {

@@ -8,7 +8,12 @@
 
 #include "kernels/lanes.h"
 
-enum { RGM_POLICY_PARTS = 8, RGM_POLICY_MAX_HIDDEN = 1024, RGM_POLICY_MAX_INPUTS = 16 };
+enum {
+  RGM_POLICY_PARTS = 8,
+  RGM_POLICY_SIDE = 4,
+  RGM_POLICY_MAX_HIDDEN = 1024,
+  RGM_POLICY_MAX_INPUTS = 16,
+};
 
 
 // Floats of a folded policy: per hidden unit its I weights, bias and v; then c. Hidden units are
@@ -70,23 +75,40 @@ RGM_INLINE void policy_logits(rgm_lanes *z, const float *folded, int inputs, int
     }
   }
   const float *unit = folded;
-  const int last = inputs - 1, rest = last_first ? last : inputs;
+  const int width = inputs + 2, last = inputs - 1, rest = last_first ? last : inputs;
   for (int h = 0; h < hidden; h += RGM_POLICY_PARTS) {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 8
 #endif
-    for (int i = 0; i < RGM_POLICY_PARTS; i++) {
-      for (int k = 0; k < n; k++) {
-        rgm_lanes a = rgm_lanes_set(unit[inputs]);
-        if (last_first) {
-          a = rgm_lanes_fma(rgm_lanes_set(unit[last]), x[k * inputs + last], a);
+    for (int i = 0; i < RGM_POLICY_PARTS; i += RGM_POLICY_SIDE) {
+      // units side by side, step by step: their chains fill each other's waits
+      rgm_lanes a[2][RGM_POLICY_SIDE];
+      for (int u = 0; u < RGM_POLICY_SIDE; u++) {
+        for (int k = 0; k < n; k++) {
+          a[k][u] = rgm_lanes_set(unit[u * width + inputs]);
+          if (last_first) {
+            a[k][u] =
+                rgm_lanes_fma(rgm_lanes_set(unit[u * width + last]), x[k * inputs + last], a[k][u]);
+          }
         }
-        for (int m = 0; m < rest; m++) {
-          a = rgm_lanes_fma(rgm_lanes_set(unit[m]), x[k * inputs + m], a);
-        }
-        part[k][i] = rgm_lanes_fma(rgm_lanes_set(unit[inputs + 1]), rgm_lanes_relu(a), part[k][i]);
       }
-      unit += inputs + 2;
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 4
+#endif
+      for (int m = 0; m < rest; m++) {
+        for (int u = 0; u < RGM_POLICY_SIDE; u++) {
+          for (int k = 0; k < n; k++) {
+            a[k][u] = rgm_lanes_fma(rgm_lanes_set(unit[u * width + m]), x[k * inputs + m], a[k][u]);
+          }
+        }
+      }
+      for (int u = 0; u < RGM_POLICY_SIDE; u++) {
+        for (int k = 0; k < n; k++) {
+          const rgm_lanes v = rgm_lanes_set(unit[u * width + inputs + 1]);
+          part[k][i + u] = rgm_lanes_fma(v, rgm_lanes_relu(a[k][u]), part[k][i + u]);
+        }
+      }
+      unit += RGM_POLICY_SIDE * width;
     }
   }
   for (int k = 0; k < n; k++) {
