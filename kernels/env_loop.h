@@ -21,8 +21,9 @@
 #define LOOP_PASTE(a, b) LOOP_PASTE2(a, b)
 #define ENV_(name) LOOP_PASTE(ENV, name)
 
-// no loop over lanes may carry a dependence; gcc needs to be told so
-#define LOOP_LANES _Pragma("GCC ivdep") for (int j = 0; j < LANES; j++)
+// no loop over lanes carries a dependence, and none may be unrolled before it is vectorised; gcc must
+// be told both
+#define LOOP_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 1") for (int j = 0; j < LANES; j++)
 
 enum {
   LANES = 16,
