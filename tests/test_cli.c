@@ -243,7 +243,7 @@ Test(cli, verify_checks_every_checkpoint, .init = setup, .fini = teardown) {
       {NULL, "none", 74, "none: No such file"},
       {NULL, "run/config.yaml", 65, "not a Regimen checkpoint"},
       {"mkdir empty", "empty", 65, "no checkpoint in this folder"},
-      {"tensor", "run", 65, "1 of 3 checkpoints are bad"},
+      {"tensor", "run", 65, "1 of 4 checkpoints are bad"},
       {"tensor", "run/checkpoint-4.h5", 65, "step or tensors were changed"},
       {"tensor", "run --json", 65, "\"bad\": 1"},
       {"tensor", "run/checkpoint-5.h5", 0, "ok   "},
