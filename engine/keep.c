@@ -4,8 +4,8 @@
 //   - a checkpoint that needs a private state has it on disk: the state is written first, and
 //     removed last
 //   - rows of metrics up to a checkpoint's step are on disk before the checkpoint
-//   - checkpoint-best.h5 is what the newest checkpoint says is the best so far, or a later best that
-//     the resumed run comes to again
+//   - checkpoint-best.h5 is what the newest checkpoint says is the best so far, or a later best
+//     that the resumed run comes to again
 
 #include "engine/keep.h"
 
@@ -42,7 +42,7 @@ static rgm_status take_lock(rgm_keep *k, const char *path) {
                     k->folder, holder[0] != '\0' ? holder : "unknown");
   }
 
-  // a file system without locks is no reason not to train; the words are for the other one's message
+  // a file system without locks is no reason not to train; the words are for another one's message
   if (result != 0 && errno != ENOLCK && errno != EOPNOTSUPP && errno != ENOSYS) {
     return rgm_fail(RGM_EIO, "%s: cannot lock: %s; choose another --out", path, strerror(errno));
   }
@@ -98,8 +98,8 @@ static void choose_best(rgm_run *run) {
 }
 
 
-// The best so far as the checkpoint has it, if it was sought by the same rule and its file is there;
-// else the search for it starts anew.
+// The best so far as the checkpoint has it, if it was sought by the same rule and its file is
+// there; else the search for it starts anew.
 static rgm_status restore_best(rgm_keep *k, const rgm_checkpoint *c, FILE *notes) {
   rgm_best *best = &k->run->best;
   const char *metric = rgm_checkpoint_attribute(c, "best_metric");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a training process keeps in its run folder: a lock, the newest checkpoints with their private
-// state, and the best checkpoint.
+// What a training process keeps in its run folder: a lock, the newest checkpoints with their
+// private state, and the best checkpoint.
 
 #ifndef RGM_KEEP_H
 #define RGM_KEEP_H

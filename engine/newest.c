@@ -228,11 +228,19 @@ static rgm_status find(const char *folder, uint64_t until, FILE *notes, char *pa
   bool best = false;
   *out = NULL;
   rgm_status status = list_folder(folder, "checkpoint-", &list, &count, &best);
+  const bool alone = count == 0;
   if (status == RGM_OK && best) {
     status = append(folder, &list, &count, RGM_BEST_NAME, 0);
   }
   if (status == RGM_OK && count > 0) {
     status = first_good(folder, list, count, until, notes, path_out, path_size, out, state);
+    // a run may die after its first best, before its first checkpoint
+    if (status == RGM_EDATA && alone && state != NULL) {
+      status = RGM_OK;
+      if (notes != NULL) {
+        fprintf(notes, "there is no other checkpoint: the run starts from step 0\n");
+      }
+    }
   }
   if (path_size > 0 && *out == NULL) {
     path_out[0] = '\0';

@@ -121,6 +121,12 @@ Test(cli, run_folder_is_complete_and_not_overwritten, .init = setup, .fini = tea
   cr_assert(strstr(output, "\"cem_deterministic\"") != NULL);
   cr_assert(strstr(output, "\"mape_median\"") != NULL);
   cr_assert_eq(regimen_in("check ", "run/config.yaml", ""), 0, "%s", output);
+
+  // the best checkpoint is a RUN like any other
+  static const char *const commands[] = {"eval --quiet --set eval.patients=5 ", "info ", "verify "};
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    cr_assert_eq(regimen_in(commands[i], "run/" RGM_BEST_NAME, ""), 0, "%s", output);
+  }
 }
 
 
