@@ -210,6 +210,36 @@ Test(cli, signals_save_and_exit_75, .init = setup, .fini = teardown) {
   }
 }
 
+// a checkpoint as schema 1 had it: no best, no private state
+Test(cli, a_run_of_an_older_schema_goes_on, .init = setup, .fini = teardown) {
+  const char *sets = "--quiet --json --set run.checkpoint_every=2 --set run.keep=3";
+  char whole[65], again[65], path[128], command[256];
+  rgm_checkpoint *c = NULL;
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", sets), 0, "%s", output);
+  digest(whole);
+  snprintf(path, sizeof path, "%s/run/checkpoint-4.h5", folder);
+  cr_assert_eq(rgm_checkpoint_read(path, &c), RGM_OK, "%s", rgm_last_error());
+  int count = 0;
+  for (int i = 0; i < c->attribute_count; i++) {
+    const char *name = c->attributes[i].name;
+    if (strncmp(name, "best_", 5) != 0 && strncmp(name, "state", 5) != 0) {
+      c->attributes[count++] = c->attributes[i];
+    }
+  }
+  cr_assert_eq(count, c->attribute_count - 6);
+  c->attribute_count = count;
+  c->schema = 1;
+  cr_assert_eq(rgm_checkpoint_write(path, c), RGM_OK, "%s", rgm_last_error());
+  rgm_checkpoint_free(c);
+  snprintf(command, sizeof command, "cd %s/run && rm checkpoint-[25].h5 " RGM_BEST_NAME, folder);
+  cr_assert_eq(system(command), 0);
+  cr_assert_eq(regimen_in("verify ", "run", ""), 0, "%s", output);
+  cr_assert_eq(regimen_in("train" SMALL "--resume --out ", "run", sets), 0, "%s", output);
+  digest(again);
+  cr_assert_str_eq(whole, again);
+}
+
+
 // writes a checkpoint anew, with a file digest that is right, after a change to what is in it
 static void forge(const char *what) {
   char path[128];
