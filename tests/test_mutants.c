@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// 5,000 damaged configs: bytes and tokens of every file in configs/ changed at random (seeded), then
-// loaded, read, planned and emitted. None may crash, hang or be a bug by our own account; what is
-// accepted must emit a text that is accepted and emits itself.
+// 5,000 damaged configs: bytes and tokens of every file in configs/ changed at random (seeded),
+// then loaded, read, planned and emitted. None may crash, hang or be a bug by our own account; what
+// is accepted must emit a text that is accepted and emits itself.
 
 #include "engine/engine.h"
 
@@ -66,6 +66,27 @@ static size_t find_token(const char *data, size_t size, uint64_t *state, size_t 
 }
 
 
+// one text many times: long names, lists and nests
+static size_t repeat_word(char *data, size_t size, size_t at, size_t length, uint64_t *state) {
+  static const char *const parts[] = {
+      "x", "1, ", "1, ", "1, ", "[", "{a: ", "- ", "../", "a.", "\xc2\xb5", "\n"};
+  const char *part = parts[draw(state) % (sizeof parts / sizeof *parts)];
+  char word[2048] = "";
+  const size_t times = (size_t)1 << draw(state) % 9, n = strlen(part);
+  const bool list = strcmp(part, "1, ") == 0;
+  size_t end =
+      (size_t)snprintf(word, sizeof word, "%s", list && data[at - (at > 0)] != '[' ? "[1, " : "");
+  for (size_t i = 0; i < times + times / 3 && end + n < sizeof word - 2; i++, end += n) {
+    memcpy(word + end, part, n);
+  }
+  snprintf(word + end, sizeof word - end, "%s",
+           list && data[at - (at > 0)] != '[' ? "1]"
+           : list                             ? "1"
+                                              : "");
+  return replace(data, size, at, length, word);
+}
+
+
 static size_t change_token(char *data, size_t size, uint64_t *state) {
   static const char *const words[] = {
       "-1",    "0",      "1e309",     "-1e309",    "nan",         ".inf",   "99999999999999999999",
@@ -80,6 +101,9 @@ static size_t change_token(char *data, size_t size, uint64_t *state) {
   size_t length, other_length;
   const size_t at = find_token(data, size, state, &length);
   char word[256];
+  if (draw(state) % 4 == 0) {
+    return repeat_word(data, size, at, length, state);
+  }
   if (draw(state) % 3 != 0) {
     snprintf(word, sizeof word, "%s", words[draw(state) % (sizeof words / sizeof *words)]);
   } else {
