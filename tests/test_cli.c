@@ -189,7 +189,7 @@ Test(cli, damaged_newest_checkpoint_falls_back, .init = setup, .fini = teardown)
 
 
 Test(cli, signals_save_and_exit_75, .init = setup, .fini = teardown) {
-  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     char out[128];
     snprintf(out, sizeof out, "%s/run%zu", folder, i);
