@@ -1,7 +1,7 @@
 # What a run survives: signals, kills, resumption. Sourced by tools/show.
 
-ci="$ci resume signals kills"
-more="$more signals-long kills-long"
+ci="$ci resume signals kills soak network patients"
+more="$more signals-long kills-long soak-long"
 
 show_resume() {
   local base="configs/propofol_cem.yaml $small --set run.replicas=3 --set run.report_every=7"
@@ -167,4 +167,100 @@ show_kills() {
 
 show_kills-long() {
   kill_rounds 200
+}
+
+# soak_minutes N: train, stop, resume, evaluate, verify and fail in one process for N minutes
+soak_minutes() {
+  local soak figures growth leaked rounds base
+  soak=$(dirname "$bin")/soak
+  [ -x "$soak" ] || { echo "build the tests first (-DRGM_TESTS=ON)" >&2; exit 64; }
+  figures=$(nice -n 19 "$soak" "$1" "$work/soak" || true)
+  rounds=$(echo "$figures" | sed -n 's/.*rounds \([0-9]*\).*/\1/p')
+  base=$(echo "$figures" | sed -n 's/.*base_kib \([0-9]*\).*/\1/p')
+  growth=$(echo "$figures" | sed -n 's/.*growth_kib \([0-9]*\).*/\1/p')
+  leaked=$(echo "$figures" | sed -n 's/.*leaked \(-*[0-9]*\).*/\1/p')
+  row "soak of $1 minutes, one process" "to its end" "${rounds:-no} rounds" "$(holds "${rounds:-0} > 0")"
+  row "  memory after the warm-up" "+ < 1024 KiB" "+ ${growth:-?} of ${base:-?} KiB" \
+    "$(holds "${growth:-9999} < 1024")"
+  row "  descriptors leaked" "0" "${leaked:-?}" "$(holds "${leaked:-1} == 0")"
+}
+
+show_soak() {
+  soak_minutes 0.33
+}
+
+show_soak-long() {
+  soak_minutes "${SOAK_MINUTES:-30}"
+}
+
+# the commands of a user without a network: none is there, and none is asked for
+show_network() {
+  local alone="unshare -rn" sockets=0 failed=0 command
+  if ! $alone true 2>/dev/null; then
+    alone="unshare -n"
+    $alone true 2>/dev/null || { alone=""; echo "SKIP no network namespace may be made here"; }
+  fi
+  local watch="strace -f -qq -e trace=network -o $work/calls"
+  command -v strace >/dev/null || { watch=""; echo "SKIP no strace: calls are not watched"; }
+  # shellcheck disable=SC2086
+  for command in "train configs/propofol_cem.yaml --out $work/run $small --json" \
+    "eval $work/run --quiet --set eval.patients=20" "info $work/run" "verify $work/run"; do
+    $alone $watch $bin $command >/dev/null 2>"$work/message" || { failed=$((failed + 1)); cat "$work/message"; }
+    if [ -n "$watch" ]; then
+      sockets=$((sockets + $(grep -cE '^[0-9]+ +(socket|connect|sendto|sendmsg)\(' "$work/calls" || true)))
+    fi
+  done
+  row "train, eval, info, verify${alone:+ without a network}" "4 of 4" "$((4 - failed)) of 4" \
+    "$(holds "$failed == 0")"
+  [ -z "$watch" ] || row "  socket and connect calls" "0" "$sockets" "$(holds "$sockets == 0")"
+}
+
+# Values of patients that nothing may write or print, planted in a table: every file that is left
+# behind and all that is printed is searched for them, as text and as binary numbers.
+show_patients() {
+  local out=$work/printed config=configs/propofol_schnider1998.yaml code wrong=0 found planted
+  mkdir -p "$work/files"
+  # five doses and samples of two people; no value is round, so that none turns up by chance
+  cat >"$work/good.csv" <<'END'
+ID,TIME,DV,AMT,RATE,EVID,AGE,WT,HT,M1F2,A1V2
+735197,0,0,97.53124,342.9637,1,43.71937,71.39157,168.31793,2,1
+735197,2.1173,3.61937,0,0,0,43.71937,71.39157,168.31793,2,1
+735197,9.3371,1.91573,0,0,0,43.71937,71.39157,168.31793,2,1
+864291,0,0,83.17391,0,1,61.37919,58.91733,181.73915,1,1
+864291,3.7719,2.73915,0,0,0,61.37919,58.91733,181.73915,1,1
+END
+  sed '3s/3.61937/3.61937mg/' "$work/good.csv" >"$work/text.csv"
+  sed '4s/,1.91573,/,"1.91573,/' "$work/good.csv" >"$work/quote.csv"
+  sed '3s/,71.39157,/,,/' "$work/good.csv" >"$work/gap.csv"
+  sed '5s/83.17391/-83.17391/; 3s/2.1173/-2.1173/; 4s/2,1$/9,1/' "$work/good.csv" >"$work/range.csv"
+  sed '3s/$/,97.53124/' "$work/good.csv" >"$work/wide.csv"
+  sed '1s/WT/WEIGHT/' "$work/good.csv" >"$work/column.csv"
+
+  # what a user does, with data that are good and bad; all of it from the folder that is searched
+  local name
+  for name in good text quote gap range wide column; do
+    for form in "" --json; do
+      code=0
+      # shellcheck disable=SC2086
+      $bin eval $config --set data.path="$work/$name.csv" --out "$work/files/$name" $form \
+        >>"$out" 2>&1 || code=$?
+      case $name:$code in good:0 | range:0 | *:65) ;; *) wrong=$((wrong + 1)); echo "  $name: exit $code" ;; esac
+    done
+    $bin check $config --set data.path="$work/$name.csv" >>"$out" 2>&1 || true
+  done
+  # shellcheck disable=SC2086
+  $bin train configs/propofol_cem.yaml --out "$work/files/run" $small --set run.steps=9 >>"$out" 2>&1
+  # shellcheck disable=SC2086
+  $bin train configs/propofol_cem.yaml --out "$work/files/run" $small --resume --json >>"$out" 2>&1
+  for command in "eval --set eval.patients=5" "eval --json --set eval.patients=5" info "info --json" verify; do
+    # shellcheck disable=SC2086
+    $bin $command "$work/files/run" >>"$out" 2>&1
+  done
+  row "commands on good and damaged patient data" "exit 0 or 65" "$wrong others" "$(holds "$wrong == 0")"
+
+  planted=$(/usr/bin/python3 tools/shows/find_values.py "$work/good.csv" "$work/good.csv" | wc -l)
+  found=$(/usr/bin/python3 tools/shows/find_values.py "$work/good.csv" "$out" "$work/files" | tee /dev/stderr | wc -l)
+  row "  planted values, found where they are" "17" "$planted" "$(holds "$planted == 17")"
+  row "  found in $(wc -c <"$out") bytes of output, $(find "$work/files" -type f | wc -l) files" "0" "$found" \
+    "$(holds "$found == 0")"
 }
