@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// `soak MINUTES FOLDER`: trains, is stopped, resumes, evaluates, verifies, fails on purpose, over and
-// over in one process through the public API, and watches memory and descriptors. Prints one line of
-// figures; exits with 1 if memory grew by 1 MB or more after the warm-up, or a descriptor leaked.
+// `soak MINUTES FOLDER`: trains, is stopped, resumes, evaluates, verifies, fails on purpose, over
+// and over in one process through the public API, and watches memory and descriptors. Prints one
+// line of figures; exits with 1 if memory grew by 1 MB or more after the warm-up, or a descriptor
+// leaked.
 
 #include "engine/regimen.h"
 
