@@ -225,6 +225,9 @@ rgm_status rgm_checkpoint_resumable(const char *folder, uint64_t until, FILE *no
 // needs. All of those go where `states` is false: RGM_EIO if one stays.
 rgm_status rgm_checkpoint_prune(const char *folder, int64_t keep, bool states);
 
+// Removes what writes that were cut short left behind (*.h5.tmp): for who holds the folder's lock.
+rgm_status rgm_checkpoint_sweep(const char *folder);
+
 // state-STEP.h5 beside a checkpoint; true for what such a file holds; the private state of `c`,
 // read from the file beside `path` and compared with the digest that `c` has of it (RGM_EDATA).
 void rgm_state_path(const char *checkpoint, uint64_t step, char *path, size_t size);

@@ -179,6 +179,7 @@ rgm_status rgm_keep_resume(rgm_keep *k, rgm_run *run, FILE *notes) {
   k->run = run;
   choose_best(run);
   const uint64_t until = (uint64_t)run->keys.steps;
+  RGM_TRY(rgm_checkpoint_sweep(k->folder));
   RGM_TRY(
       rgm_checkpoint_resumable(k->folder, until, notes, path, sizeof path, &checkpoint, &state));
   if (checkpoint == NULL) {

@@ -310,3 +310,34 @@ rgm_status rgm_checkpoint_prune(const char *folder, int64_t keep, bool states) {
   free(list);
   return states ? RGM_OK : status;
 }
+
+
+// True for what a write that was cut short leaves: the name of one of our files and ".tmp".
+static bool is_stale(const char *name) {
+  char stem[64];
+  uint64_t step;
+  const size_t length = strlen(name);
+  if (length < 5 || length >= sizeof stem || strcmp(name + length - 4, ".tmp") != 0) {
+    return false;
+  }
+  snprintf(stem, sizeof stem, "%.*s", (int)(length - 4), name);
+  return strcmp(stem, RGM_BEST_NAME) == 0 || rgm_parse_step(stem, "checkpoint-", &step) ||
+         rgm_parse_step(stem, "state-", &step);
+}
+
+
+rgm_status rgm_checkpoint_sweep(const char *folder) {
+  rgm_status status = RGM_OK;
+  const struct dirent *entry;
+  DIR *handle = opendir(folder);
+  while (handle != NULL && (entry = readdir(handle)) != NULL) {
+    if (is_stale(entry->d_name) && !remove_file(folder, entry->d_name) && status == RGM_OK) {
+      status = rgm_fail(RGM_EIO, "%s/%s: cannot remove: %s: it may hold private data: remove it",
+                        folder, entry->d_name, strerror(errno));
+    }
+  }
+  if (handle != NULL) {
+    closedir(handle);
+  }
+  return status;
+}

@@ -336,6 +336,7 @@ Test(state, incomplete_pairs_are_passed_over_by_name, .init = make_folder, .fini
       {"cp checkpoint-5.h5 state-5.h5", "is not its private state", true, ""},
       {"cp state-5.h5 checkpoint-6.h5", "under the name of a checkpoint", true, NULL},
       {"rm checkpoint-5.h5", "resumed at step 4", true, NULL},
+      {"cp state-5.h5 state-77.h5.tmp", "resumed at step 5", true, NULL},
       {"rm checkpoint-best.h5", "is lost and sought anew", true, NULL},
       {"rm state-*.h5", "none of its 3 checkpoints can be resumed", false, "2 of 3"},
       {"rm checkpoint-[45].h5", "starts from step 0", true, NULL},
