@@ -11,6 +11,7 @@
 
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -37,7 +38,9 @@ typedef struct hoard {
   rgm_tensor count;  // (R) private
 } hoard;
 
-static uint64_t stop_at; // a signal comes at this step's report
+static uint64_t stop_at;   // a signal comes at this step's report
+static uint64_t poison_at; // a weight becomes NaN at this step
+static uint64_t blank_at;  // the metrics of this step are NaN
 static volatile sig_atomic_t stop;
 
 
@@ -72,6 +75,7 @@ static rgm_status hoard_step(rgm_run *run) {
     for (int i = 0; i < WEIGHTS; i++) {
       weight[i] += (float)keys->gain * (sum / (float)(1 + i) - weight[i]);
     }
+    weight[0] = run->step + 1 == poison_at ? NAN : weight[0];
   }
   return RGM_OK;
 }
@@ -85,6 +89,7 @@ static rgm_status hoard_report(rgm_run *run) {
     cost[r] = -score[r];
   }
   stop = run->step == stop_at;
+  score[0] = run->step == blank_at ? NAN : score[0];
   RGM_TRY(rgm_report(run, "score", "1", score));
   return rgm_report(run, "cost", "1", cost);
 }
@@ -547,13 +552,36 @@ Test(state, best_follows_its_keys, .init = make_folder, .fini = remove_folder) {
 }
 
 
-Test(state, best_is_sought_anew_under_another_rule, .init = make_folder, .fini = remove_folder) {
+// the step of FOLDER/run's best
+static int best_step(void) {
   rgm_checkpoint *c = NULL;
+  cr_assert_eq(rgm_checkpoint_read(in_folder("run/" RGM_BEST_NAME), &c), RGM_OK, "%s",
+               rgm_last_error());
+  const int step = (int)c->step;
+  rgm_checkpoint_free(c);
+  return step;
+}
+
+
+Test(state, best_outlives_a_run_that_diverges, .init = make_folder, .fini = remove_folder) {
+  // no checkpoint was due yet; what is not finite never counts, and of equals the first stays
+  poison_at = 6;
+  cr_expect_eq(train("run", "run.checkpoint_every=100"), RGM_ENUMERIC);
+  cr_expect(strstr(rgm_last_error(), "weight of replica 0") != NULL, "%s", rgm_last_error());
+  cr_expect_eq(best_step(), 4);
+  poison_at = 0;
+  for (blank_at = 1; blank_at <= 4; blank_at += 3) {
+    cr_assert_eq(shell("rm -rf %s/run%s", ""), 0);
+    cr_expect_eq(train("run", NULL), RGM_OK, "%s", rgm_last_error());
+    cr_expect_eq(best_step(), blank_at == 1 ? 4 : 1);
+  }
+}
+
+
+Test(state, best_is_sought_anew_under_another_rule, .init = make_folder, .fini = remove_folder) {
   train_until("run", 5);
   cr_assert_eq(train("run", "run.best_mode=min"), RGM_OK, "%s", rgm_last_error());
-  cr_assert_eq(rgm_checkpoint_read(in_folder("run/" RGM_BEST_NAME), &c), RGM_OK);
-  cr_expect_eq(c->step, 7);
-  rgm_checkpoint_free(c);
+  cr_expect_eq(best_step(), 7);
 }
 
 
