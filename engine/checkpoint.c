@@ -760,11 +760,10 @@ rgm_status rgm_checkpoint_read(const char *path, rgm_checkpoint **out) {
   // a schema that is not ours may hold anything: do not look
   reader r = {.path = path, .left = bytes.size};
   rgm_status status = rgm_schema_check(path, schema);
-  if (status != RGM_OK) {
-    r.out = NULL;
-  } else if ((r.out = calloc(1, sizeof *r.out)) == NULL) {
+  if (status == RGM_OK && (r.out = calloc(1, sizeof *r.out)) == NULL) {
     status = no_memory(&r, sizeof *r.out);
-  } else {
+  }
+  if (status == RGM_OK) {
     hdf5_begin(&r.why);
     status = parse(&r, &bytes, schema);
     hdf5_end();
