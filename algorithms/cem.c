@@ -290,4 +290,5 @@ const rgm_algorithm rgm_cem = {
     .step = cem_step,
     .report = cem_report,
     .contenders = cem_contenders,
+    .best_metric = "return_smoothed",
 };

@@ -279,4 +279,5 @@ const rgm_algorithm rgm_pid_cem = {
     .step = pid_cem_step,
     .report = pid_cem_report,
     .contenders = pid_cem_contenders,
+    .best_metric = "return_mean",
 };

@@ -55,6 +55,8 @@ static void append(rgm_arena *arena, const rgm_entry *entry, size_t offset) {
 
 static rgm_entry make_entry(const char *name, unsigned flags, const char *axes, const char *unit) {
   rgm_entry entry = {.flags = flags, .parent = -1};
+  // what is private is state, and is never exported
+  RGM_ASSERT((flags & RGM_PRIVATE) == 0 || (flags & (RGM_STATE | RGM_EXPORTED)) == RGM_STATE);
   RGM_ASSERT(strlen(name) < sizeof entry.name && strlen(axes) < sizeof entry.axes);
   snprintf(entry.name, sizeof entry.name, "%s", name);
   snprintf(entry.axes, sizeof entry.axes, "%s", axes);

@@ -413,7 +413,8 @@ rgm_status rgm_checkpoint_write(const char *path, const rgm_checkpoint *checkpoi
     status = rgm_prefix_fill(file.data, file.size, (uint32_t)checkpoint->schema);
   }
   if (status == RGM_OK) {
-    status = rgm_durable_write(path, file.data, file.size);
+    const mode_t mode = checkpoint->confidential ? 0600 : 0644;
+    status = rgm_durable_write(path, file.data, file.size, mode);
   }
   free(file.data);
   return status;
@@ -722,7 +723,7 @@ static herr_t check_root(hid_t file, const char *name, const H5L_info_t *info, v
 static rgm_status get_content(reader *r, hid_t file, uint32_t prefix_schema) {
   int32_t schema;
   RGM_TRY(get_number(r, file, "schema", H5T_STD_I32LE, H5T_NATIVE_INT32, &schema));
-  if (schema < 1 || (uint32_t)schema != prefix_schema) {
+  if ((uint32_t)schema != prefix_schema) {
     return refuse(r, "schema");
   }
   r->out->schema = schema;
@@ -756,17 +757,13 @@ rgm_status rgm_checkpoint_read(const char *path, rgm_checkpoint **out) {
   RGM_TRY(rgm_durable_read(path, &bytes.data, &bytes.size, &schema));
   bytes.capacity = bytes.size;
 
-  // a newer schema may hold anything: do not look
+  // a schema that is not ours may hold anything: do not look
   reader r = {.path = path, .left = bytes.size};
-  rgm_status status = RGM_OK;
-  if (schema > RGM_CHECKPOINT_SCHEMA) {
-    status = rgm_fail(RGM_EDATA,
-                      "%s: written by a newer Regimen (schema %u, this program reads up to %d): "
-                      "use a newer Regimen or an older checkpoint",
-                      path, (unsigned)schema, RGM_CHECKPOINT_SCHEMA);
-  } else if ((r.out = calloc(1, sizeof *r.out)) == NULL) {
+  rgm_status status = rgm_schema_check(path, schema);
+  if (status == RGM_OK && (r.out = calloc(1, sizeof *r.out)) == NULL) {
     status = no_memory(&r, sizeof *r.out);
-  } else {
+  }
+  if (status == RGM_OK) {
     hdf5_begin(&r.why);
     status = parse(&r, &bytes, schema);
     hdf5_end();

@@ -7,6 +7,8 @@
 
 #include "engine/engine.h"
 
+#include <sys/types.h>
+
 // A checkpoint file is a prefix of 512 bytes, which HDF5 calls the user block, and an HDF5 file.
 // Numbers are little-endian:
 //
@@ -30,13 +32,22 @@ rgm_status rgm_prefix_fill(unsigned char *file, size_t size, uint32_t schema);
 
 // Puts a whole file at `path`: temporary file `path`.tmp, fsync, read back and compare, rename,
 // fsync of the folder. After an error the temporary file is gone and `path` is what it was before
-// (unless only the last fsync failed: then it is new but may not survive a power cut). RGM_EIO,
-// RGM_EMEMORY.
-rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t size);
+// (unless only the last fsync failed: then it is new but may not survive a power cut). `mode` is
+// that of the new file, less the umask. RGM_EIO, RGM_EMEMORY.
+rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t size, mode_t mode);
 
 // Reads a file and verifies prefix, length and digest. The caller frees *file. RGM_EDATA for a
 // damaged or foreign file, RGM_EIO, RGM_EMEMORY.
 rgm_status rgm_durable_read(const char *path, unsigned char **file, size_t *size, uint32_t *schema);
+
+// Refuses by name what this program does not read: RGM_EDATA.
+rgm_status rgm_schema_check(const char *path, uint32_t schema);
+
+// "PATH: cannot read: ..." from errno: RGM_EIO.
+rgm_status rgm_cannot_read(const char *path);
+
+// True for HEAD ("checkpoint-"), 1 to 20 digits that fit 64 bits, ".h5".
+bool rgm_parse_step(const char *name, const char *head, uint64_t *step);
 
 // Elements of a tensor, or -1 where the dims are absurd. Dims beside a zero must make sense too.
 int64_t rgm_count_elements(int rank, const int64_t *dims);

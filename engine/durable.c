@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The half of checkpoints that knows no HDF5: SHA-256, the 512-byte prefix, writes that survive
-// crashes and full disks, reads that notice damage, the newest good checkpoint of a folder, and the
-// struct in memory.
+// crashes and full disks, reads that notice damage, and the struct in memory. newest.c finds the
+// files of a folder.
 
 #include "engine/checkpoint_private.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -93,6 +92,23 @@ rgm_status rgm_prefix_fill(unsigned char *file, size_t size, uint32_t schema) {
 }
 
 
+rgm_status rgm_schema_check(const char *path, uint32_t schema) {
+  if (schema > RGM_CHECKPOINT_SCHEMA) {
+    return rgm_fail(RGM_EDATA,
+                    "%s: written by a newer Regimen (schema %u, this program reads up to %d): "
+                    "use a newer Regimen or an older checkpoint",
+                    path, (unsigned)schema, RGM_CHECKPOINT_SCHEMA);
+  }
+  if (schema < RGM_CHECKPOINT_OLDEST) {
+    return rgm_fail(RGM_EDATA,
+                    "%s: written by an older Regimen (schema %u, this program reads from %d on): "
+                    "use the Regimen that wrote it or another checkpoint",
+                    path, (unsigned)schema, RGM_CHECKPOINT_OLDEST);
+  }
+  return RGM_OK;
+}
+
+
 // What can be told from the prefix alone: is it ours, is it of this version, is the file whole?
 static rgm_status check_prefix(const char *path, const unsigned char *prefix, size_t size) {
   static const unsigned char hdf5[] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
@@ -160,16 +176,16 @@ static rgm_status cannot_write(const char *path, const char *verb) {
 }
 
 
-static rgm_status cannot_read(const char *path) {
+rgm_status rgm_cannot_read(const char *path) {
   int code = errno;
   return rgm_fail(RGM_EIO, "%s: cannot read: %s: %s", path, strerror(code), advice(code, false));
 }
 
 
-static int open_file(const char *path, int flags) {
+static int open_file(const char *path, int flags, mode_t mode) {
   int fd;
   do {
-    fd = open(path, flags | O_CLOEXEC, 0644);
+    fd = open(path, flags | O_CLOEXEC, mode);
   } while (fd < 0 && errno == EINTR);
   return fd;
 }
@@ -237,12 +253,13 @@ static ssize_t read_all(int fd, unsigned char *data, size_t size) {
 
 
 // Makes the temporary file, or leaves none.
-static rgm_status write_temporary(const char *path, const unsigned char *data, size_t size) {
+static rgm_status write_temporary(const char *path, const unsigned char *data, size_t size,
+                                  mode_t mode) {
   // a stale one is what a killed run leaves behind
   if (unlink(path) != 0 && errno != ENOENT) {
     return cannot_write(path, "remove the stale file");
   }
-  int fd = open_file(path, O_WRONLY | O_CREAT | O_EXCL);
+  int fd = open_file(path, O_WRONLY | O_CREAT | O_EXCL, mode);
   if (fd < 0) {
     return cannot_write(path, "create");
   }
@@ -268,7 +285,7 @@ static rgm_status write_temporary(const char *path, const unsigned char *data, s
 
 // Compares a file with what it should hold.
 static rgm_status read_back(const char *path, const unsigned char *data, size_t size) {
-  int fd = open_file(path, O_RDONLY);
+  int fd = open_file(path, O_RDONLY, 0);
   if (fd < 0) {
     return cannot_write(path, "read back");
   }
@@ -303,15 +320,15 @@ static int open_folder(const char *path, char *name) {
   size_t length = slash == NULL || slash == path ? 1 : (size_t)(slash - path);
   memcpy(name, slash == NULL ? "." : path, length);
   name[length] = '\0';
-  return open_file(name, O_RDONLY | O_DIRECTORY);
+  return open_file(name, O_RDONLY | O_DIRECTORY, 0);
 }
 
 
 // The steps after the folder was opened; `temporary` is the name of the temporary file.
 static rgm_status replace(const char *path, const char *temporary, int folder,
-                          const unsigned char *file, size_t size) {
+                          const unsigned char *file, size_t size, mode_t mode) {
   // the old file gives way only to a new one that has been read back
-  RGM_TRY(write_temporary(temporary, file, size));
+  RGM_TRY(write_temporary(temporary, file, size, mode));
   rgm_status status = read_back(temporary, file, size);
   if (status == RGM_OK && rename_file(temporary, path) != 0) {
     status = cannot_write(path, "rename the new file to this");
@@ -329,7 +346,8 @@ static rgm_status replace(const char *path, const char *temporary, int folder,
 }
 
 
-rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t size) {
+rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t size,
+                             mode_t mode) {
   size_t length = strlen(path) + sizeof ".tmp";
   char *name = malloc(length);
   if (name == NULL) {
@@ -343,7 +361,7 @@ rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t
     status = cannot_write(name, "open the folder");
   } else {
     snprintf(name, length, "%s.tmp", path);
-    status = replace(path, name, folder, file, size);
+    status = replace(path, name, folder, file, size, mode);
     close_file(folder);
   }
   free(name);
@@ -356,7 +374,7 @@ static rgm_status read_verified(const char *path, int fd, size_t size, unsigned 
   unsigned char prefix[RGM_PREFIX_SIZE];
   ssize_t got = read_all(fd, prefix, sizeof prefix < size ? sizeof prefix : size);
   if (got < 0) {
-    return cannot_read(path);
+    return rgm_cannot_read(path);
   }
   RGM_TRY(check_prefix(path, prefix, (size_t)got < sizeof prefix ? (size_t)got : size));
 
@@ -369,7 +387,7 @@ static rgm_status read_verified(const char *path, int fd, size_t size, unsigned 
   memcpy(file, prefix, sizeof prefix);
   rgm_status status = RGM_OK;
   if (read_all(fd, file + sizeof prefix, size - sizeof prefix) < 0) {
-    status = cannot_read(path);
+    status = rgm_cannot_read(path);
   } else if (!file_digest(file, size, digest)) {
     status = rgm_fail(RGM_EMEMORY, "%s: no memory for its SHA-256", path);
   } else if (memcmp(digest, file + DIGEST_AT, DIGEST_SIZE) != 0) {
@@ -390,14 +408,14 @@ static rgm_status read_verified(const char *path, int fd, size_t size, unsigned 
 rgm_status rgm_durable_read(const char *path, unsigned char **file, size_t *size,
                             uint32_t *schema) {
   // O_NONBLOCK: a pipe of this name must not hang the program
-  int fd = open_file(path, O_RDONLY | O_NONBLOCK);
+  int fd = open_file(path, O_RDONLY | O_NONBLOCK, 0);
   if (fd < 0) {
-    return cannot_read(path);
+    return rgm_cannot_read(path);
   }
   struct stat info;
   rgm_status status;
   if (fstat(fd, &info) != 0) {
-    status = cannot_read(path);
+    status = rgm_cannot_read(path);
   } else if (!S_ISREG(info.st_mode)) {
     status = rgm_fail(RGM_EIO, "%s: not a regular file: check the path", path);
   } else {
@@ -408,131 +426,6 @@ rgm_status rgm_durable_read(const char *path, unsigned char **file, size_t *size
     *size = (size_t)info.st_size;
     *schema = (uint32_t)get_number(*file + SCHEMA_AT, 4);
   }
-  return status;
-}
-
-
-// ---- the newest of a folder --------------------------------------------------------------------
-
-// A file called checkpoint-STEP.h5.
-typedef struct candidate {
-  uint64_t step;
-  char name[48];
-} candidate;
-
-
-// True for "checkpoint-", 1 to 20 digits that fit 64 bits, ".h5".
-static bool parse_name(const char *name, candidate *out) {
-  static const char head[] = "checkpoint-";
-  if (strncmp(name, head, sizeof head - 1) != 0) {
-    return false;
-  }
-  const char *digits = name + sizeof head - 1;
-  size_t count = strspn(digits, "0123456789");
-  if (count == 0 || count > 20 || strcmp(digits + count, ".h5") != 0) {
-    return false;
-  }
-  uint64_t step = 0;
-  for (size_t i = 0; i < count; i++) {
-    uint64_t digit = (uint64_t)(digits[i] - '0');
-    if (step > (UINT64_MAX - digit) / 10) {
-      return false;
-    }
-    step = step * 10 + digit;
-  }
-  out->step = step;
-  memcpy(out->name, name, strlen(name) + 1);
-  return true;
-}
-
-
-// Newest first; the name settles "7" against "07".
-static int newer_first(const void *a, const void *b) {
-  const candidate *x = a, *y = b;
-  if (x->step != y->step) {
-    return x->step > y->step ? -1 : 1;
-  }
-  return strcmp(x->name, y->name);
-}
-
-
-// The checkpoints of a folder, newest first. The caller frees *list, also after an error.
-static rgm_status list_folder(const char *folder, candidate **list, int *count) {
-  *list = NULL;
-  *count = 0;
-  DIR *handle = opendir(folder);
-  if (handle == NULL) {
-    return errno == ENOMEM ? rgm_fail(RGM_EMEMORY, "%s: no memory to list it", folder)
-                           : cannot_read(folder);
-  }
-
-  // readdir tells its errors through errno only
-  rgm_status status = RGM_OK;
-  int capacity = 0;
-  const struct dirent *entry;
-  while (errno = 0, (entry = readdir(handle)) != NULL) {
-    candidate found;
-    if (!parse_name(entry->d_name, &found)) {
-      continue;
-    }
-    if (*count == capacity) {
-      capacity = capacity == 0 ? 16 : 2 * capacity;
-      candidate *grown = realloc(*list, (size_t)capacity * sizeof *grown);
-      if (grown == NULL) {
-        status = rgm_fail(RGM_EMEMORY, "%s: no memory to list it", folder);
-        break;
-      }
-      *list = grown;
-    }
-    (*list)[(*count)++] = found;
-  }
-  if (status == RGM_OK && errno != 0) {
-    status = cannot_read(folder);
-  }
-  closedir(handle);
-  if (status == RGM_OK && *count > 1) {
-    qsort(*list, (size_t)*count, sizeof **list, newer_first);
-  }
-  return status;
-}
-
-
-// Tries the candidates in turn; RGM_EDATA where all are bad.
-static rgm_status first_readable(const char *folder, const candidate *list, int count, FILE *notes,
-                                 char *path_out, size_t path_size, rgm_checkpoint **out) {
-  for (int i = 0; i < count; i++) {
-    int length = snprintf(path_out, path_size, "%s/%s", folder, list[i].name);
-    if (length < 0 || (size_t)length >= path_size) {
-      return rgm_fail(RGM_EIO, "%s: the path is too long: choose a shorter --out", folder);
-    }
-    rgm_status status = rgm_checkpoint_read(path_out, out);
-    if (status != RGM_EDATA && status != RGM_EIO) {
-      return status;
-    }
-    if (notes != NULL) {
-      fprintf(notes, "passed over: %s\n", rgm_last_error());
-    }
-  }
-  return rgm_fail(RGM_EDATA,
-                  "%s: none of its %d checkpoints can be read (the newest is %s): restore one from "
-                  "a backup or start anew",
-                  folder, count, list[0].name);
-}
-
-
-rgm_status rgm_checkpoint_newest(const char *folder, FILE *notes, char *path_out, size_t path_size,
-                                 rgm_checkpoint **out) {
-  candidate *list;
-  int count;
-  *out = NULL;
-  rgm_status status = list_folder(folder, &list, &count);
-  if (status == RGM_OK && count > 0) {
-    status = first_readable(folder, list, count, notes, path_out, path_size, out);
-  }
-  if (path_size > 0 && *out == NULL) {
-    path_out[0] = '\0';
-  }
-  free(list);
   return status;
 }
 
@@ -586,7 +479,7 @@ static bool clash(const char *a, const char *b) {
 
 
 rgm_status rgm_checkpoint_check(const rgm_checkpoint *c) {
-  if (c->schema < 1) {
+  if (c->schema < RGM_CHECKPOINT_OLDEST) {
     return rgm_fail(RGM_EINTERNAL, "checkpoint: schema %d was never set", c->schema);
   }
   if (c->attribute_count > RGM_MAX_ATTRIBUTES || c->record_count > RGM_MAX_RECORDS) {

@@ -100,6 +100,7 @@ enum {
   RGM_SCRATCH = 0,  // computed anew in every step
   RGM_STATE = 1,    // goes into checkpoints and digests
   RGM_EXPORTED = 2, // a weight that exports carry
+  RGM_PRIVATE = 8,  // with RGM_STATE: into the run's private state file, not its checkpoints
   RGM_BLOCK = 4,    // holds named parts, which carry the flags: zeroed at first, not saved itself
 };
 
@@ -181,7 +182,8 @@ typedef struct rgm_attribute {
 
 // The content of a checkpoint: step, resolved config, provenance, named tensors.
 typedef struct rgm_checkpoint {
-  int schema; // RGM_CHECKPOINT_SCHEMA when written by this version
+  int schema;        // RGM_CHECKPOINT_SCHEMA when written by this version
+  bool confidential; // a private state: the file's mode is 0600
   uint64_t step;
   char *config;              // resolved YAML
   rgm_attribute *attributes; // provenance: version, commit, device, digests, ...
@@ -190,7 +192,11 @@ typedef struct rgm_checkpoint {
   int record_count;
 } rgm_checkpoint;
 
-enum { RGM_CHECKPOINT_SCHEMA = 1 };
+// Schema 2 added the private state file and the best checkpoint (attributes of the provenance);
+// files of schema 1 are read as runs that have neither.
+enum { RGM_CHECKPOINT_SCHEMA = 2, RGM_CHECKPOINT_OLDEST = 1 };
+
+#define RGM_BEST_NAME "checkpoint-best.h5"
 
 // Writes `path` so that a reader sees the old file or the whole new one: HDF5 image built in
 // memory, 512-byte prefix with its length and SHA-256, then temporary file, fsync, rename, fsync
@@ -204,11 +210,30 @@ void rgm_checkpoint_free(rgm_checkpoint *checkpoint);
 const rgm_record *rgm_checkpoint_record(const rgm_checkpoint *checkpoint, const char *name);
 const char *rgm_checkpoint_attribute(const rgm_checkpoint *checkpoint, const char *name);
 
-// The newest readable checkpoint-STEP.h5 of a folder: damaged ones are passed over with a line on
-// `notes` (may be NULL). `path_out` gets its path. RGM_EDATA where none is readable, RGM_EIO where
-// the folder cannot be read; *out = NULL and RGM_OK where it holds no checkpoint at all.
+// The newest readable checkpoint-STEP.h5 of a folder, or else its checkpoint-best.h5: damaged ones
+// are passed over with a line on `notes` (may be NULL). `path_out` gets its path. RGM_EDATA where
+// none is readable, RGM_EIO where the folder cannot be read; *out = NULL and RGM_OK where it holds
+// no checkpoint at all.
 rgm_status rgm_checkpoint_newest(const char *folder, FILE *notes, char *path_out, size_t path_size,
                                  rgm_checkpoint **out);
+
+// The same for going on until step `until`: a checkpoint counts only with the private state that it
+// was written with, in *state (NULL where it has none, or where no step is left to do).
+rgm_status rgm_checkpoint_resumable(const char *folder, uint64_t until, FILE *notes, char *path_out,
+                                    size_t path_size, rgm_checkpoint **out, rgm_checkpoint **state);
+
+// Removes all but the newest `keep` checkpoint-STEP.h5, and every state-STEP.h5 that none of them
+// needs. All of those go where `states` is false: RGM_EIO if one stays.
+rgm_status rgm_checkpoint_prune(const char *folder, int64_t keep, bool states);
+
+// Removes what writes that were cut short left behind (*.h5.tmp): for who holds the folder's lock.
+rgm_status rgm_checkpoint_sweep(const char *folder);
+
+// state-STEP.h5 beside a checkpoint; true for what such a file holds; the private state of `c`,
+// read from the file beside `path` and compared with the digest that `c` has of it (RGM_EDATA).
+void rgm_state_path(const char *checkpoint, uint64_t step, char *path, size_t size);
+bool rgm_checkpoint_is_state(const rgm_checkpoint *c);
+rgm_status rgm_state_read(const char *path, const rgm_checkpoint *c, rgm_checkpoint **out);
 
 // Lower-case hex SHA-256 of a buffer.
 void rgm_sha256_hex(const void *data, size_t size, char hex[65]);
@@ -328,6 +353,8 @@ typedef struct rgm_algorithm {
   rgm_status (*report)(rgm_run *run);
   int (*contenders)(rgm_run *run, rgm_contender *out, int max);
   rgm_status (*evaluate)(rgm_run *run, rgm_json *json, FILE *text); // in place of contenders
+  const char *best_metric; // what `run.keep_best: auto` compares; NULL: nothing
+  bool best_is_min;        // less of it is better
 } rgm_algorithm;
 
 extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms/algorithms.c
@@ -337,7 +364,9 @@ extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms
 
 typedef struct rgm_run_keys {
   char name[RGM_STRING_SIZE], isa[RGM_STRING_SIZE], init_from[RGM_STRING_SIZE];
-  int backend; // index into rgm_backend_names
+  char keep_best[RGM_STRING_SIZE];
+  int backend;   // index into rgm_backend_names
+  int best_mode; // 0 auto, 1 max, 2 min
   int64_t seed, replicas, steps, threads, report_every, checkpoint_every, keep;
 } rgm_run_keys;
 
@@ -355,6 +384,15 @@ extern const rgm_field rgm_run_fields[], rgm_eval_fields[], rgm_data_fields[];
 enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64 };
 
 typedef struct rgm_metrics rgm_metrics;
+
+// The best report so far, part of what is resumed.
+typedef struct rgm_best {
+  char metric[48]; // "" where nothing is compared
+  bool is_min;     // less is better
+  bool any;        // there was one
+  double value;    // mean over the replicas
+  uint64_t step;
+} rgm_best;
 
 // One run: its keys, its device, its tensors. Keys are per replica, so that a sweep can give each
 // its own; `seeds`, `clock`, `active` and `env_config` are planned by the engine.
@@ -382,9 +420,11 @@ struct rgm_run {
   } hyper[RGM_MAX_HYPERS];
   int hyper_count;
   rgm_metrics *metrics;
-  char device[512];       // one line: what runs and why
-  char data_digest[65];   // SHA-256 of the data file, "" where there is none
-  char parent_digest[65]; // digest of the checkpoint that this run went on from
+  char device[512];         // one line: what runs and why
+  char data_digest[65];     // SHA-256 of the data file, "" where there is none
+  char parent_digest[65];   // digest of the checkpoint whose weights the run started from
+  char restored_digest[65]; // digest of the checkpoint that was restored, "" where none was
+  rgm_best best;
 };
 
 // A hyperparameter: an f32 vector (R) filled from the double at `offset` in each replica's keys.
@@ -414,16 +454,25 @@ rgm_status rgm_run_create(rgm_config *config, rgm_run **out);
 rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out);
 void rgm_run_free(rgm_run *run);
 
-// The run as a checkpoint and back. Restore refuses tensors of another shape; `exactly` (to go on
-// training) refuses another configuration or seed too, while evaluation may change what it likes.
+// The run as a checkpoint, without its private state; and with it, for a run that goes on (`done`:
+// that does not). *state is NULL where the run has no private tensors, or is done.
 rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out);
+rgm_status rgm_run_snapshot_pair(rgm_run *run, bool done, rgm_checkpoint **out,
+                                 rgm_checkpoint **state);
+
+// And back. Restore refuses tensors of another shape; `exactly` (to go on training) refuses another
+// configuration or seed too, while evaluation may change what it likes. Private tensors come from
+// `state`; without one they stay as they are.
 rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool exactly);
+rgm_status rgm_run_restore_state(rgm_run *run, const rgm_checkpoint *state);
+bool rgm_run_has_private(const rgm_run *run);
 
 // Starts a run from the weights (entries flagged RGM_EXPORTED) of another one, for fine-tuning; one
 // replica there serves all here. Step, moments and random numbers start anew.
 rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint);
 
-// Hex SHA-256 over step, data digest and every record's name, type, dims and bytes.
+// Hex SHA-256 over step, data digest, every record's name, type, dims and bytes, and the digest of
+// the private state where there is one.
 void rgm_checkpoint_digest(const rgm_checkpoint *checkpoint, char hex[65]);
 
 // Version and commit of this build.
@@ -439,7 +488,12 @@ rgm_status rgm_metrics_open(const char *folder, uint64_t step, rgm_metrics **out
 rgm_status rgm_metrics_add(rgm_metrics *m, const char *name, const char *unit, const float *values,
                            int64_t replicas);
 rgm_status rgm_metrics_flush(rgm_metrics *m, uint64_t step); // writes the rows of this step
+rgm_status rgm_metrics_sync(rgm_metrics *m);                 // all rows onto the disk
 double rgm_metrics_headline(const rgm_metrics *m, const char **name); // mean over replicas
+
+// The mean over replicas of the metric called `name` as last reported. RGM_ECONFIG where there is
+// none of this name.
+rgm_status rgm_metrics_mean(const rgm_metrics *m, const char *name, double *mean);
 void rgm_metrics_close(rgm_metrics *m);
 
 

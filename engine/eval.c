@@ -80,7 +80,7 @@ static void write_json(const rgm_trial *e, rgm_json *json) {
   rgm_json_number(json, "seed", (double)run->eval.seed);
   rgm_json_number(json, "step", (double)run->step);
   rgm_json_number(json, "replicas", (double)run->replicas);
-  rgm_json_string(json, "run_digest", run->parent_digest);
+  rgm_json_string(json, "run_digest", run->restored_digest);
   rgm_json_open(json, "parameters", '{');
   for (const rgm_baseline *b = env->baselines; b->name != NULL; b++) {
     float params[64];

@@ -41,6 +41,13 @@ rgm_status rgm_load_config(const rgm_options *options, rgm_config **config,
   } else {
     snprintf(path, sizeof path, "%s", options->path);
     RGM_TRY(rgm_checkpoint_read(path, &found));
+    if (rgm_checkpoint_is_state(found)) {
+      rgm_checkpoint_free(found);
+      return rgm_fail(RGM_EUSAGE,
+                      "%s is the private state of a run, not a checkpoint; give checkpoint-STEP.h5 "
+                      "or the run folder",
+                      path);
+    }
   }
   const rgm_status status =
       rgm_config_parse(path, found->config, options->set, options->set_count, config);

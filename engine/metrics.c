@@ -139,17 +139,53 @@ rgm_status rgm_metrics_flush(rgm_metrics *m, uint64_t step) {
 }
 
 
-double rgm_metrics_headline(const rgm_metrics *m, const char **name) {
-  if (m->count == 0) {
-    *name = NULL;
-    return NAN;
+// fflush and fdatasync, so that no checkpoint outlives the rows before it
+rgm_status rgm_metrics_sync(rgm_metrics *m) {
+  FILE *const files[] = {m->jsonl, m->csv};
+  for (int i = 0; i < 2; i++) {
+    int result = fflush(files[i]);
+    while (result == 0 && (result = fdatasync(fileno(files[i]))) != 0 && errno == EINTR) {
+      result = 0;
+    }
+    if (result != 0) {
+      return rgm_fail(RGM_EIO, "metrics: cannot fsync: %s", strerror(errno));
+    }
   }
+  return RGM_OK;
+}
+
+
+static double mean_of(const rgm_metrics *m, int index) {
   double mean = 0.0;
   for (int64_t r = 0; r < m->replicas; r++) {
-    mean += (double)m->values[0][r] / (double)m->replicas;
+    mean += (double)m->values[index][r] / (double)m->replicas;
   }
-  *name = m->name[0];
   return mean;
+}
+
+
+double rgm_metrics_headline(const rgm_metrics *m, const char **name) {
+  *name = m->count > 0 ? m->name[0] : NULL;
+  return m->count > 0 ? mean_of(m, 0) : NAN;
+}
+
+
+rgm_status rgm_metrics_mean(const rgm_metrics *m, const char *name, double *mean) {
+  const char *names[RGM_MAX_METRICS + 1] = {NULL};
+  char list[1024] = "";
+  for (int i = 0; i < m->count; i++) {
+    if (strcmp(m->name[i], name) == 0) {
+      *mean = mean_of(m, i);
+      return RGM_OK;
+    }
+    names[i] = m->name[i];
+    const size_t length = strlen(list);
+    snprintf(list + length, sizeof list - length, "%s%s", i > 0 ? ", " : "", m->name[i]);
+  }
+  const char *nearest = rgm_nearest(name, names);
+  return rgm_fail(RGM_ECONFIG, "no metric \"%s\"%s%s%s; there are: %s", name,
+                  nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "",
+                  nearest != NULL ? "?" : "", list);
 }
 
 

@@ -32,7 +32,8 @@ typedef struct rgm_options {
 } rgm_options;
 
 // Trains, writes the run folder (config.yaml, metrics.jsonl, metrics.csv, log.txt,
-// checkpoint-STEP.h5). Errors: RGM_ECONFIG, RGM_EDATA, RGM_ENUMERIC, RGM_EIO, RGM_ESTOPPED, ...
+// checkpoint-STEP.h5, checkpoint-best.h5). Errors: RGM_ECONFIG, RGM_EDATA, RGM_ENUMERIC, RGM_EIO
+// (also where another process trains in the folder), RGM_ESTOPPED, ...
 rgm_status rgm_train(const rgm_options *options);
 
 // Evaluates a run (folder or checkpoint), or a config whose algorithm trains nothing, on test

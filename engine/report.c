@@ -60,7 +60,10 @@ static void print_plan(const rgm_run *run, FILE *out) {
     format_bytes(size, (double)rgm_bytes(e->tensor));
     fprintf(out, "%s%-*s %-5s %-24s %-30s %-6s %12s%s\n", e->parent >= 0 ? "  " : "",
             e->parent >= 0 ? 24 : 26, e->name, rgm_dtype_name(e->tensor.dtype), dims, e->axes,
-            e->unit, e->parent >= 0 ? "part" : size, (e->flags & RGM_STATE) ? "  saved" : "");
+            e->unit, e->parent >= 0 ? "part" : size,
+            (e->flags & RGM_PRIVATE) ? "  private"
+            : (e->flags & RGM_STATE) ? "  saved"
+                                     : "");
   }
   format_bytes(size, (double)rgm_arena_bytes(run->arena));
   fprintf(out, "%-94s %12s\n", "total", size);

@@ -12,6 +12,8 @@
 
 const char *const rgm_backend_names[] = {"auto", "cpu", "cuda", NULL};
 
+static const char *const best_modes[] = {"auto", "max", "min", NULL};
+
 const rgm_field rgm_run_fields[] = {
     {"name", RGM_STRING, RUN(name), "", "run", 0, 0, NULL, RGM_PROVENANCE,
      "Name of the run folder under runs/."},
@@ -35,6 +37,10 @@ const rgm_field rgm_run_fields[] = {
      RGM_PROVENANCE, "Steps between checkpoints; the last step always leaves one."},
     {"keep", RGM_INT, RUN(keep), "1", "2", 1, 1e6, NULL, RGM_PROVENANCE,
      "How many of the newest checkpoints stay."},
+    {"keep_best", RGM_STRING, RUN(keep_best), "", "auto", 0, 0, NULL, RGM_PROVENANCE,
+     "Metric whose best report stays as checkpoint-best.h5: a name, auto (the algorithm's), none."},
+    {"best_mode", RGM_CHOICE, RUN(best_mode), "", "auto", 0, 0, best_modes, RGM_PROVENANCE,
+     "What is best: max, min, or auto (the algorithm's for its own metric, max for others)."},
     {0},
 };
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A run as a checkpoint and back: every entry flagged RGM_STATE becomes a record of its meant size
-// (padding left out), gathered from the replicas' strides; provenance goes beside it.
+// (padding left out), gathered from the replicas' strides; provenance goes beside it. Entries that
+// are flagged RGM_PRIVATE too make a second file of the same kind, the private state, whose digest
+// the checkpoint carries.
 
 #include "engine/engine.h"
 
@@ -78,7 +80,8 @@ static void add_attribute(rgm_checkpoint *c, const char *name, const char *value
 }
 
 
-static void add_provenance(const rgm_run *run, rgm_checkpoint *c) {
+// what both files say of where they come from
+static void add_origin(const rgm_run *run, rgm_checkpoint *c) {
   char hex[65], *text = rgm_config_emit(run->config, true);
   rgm_sha256_hex(text, strlen(text), hex);
   free(text);
@@ -90,25 +93,57 @@ static void add_provenance(const rgm_run *run, rgm_checkpoint *c) {
   add_attribute(c, "config_digest", hex);
   add_attribute(c, "data_digest", run->data_digest);
   add_attribute(c, "parent_digest", run->parent_digest);
-  add_attribute(c, "contains_patient_rows", "0");
+}
+
+
+// the best report so far, for the run that goes on from here
+static void add_best(const rgm_best *best, rgm_checkpoint *c) {
+  char text[32];
+  add_attribute(c, "best_metric", best->metric);
+  add_attribute(c, "best_mode", best->metric[0] == '\0' ? "" : best->is_min ? "min" : "max");
+  snprintf(text, sizeof text, "%llu", (unsigned long long)best->step);
+  add_attribute(c, "best_step", best->any ? text : "");
+  snprintf(text, sizeof text, "%.17g", best->value);
+  add_attribute(c, "best_value", best->any ? text : "");
+}
+
+
+static void add_digest(rgm_checkpoint *c) {
+  char hex[65];
   rgm_checkpoint_digest(c, hex);
   add_attribute(c, "digest", hex);
 }
 
 
-rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out) {
-  enum { ATTRIBUTES = 16 };
+static bool is_private(const rgm_entry *entry) {
+  return (entry->flags & RGM_PRIVATE) != 0;
+}
+
+
+bool rgm_run_has_private(const rgm_run *run) {
+  for (int i = 0; i < rgm_arena_count(run->arena); i++) {
+    if (is_private(rgm_arena_entry(run->arena, i))) {
+      return true;
+    }
+  }
+  return false;
+}
+
+
+// the entries of one of the two files, and where they come from
+static rgm_status gather(rgm_run *run, bool private, rgm_checkpoint **out) {
+  enum { ATTRIBUTES = 24 };
   const int entries = rgm_arena_count(run->arena);
   rgm_checkpoint *c = calloc(1, sizeof *c);
   if (c != NULL) {
     c->records = calloc((size_t)entries, sizeof *c->records);
     c->attributes = calloc(ATTRIBUTES, sizeof *c->attributes);
-    c->config = rgm_config_emit(run->config, false);
+    c->config = private ? calloc(1, 1) : rgm_config_emit(run->config, false);
   }
   bool complete = c != NULL && c->records != NULL && c->attributes != NULL && c->config != NULL;
   for (int i = 0; complete && i < entries; i++) {
     const rgm_entry *entry = rgm_arena_entry(run->arena, i);
-    if ((entry->flags & RGM_STATE) == 0) {
+    if ((entry->flags & RGM_STATE) == 0 || is_private(entry) != private) {
       continue;
     }
     rgm_record *record = &c->records[c->record_count];
@@ -130,10 +165,53 @@ rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out) {
     return status;
   }
   c->schema = RGM_CHECKPOINT_SCHEMA;
+  c->confidential = private;
   c->step = run->step;
-  add_provenance(run, c);
+  add_origin(run, c);
   *out = c;
   return RGM_OK;
+}
+
+
+// a checkpoint, given what became of the private state and its digest
+static rgm_status snapshot(rgm_run *run, const char *kept, const char *state_digest,
+                           rgm_checkpoint **out) {
+  RGM_TRY(gather(run, false, out));
+  add_attribute(*out, "contains_patient_rows", "0");
+  add_best(&run->best, *out);
+  add_attribute(*out, "state", kept);
+  add_attribute(*out, "state_digest", state_digest);
+  add_digest(*out);
+  return RGM_OK;
+}
+
+
+rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out) {
+  return snapshot(run, rgm_run_has_private(run) ? "omitted" : "none", "", out);
+}
+
+
+rgm_status rgm_run_snapshot_pair(rgm_run *run, bool done, rgm_checkpoint **out,
+                                 rgm_checkpoint **state) {
+  *state = NULL;
+  if (!rgm_run_has_private(run)) {
+    return rgm_run_snapshot(run, out);
+  }
+  rgm_checkpoint *c = NULL;
+  RGM_TRY(gather(run, true, &c));
+  add_attribute(c, "contains_patient_rows", "1");
+  add_attribute(c, "kind", "state");
+  add_digest(c);
+
+  // the digest counts even where the tensors are not kept: it is part of what was computed
+  const rgm_status status =
+      snapshot(run, done ? "deleted" : "file", rgm_checkpoint_attribute(c, "digest"), out);
+  if (status == RGM_OK && !done) {
+    *state = c;
+  } else {
+    rgm_checkpoint_free(c);
+  }
+  return status;
 }
 
 
@@ -196,7 +274,7 @@ rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool 
   }
   for (int i = 0; i < rgm_arena_count(run->arena); i++) {
     const rgm_entry *entry = rgm_arena_entry(run->arena, i);
-    if ((entry->flags & RGM_STATE) == 0) {
+    if ((entry->flags & RGM_STATE) == 0 || is_private(entry)) {
       continue;
     }
     const rgm_record *record = rgm_checkpoint_record(checkpoint, entry->name);
@@ -221,7 +299,28 @@ rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool 
   }
   run->step = checkpoint->step;
   const char *digest = rgm_checkpoint_attribute(checkpoint, "digest");
-  snprintf(run->parent_digest, sizeof run->parent_digest, "%s", digest != NULL ? digest : "");
+  const char *parent = rgm_checkpoint_attribute(checkpoint, "parent_digest");
+  snprintf(run->restored_digest, sizeof run->restored_digest, "%s", digest != NULL ? digest : "");
+  snprintf(run->parent_digest, sizeof run->parent_digest, "%s", parent != NULL ? parent : "");
+  return rgm_sync(run->stream);
+}
+
+
+rgm_status rgm_run_restore_state(rgm_run *run, const rgm_checkpoint *state) {
+  for (int i = 0; i < rgm_arena_count(run->arena); i++) {
+    const rgm_entry *entry = rgm_arena_entry(run->arena, i);
+    if (!is_private(entry)) {
+      continue;
+    }
+    const rgm_record *record = rgm_checkpoint_record(state, entry->name);
+    if (record == NULL || !fits(record, entry)) {
+      return rgm_fail(RGM_EDATA,
+                      "the private state %s tensor %s of this configuration; was run.replicas "
+                      "changed?",
+                      record == NULL ? "lacks" : "has another shape of", entry->name);
+    }
+    move_entry(run, entry, record->data, false);
+  }
   return rgm_sync(run->stream);
 }
 
@@ -274,6 +373,10 @@ void rgm_checkpoint_digest(const rgm_checkpoint *c, char hex[65]) {
   EVP_DigestUpdate(context, &c->step, sizeof c->step);
   EVP_DigestUpdate(context, data_digest != NULL ? data_digest : "",
                    data_digest != NULL ? strlen(data_digest) : 0);
+  const char *state_digest = rgm_checkpoint_attribute(c, "state_digest");
+  if (state_digest != NULL) {
+    EVP_DigestUpdate(context, state_digest, strlen(state_digest));
+  }
   for (int i = 0; i < c->record_count; i++) {
     const rgm_record *record = &c->records[i];
     const int32_t shape[2] = {(int32_t)record->dtype, record->rank};

@@ -3,24 +3,23 @@
 // resuming.
 
 #include "engine/engine.h"
+#include "engine/keep.h"
 #include "engine/load.h"
 #include "engine/profile.h"
 #include "engine/regimen.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 typedef struct trainer {
   const rgm_options *options;
   rgm_run *run;
   char folder[2048];
-  char newest[4096], digest[65]; // path and digest of the newest checkpoint, "" before there is one
+  rgm_keep keep; // the files of the folder
   FILE *log;
   uint64_t first;        // step that this process started at
   double begun, printed; // s
@@ -90,6 +89,28 @@ static rgm_status start_from(const trainer *t) {
 }
 
 
+// what resuming passed over, for people who watch and for the log
+static rgm_status resume(trainer *t) {
+  char *text = NULL;
+  size_t size = 0;
+  FILE *notes = open_memstream(&text, &size);
+  if (notes == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the notes of a resumption");
+  }
+  const rgm_status status = rgm_keep_resume(&t->keep, t->run, notes);
+  fclose(notes);
+  if (size > 0) {
+    text[size - 1] = '\0'; // the last line's end
+    note(t, text);
+    if (t->options->progress != NULL) {
+      fprintf(t->options->progress, "%s\n", text);
+    }
+  }
+  free(text);
+  return status;
+}
+
+
 static rgm_status open_folder(trainer *t) {
   rgm_run *run = t->run;
   if (t->options->out != NULL) {
@@ -98,91 +119,45 @@ static rgm_status open_folder(trainer *t) {
     snprintf(t->folder, sizeof t->folder, "runs/%s", run->keys.name);
   }
   RGM_TRY(make_folder(t->folder));
+  RGM_TRY(rgm_keep_lock(&t->keep, t->folder));
   char path[4096];
   snprintf(path, sizeof path, "%s/log.txt", t->folder);
   t->log = fopen(path, "a");
   if (t->log == NULL) {
     return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
   }
-  rgm_checkpoint *checkpoint = NULL;
-  RGM_TRY(rgm_checkpoint_newest(t->folder, t->options->progress, path, sizeof path, &checkpoint));
-  rgm_status status = RGM_OK;
-  if (checkpoint != NULL && !t->options->resume) {
-    status = rgm_fail(RGM_EUSAGE,
+  if (!t->options->resume) {
+    rgm_checkpoint *other = NULL;
+    RGM_TRY(rgm_checkpoint_newest(t->folder, t->options->progress, path, sizeof path, &other));
+    const unsigned long long step = other != NULL ? other->step : 0;
+    rgm_checkpoint_free(other);
+    if (other != NULL) {
+      return rgm_fail(RGM_EUSAGE,
                       "%s already holds a run at step %llu; --resume goes on with it, --out or "
                       "--set run.name=NAME starts another",
-                      t->folder, (unsigned long long)checkpoint->step);
-  } else if (checkpoint != NULL) {
-    status = rgm_run_restore(run, checkpoint, true);
-    snprintf(t->newest, sizeof t->newest, "%s", path);
-    snprintf(t->digest, sizeof t->digest, "%s", run->parent_digest);
-  } else if (run->keys.init_from[0] != '\0') {
-    status = start_from(t);
+                      t->folder, step);
+    }
   }
-  rgm_checkpoint_free(checkpoint);
-  RGM_TRY(status);
+  RGM_TRY(resume(t));
+  if (t->keep.newest[0] == '\0' && run->keys.init_from[0] != '\0') {
+    RGM_TRY(start_from(t));
+  }
   t->first = run->step;
   char *text = rgm_config_emit(run->config, false);
-  status = text != NULL ? write_text(t->folder, "config.yaml", text)
-                        : rgm_fail(RGM_EMEMORY, "no memory for the config");
+  const rgm_status status = text != NULL ? write_text(t->folder, "config.yaml", text)
+                                         : rgm_fail(RGM_EMEMORY, "no memory for the config");
   free(text);
   RGM_TRY(status);
   return rgm_metrics_open(t->folder, run->step, &run->metrics);
 }
 
 
-// ---- checkpoints -------------------------------------------------------------------------------
-
-static int newest_first(const void *a_, const void *b_) {
-  const unsigned long long a = *(const unsigned long long *)a_;
-  const unsigned long long b = *(const unsigned long long *)b_;
-  return (a < b) - (a > b);
-}
-
-
-// removes all but the newest `keep` checkpoints; only called after a new one was verified
-static void prune(const trainer *t) {
-  enum { MOST = 4096 };
-  static unsigned long long step[MOST];
-  int count = 0;
-  DIR *folder = opendir(t->folder);
-  const struct dirent *entry;
-  while (folder != NULL && (entry = readdir(folder)) != NULL && count < MOST) {
-    int length = 0;
-    if (sscanf(entry->d_name, "checkpoint-%llu.h5%n", &step[count], &length) == 1 && length > 0 &&
-        entry->d_name[length] == '\0') {
-      count++;
-    }
-  }
-  if (folder != NULL) {
-    closedir(folder);
-  }
-  qsort(step, (size_t)count, sizeof *step, newest_first);
-  for (int i = (int)t->run->keys.keep; i < count; i++) {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/checkpoint-%llu.h5", t->folder, step[i]);
-    unlink(path);
-  }
-}
-
-
 static rgm_status save(trainer *t) {
-  rgm_run *run = t->run;
-  RGM_TRY(rgm_guard(run));
-  rgm_checkpoint *checkpoint = NULL;
-  RGM_TRY(rgm_run_snapshot(run, &checkpoint));
-  char path[4096], text[4200];
-  snprintf(path, sizeof path, "%s/checkpoint-%llu.h5", t->folder, (unsigned long long)run->step);
-  const rgm_status status = rgm_checkpoint_write(path, checkpoint);
-  if (status == RGM_OK) {
-    snprintf(t->newest, sizeof t->newest, "%s", path);
-    snprintf(t->digest, sizeof t->digest, "%s", rgm_checkpoint_attribute(checkpoint, "digest"));
-    snprintf(text, sizeof text, "wrote %s, digest %s", path, t->digest);
-    note(t, text);
-    prune(t);
-  }
-  rgm_checkpoint_free(checkpoint);
-  return status;
+  char text[4200];
+  RGM_TRY(rgm_keep_save(&t->keep, t->run->step == (uint64_t)t->run->keys.steps));
+  snprintf(text, sizeof text, "wrote %s, digest %s", t->keep.newest, t->keep.digest);
+  note(t, text);
+  return RGM_OK;
 }
 
 
@@ -244,6 +219,12 @@ static rgm_status flush_metrics(const trainer *t) {
 }
 
 
+// is this report the best so far?
+static rgm_status look(trainer *t) {
+  return t->run->algorithm->report != NULL ? rgm_keep_look(&t->keep) : RGM_OK;
+}
+
+
 static rgm_status loop(trainer *t) {
   rgm_run *run = t->run;
   const uint64_t total = (uint64_t)run->keys.steps;
@@ -265,6 +246,7 @@ static rgm_status loop(trainer *t) {
         RGM_TRY(flush_metrics(t));
       }
       RGM_TRY(rgm_guard(run));
+      RGM_TRY(look(t));
     }
     if (last || run->step % (uint64_t)run->keys.checkpoint_every == 0) {
       RGM_TRY(save(t));
@@ -283,8 +265,8 @@ static void write_result(const trainer *t, double elapsed) {
     rgm_json json = {.out = t->options->result};
     rgm_json_open(&json, NULL, '{');
     rgm_json_string(&json, "run", t->folder);
-    rgm_json_string(&json, "checkpoint", t->newest);
-    rgm_json_string(&json, "digest", t->digest);
+    rgm_json_string(&json, "checkpoint", t->keep.newest);
+    rgm_json_string(&json, "digest", t->keep.digest);
     rgm_json_number(&json, "step", (double)run->step);
     rgm_json_number(&json, "replicas", (double)run->replicas);
     rgm_json_number(&json, "seconds", elapsed);
@@ -299,7 +281,7 @@ static void write_result(const trainer *t, double elapsed) {
     char took[32];
     format_time(elapsed, took);
     fprintf(t->options->result, "%s: step %llu in %s, digest %.16s\n", t->folder,
-            (unsigned long long)run->step, took, t->digest);
+            (unsigned long long)run->step, took, t->keep.digest);
     if (t->options->profile) {
       rgm_profile_print(run->stream, elapsed, t->options->result);
     }
@@ -337,8 +319,12 @@ static rgm_status train(trainer *t, rgm_config *config) {
   t->begun = t->printed = seconds();
   const rgm_status status = loop(t);
   if (status != RGM_OK) {
-    note(t, rgm_last_error());
-    return status;
+    // what failed is told, whatever becomes of the best so far
+    char why[2048];
+    snprintf(why, sizeof why, "%s", rgm_last_error());
+    note(t, why);
+    (void)rgm_keep_save_best(&t->keep);
+    return rgm_fail(status, "%s", why);
   }
   note(t, "done");
   write_result(t, seconds() - t->begun);
@@ -347,7 +333,7 @@ static rgm_status train(trainer *t, rgm_config *config) {
 
 
 rgm_status rgm_train(const rgm_options *options) {
-  trainer t = {.options = options};
+  trainer t = {.options = options, .keep = {.lock = -1}};
   rgm_config *config = NULL;
   rgm_status status = rgm_load_config(options, &config, NULL);
   if (status == RGM_OK) {
@@ -357,5 +343,6 @@ rgm_status rgm_train(const rgm_options *options) {
   if (t.log != NULL) {
     fclose(t.log);
   }
+  rgm_keep_close(&t.keep);
   return status;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// `regimen verify`: every checkpoint of a run folder, or one file, checked as far as its bytes go:
-// prefix, length, SHA-256, schema, the digest of its tensors, and its config against config_digest.
+// `regimen verify`: every checkpoint and private state of a run folder, or one file, checked as far
+// as its bytes go: prefix, length, SHA-256, schema, the digest of its tensors, its config against
+// config_digest, and that a checkpoint that needs a private state has it.
 
-#include "engine/engine.h"
+#include "engine/checkpoint_private.h"
 #include "engine/regimen.h"
 
 #include <dirent.h>
@@ -77,8 +78,22 @@ static rgm_status check_config(const char *path, const rgm_checkpoint *c, char *
 }
 
 
+// A checkpoint of a run that went on has its private state beside it; that of one that is done may
+// be gone.
+static rgm_status check_state(const char *path, const rgm_checkpoint *c, bool done) {
+  const char *kept = rgm_checkpoint_attribute(c, "state");
+  rgm_checkpoint *state = NULL;
+  if (kept == NULL || strcmp(kept, "file") != 0 || done) {
+    return RGM_OK;
+  }
+  const rgm_status status = rgm_state_read(path, c, &state);
+  rgm_checkpoint_free(state);
+  return status;
+}
+
+
 // Anything but RGM_OK and RGM_EMEMORY is a verdict on the file.
-static rgm_status check_file(const char *path, finding *f) {
+static rgm_status check_file(const char *path, bool done, finding *f) {
   rgm_checkpoint *c = NULL;
   *f = (finding){.good = false};
   rgm_status status = rgm_checkpoint_read(path, &c);
@@ -88,7 +103,12 @@ static rgm_status check_file(const char *path, finding *f) {
   }
   if (status == RGM_OK) {
     snprintf(f->digest, sizeof f->digest, "%s", rgm_checkpoint_attribute(c, "digest"));
-    status = check_config(path, c, f->text, sizeof f->text);
+    if (!rgm_checkpoint_is_state(c)) {
+      status = check_config(path, c, f->text, sizeof f->text);
+    }
+  }
+  if (status == RGM_OK) {
+    status = check_state(path, c, done);
   }
   f->good = status == RGM_OK;
   if (!f->good) {
@@ -119,23 +139,41 @@ static void print_finding(const char *path, const finding *f, rgm_json *json, FI
 
 // ---- a folder ----------------------------------------------------------------------------------
 
-// the step in "checkpoint-STEP.h5", or -1
-static long long step_of(const char *name) {
-  int length = 0;
-  long long step = -1;
-  const bool fits = sscanf(name, "checkpoint-%lld.h5%n", &step, &length) == 1 && length > 0;
-  return fits && name[length] == '\0' ? step : -1;
+// the place of a file in the report: by step, a state before its checkpoint, the best at the end
+static bool place_of(const char *name, uint64_t *step, int *kind) {
+  *kind = strcmp(name, RGM_BEST_NAME) == 0 ? 2 : rgm_parse_step(name, "checkpoint-", step);
+  *step = *kind == 2 ? UINT64_MAX : *step;
+  return *kind > 0 || rgm_parse_step(name, "state-", step);
 }
 
 
-static int is_checkpoint(const struct dirent *entry) {
-  return step_of(entry->d_name) >= 0;
+static int is_ours(const struct dirent *entry) {
+  uint64_t step = 0;
+  int kind;
+  return place_of(entry->d_name, &step, &kind);
 }
 
 
 static int older_first(const struct dirent **a, const struct dirent **b) {
-  const long long x = step_of((*a)->d_name), y = step_of((*b)->d_name);
-  return (x > y) - (x < y);
+  uint64_t x = 0, y = 0;
+  int i = 0, j = 0;
+  place_of((*a)->d_name, &x, &i);
+  place_of((*b)->d_name, &y, &j);
+  return x != y ? (x > y) - (x < y) : i - j;
+}
+
+
+// true where the newest checkpoint says that the run is done and its private state deleted
+static bool is_done(const char *folder) {
+  char path[4096];
+  rgm_checkpoint *c = NULL;
+  if (rgm_checkpoint_newest(folder, NULL, path, sizeof path, &c) != RGM_OK || c == NULL) {
+    return false;
+  }
+  const char *kept = rgm_checkpoint_attribute(c, "state");
+  const bool done = kept != NULL && strcmp(kept, "deleted") == 0;
+  rgm_checkpoint_free(c);
+  return done;
 }
 
 
@@ -146,6 +184,7 @@ static rgm_status check_all(const rgm_options *options, bool folder, struct dire
   char path[4096];
   finding f;
   int bad = 0;
+  const bool done = folder && is_done(options->path);
   if (to != NULL) {
     rgm_json_open(to, NULL, '{');
     rgm_json_string(to, "path", options->path);
@@ -154,7 +193,7 @@ static rgm_status check_all(const rgm_options *options, bool folder, struct dire
   for (int i = 0; i < count && status == RGM_OK; i++) {
     snprintf(path, sizeof path, "%s%s%s", options->path, folder ? "/" : "",
              folder ? list[i]->d_name : "");
-    status = check_file(path, &f);
+    status = check_file(path, done, &f);
     if (status == RGM_OK) {
       print_finding(path, &f, to, options->result);
       bad += !f.good;
@@ -188,7 +227,7 @@ rgm_status rgm_verify(const rgm_options *options) {
 
   // a run: all that it holds, the oldest first
   struct dirent **list = NULL;
-  const int count = scandir(options->path, &list, is_checkpoint, older_first);
+  const int count = scandir(options->path, &list, is_ours, older_first);
   if (count < 0) {
     return rgm_fail(RGM_EIO, "%s: %s", options->path, strerror(errno));
   }

@@ -21,8 +21,8 @@
 #define LOOP_PASTE(a, b) LOOP_PASTE2(a, b)
 #define ENV_(name) LOOP_PASTE(ENV, name)
 
-// no loop over lanes carries a dependence, and none may be unrolled before it is vectorised; gcc must
-// be told both
+// no loop over lanes carries a dependence, and none may be unrolled before it is vectorised; gcc
+// must be told both
 #define LOOP_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 1") for (int j = 0; j < LANES; j++)
 
 enum {

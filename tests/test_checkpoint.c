@@ -234,7 +234,7 @@ Test(checkpoint, same_content_gives_same_bytes, .init = make_folder, .fini = rem
   cr_expect(memcmp(a, b, size_a) == 0);
 
   // the prefix: magic, versions, length, a line for people
-  cr_expect(memcmp(a, "REGIMEN\n\1\0\0\0\1\0\0\0", 16) == 0);
+  cr_expect(memcmp(a, "REGIMEN\n\1\0\0\0\2\0\0\0", 16) == 0);
   uint64_t length;
   memcpy(&length, a + 16, sizeof length);
   cr_expect(length == size_a - 512);
@@ -553,13 +553,22 @@ Test(checkpoint, crafted_files_are_refused, .init = make_folder, .fini = remove_
 }
 
 
-Test(checkpoint, newer_schema_is_refused_by_name, .init = make_folder, .fini = remove_folder) {
+Test(checkpoint, other_schemas_load_or_are_refused_by_name, .init = make_folder,
+     .fini = remove_folder) {
   fill_small();
-  rgm_checkpoint newer = small;
+  rgm_checkpoint newer = small, older = small;
   newer.schema = 7;
   write_ok(in_folder("newer.h5"), &newer);
   expect_refused(in_folder("newer.h5"), RGM_EDATA,
-                 "written by a newer Regimen (schema 7, this program reads up to 1)");
+                 "written by a newer Regimen (schema 7, this program reads up to 2)");
+
+  // the first one loads; before it there was none
+  older.schema = 1;
+  write_ok(in_folder("older.h5"), &older);
+  expect_same(in_folder("older.h5"), &older);
+  seal(in_folder("older.h5"), 0);
+  expect_refused(in_folder("older.h5"), RGM_EDATA,
+                 "written by an older Regimen (schema 0, this program reads from 1 on)");
 }
 
 
@@ -731,7 +740,7 @@ Test(checkpoint, h5py_reads_the_values, .init = make_folder, .fini = remove_fold
       "f = h5py.File(sys.argv[1], 'r')\n"
       "w = f['tensors/policy/0/weight']\n"
       "assert f.userblock_size == 512\n"
-      "assert f.attrs['schema'] == 1\n"
+      "assert f.attrs['schema'] == 2\n"
       "assert f.attrs['step'] == 12345678901234567\n"
       "assert f['config'][()] == b'run:\\n  seed: 1\\n'\n"
       "assert w.shape == (2, 3, 16) and w.dtype == '<f4' and w.fletcher32\n"

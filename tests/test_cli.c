@@ -121,6 +121,12 @@ Test(cli, run_folder_is_complete_and_not_overwritten, .init = setup, .fini = tea
   cr_assert(strstr(output, "\"cem_deterministic\"") != NULL);
   cr_assert(strstr(output, "\"mape_median\"") != NULL);
   cr_assert_eq(regimen_in("check ", "run/config.yaml", ""), 0, "%s", output);
+
+  // the best checkpoint is a RUN like any other
+  static const char *const commands[] = {"eval --quiet --set eval.patients=5 ", "info ", "verify "};
+  for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+    cr_assert_eq(regimen_in(commands[i], "run/" RGM_BEST_NAME, ""), 0, "%s", output);
+  }
 }
 
 
@@ -183,7 +189,7 @@ Test(cli, damaged_newest_checkpoint_falls_back, .init = setup, .fini = teardown)
 
 
 Test(cli, signals_save_and_exit_75, .init = setup, .fini = teardown) {
-  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
   for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
     char out[128];
     snprintf(out, sizeof out, "%s/run%zu", folder, i);
@@ -203,6 +209,36 @@ Test(cli, signals_save_and_exit_75, .init = setup, .fini = teardown) {
     cr_assert_eq(regimen_in("info ", name, ""), 0, "%s", output);
   }
 }
+
+// a checkpoint as schema 1 had it: no best, no private state
+Test(cli, a_run_of_an_older_schema_goes_on, .init = setup, .fini = teardown) {
+  const char *sets = "--quiet --json --set run.checkpoint_every=2 --set run.keep=3";
+  char whole[65], again[65], path[128], command[256];
+  rgm_checkpoint *c = NULL;
+  cr_assert_eq(regimen_in("train" SMALL "--out ", "run", sets), 0, "%s", output);
+  digest(whole);
+  snprintf(path, sizeof path, "%s/run/checkpoint-4.h5", folder);
+  cr_assert_eq(rgm_checkpoint_read(path, &c), RGM_OK, "%s", rgm_last_error());
+  int count = 0;
+  for (int i = 0; i < c->attribute_count; i++) {
+    const char *name = c->attributes[i].name;
+    if (strncmp(name, "best_", 5) != 0 && strncmp(name, "state", 5) != 0) {
+      c->attributes[count++] = c->attributes[i];
+    }
+  }
+  cr_assert_eq(count, c->attribute_count - 6);
+  c->attribute_count = count;
+  c->schema = 1;
+  cr_assert_eq(rgm_checkpoint_write(path, c), RGM_OK, "%s", rgm_last_error());
+  rgm_checkpoint_free(c);
+  snprintf(command, sizeof command, "cd %s/run && rm checkpoint-[25].h5 " RGM_BEST_NAME, folder);
+  cr_assert_eq(system(command), 0);
+  cr_assert_eq(regimen_in("verify ", "run", ""), 0, "%s", output);
+  cr_assert_eq(regimen_in("train" SMALL "--resume --out ", "run", sets), 0, "%s", output);
+  digest(again);
+  cr_assert_str_eq(whole, again);
+}
+
 
 // writes a checkpoint anew, with a file digest that is right, after a change to what is in it
 static void forge(const char *what) {
@@ -243,7 +279,7 @@ Test(cli, verify_checks_every_checkpoint, .init = setup, .fini = teardown) {
       {NULL, "none", 74, "none: No such file"},
       {NULL, "run/config.yaml", 65, "not a Regimen checkpoint"},
       {"mkdir empty", "empty", 65, "no checkpoint in this folder"},
-      {"tensor", "run", 65, "1 of 3 checkpoints are bad"},
+      {"tensor", "run", 65, "1 of 4 checkpoints are bad"},
       {"tensor", "run/checkpoint-4.h5", 65, "step or tensors were changed"},
       {"tensor", "run --json", 65, "\"bad\": 1"},
       {"tensor", "run/checkpoint-5.h5", 0, "ok   "},

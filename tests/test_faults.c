@@ -1,185 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Faults from outside: the n-th call to the file system fails, for every n; a checkpoint with any
-// change is refused. This program defines open, write, fsync, ... itself and passes them on.
+// change is refused.
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
+// first: it asks for RTLD_NEXT
+#include "tests/faulty_io.h"
 
 #include "engine/engine.h"
 #include "engine/regimen.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 TestSuite(faults, .timeout = 120);
-
-
-// ---- the faulty file system --------------------------------------------------------------------
-
-// Which call fails: the n-th one of the measured region, with an errno; SHORT writes half instead.
-enum { SHORT = -1 };
-
-static struct {
-  bool on;
-  int left;          // calls until the failing one; 0: it has come
-  int code;          // errno, or SHORT
-  const char *which; // the call that failed, NULL while none has
-} fault;
-
-
-// true where this call is the one that fails
-static bool fails(const char *which) {
-  const bool counts = fault.code != SHORT || strcmp(which, "write") == 0;
-  if (!fault.on || !counts || fault.left == 0 || --fault.left > 0) {
-    return false;
-  }
-  fault.which = which;
-  if (fault.code == SHORT) {
-    return false;
-  }
-  errno = fault.code;
-  return true;
-}
-
-
-// true where this call, which fails() let pass, is to do half its work
-static bool is_short(void) {
-  return fault.on && fault.which != NULL && fault.left == 0 && fault.code == SHORT;
-}
-
-
-// the function that a name stands for without this program
-static void resolve(void *pointer, const char *name) {
-  void *symbol = dlsym(RTLD_NEXT, name);
-  memcpy(pointer, &symbol, sizeof symbol);
-}
-
-
-int open(const char *path, int flags, ...) {
-  static int (*next)(const char *, int, ...);
-  if (next == NULL) {
-    resolve(&next, "open");
-  }
-  va_list args;
-  va_start(args, flags);
-  const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
-  va_end(args);
-  return fails("open") ? -1 : next(path, flags, mode);
-}
-
-
-ssize_t read(int fd, void *data, size_t size) {
-  static ssize_t (*next)(int, void *, size_t);
-  if (next == NULL) {
-    resolve(&next, "read");
-  }
-  return fails("read") ? -1 : next(fd, data, size);
-}
-
-
-ssize_t write(int fd, const void *data, size_t size) {
-  static ssize_t (*next)(int, const void *, size_t);
-  if (next == NULL) {
-    resolve(&next, "write");
-  }
-  const bool before = fault.which != NULL;
-  if (fails("write")) {
-    return -1;
-  }
-  return next(fd, data, !before && is_short() && size > 1 ? size / 2 : size);
-}
-
-
-int fsync(int fd) {
-  static int (*next)(int);
-  if (next == NULL) {
-    resolve(&next, "fsync");
-  }
-  return fails("fsync") ? -1 : next(fd);
-}
-
-
-int rename(const char *from, const char *to) {
-  static int (*next)(const char *, const char *);
-  if (next == NULL) {
-    resolve(&next, "rename");
-  }
-  return fails("rename") ? -1 : next(from, to);
-}
-
-
-// Linux closes the descriptor whatever it says
-int close(int fd) {
-  static int (*next)(int);
-  if (next == NULL) {
-    resolve(&next, "close");
-  }
-  const bool bad = fails("close");
-  const int result = next(fd);
-  errno = bad ? fault.code : errno;
-  return bad ? -1 : result;
-}
-
-
-int ftruncate(int fd, off_t size) {
-  static int (*next)(int, off_t);
-  if (next == NULL) {
-    resolve(&next, "ftruncate");
-  }
-  return fails("ftruncate") ? -1 : next(fd, size);
-}
-
-
-// ---- the same for stdio, whose own calls pass by the functions above; not for memory streams ----
-
-FILE *fopen(const char *path, const char *mode) {
-  static FILE *(*next)(const char *, const char *);
-  if (next == NULL) {
-    resolve(&next, "fopen");
-  }
-  return fails("fopen") ? NULL : next(path, mode);
-}
-
-
-int fflush(FILE *file) {
-  static int (*next)(FILE *);
-  if (next == NULL) {
-    resolve(&next, "fflush");
-  }
-  return file != NULL && fileno(file) >= 0 && fails("fflush") ? EOF : next(file);
-}
-
-
-int fclose(FILE *file) {
-  static int (*next)(FILE *);
-  if (next == NULL) {
-    resolve(&next, "fclose");
-  }
-  const bool bad = fileno(file) >= 0 && fails("fclose");
-  const int result = next(file);
-  errno = bad ? fault.code : errno;
-  return bad ? EOF : result;
-}
-
-
-// true for a failure that durable.c tries again; stdio's calls are restarted by SA_RESTART instead
-static bool is_retried(void) {
-  static const char *const names[] = {"open", "read", "write", "fsync", "rename", "close"};
-  bool durable = false;
-  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-    durable = durable || strcmp(names[i], fault.which) == 0;
-  }
-  return fault.code == SHORT || (fault.code == EINTR && durable);
-}
 
 
 // ---- a folder for each test --------------------------------------------------------------------
@@ -346,9 +183,9 @@ static rgm_status train(const char *out, const char *steps) {
 }
 
 
-// what a run comes to: the digest of its newest checkpoint and its metrics
+// what a run comes to: the digests of its newest and best checkpoints and its metrics
 typedef struct outcome {
-  char digest[65], jsonl[4096], csv[4096];
+  char digest[65], best[65], jsonl[4096], csv[4096];
 } outcome;
 
 
@@ -368,6 +205,10 @@ static void look(const char *run, outcome *to) {
   memset(to, 0, sizeof *to);
   cr_assert_eq(rgm_checkpoint_newest(run, NULL, path, sizeof path, &c), RGM_OK);
   snprintf(to->digest, sizeof to->digest, "%s", rgm_checkpoint_attribute(c, "digest"));
+  rgm_checkpoint_free(c);
+  snprintf(path, sizeof path, "%s/" RGM_BEST_NAME, run);
+  cr_assert_eq(rgm_checkpoint_read(path, &c), RGM_OK, "%s", rgm_last_error());
+  snprintf(to->best, sizeof to->best, "%s", rgm_checkpoint_attribute(c, "digest"));
   rgm_checkpoint_free(c);
   slurp(run, "metrics.jsonl", to->jsonl);
   slurp(run, "metrics.csv", to->csv);
@@ -392,8 +233,8 @@ static bool names_path(const char *text) {
 
 // a copy of a folder, without its log
 static void copy_flat(const char *from, const char *to) {
-  static const char *const names[] = {"config.yaml", "metrics.jsonl", "metrics.csv",
-                                      "checkpoint-1.h5", "checkpoint-2.h5"};
+  static const char *const names[] = {"config.yaml",     "metrics.jsonl",   "metrics.csv",
+                                      "checkpoint-1.h5", "checkpoint-2.h5", RGM_BEST_NAME};
   static char data[1 << 16];
   char path[1024];
   cr_assert_eq(mkdir(to, 0777), 0);

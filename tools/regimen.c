@@ -62,7 +62,7 @@ static void on_signal(int number) {
 
 
 static void catch_signals(void) {
-  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
+  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2};
   // SA_RESTART: a write to a slow disk is not cut short by a signal
   struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
