@@ -61,15 +61,15 @@ typedef struct cem {
   rgm_tensor updates;                      // (R) u32
   rgm_tensor smoothed;                     // (R) moving average of the batch return
   rgm_tensor patients;                     // (R, P, words)
-  rgm_tensor obs;                          // (R, K, T, O)
-  rgm_tensor act;                          // (R, K, T, 1)
-  rgm_tensor logits;                       // (R, K, T)
+  rgm_tensor obs;                          // (G, K, T, O)
+  rgm_tensor act;                          // (G, K, T, 1)
+  rgm_tensor logits;                       // (G, K, T)
   rgm_tensor returns;                      // (R, K)
   rgm_tensor sorted;                       // (R, K)
   rgm_tensor elite;                        // (R, K) 1 / count for the elite, else 0
   rgm_tensor threshold, mean_return, loss; // (R)
   rgm_tensor grad;                         // (R, W)
-  rgm_tensor work;                         // of policy_xent
+  rgm_tensor work;                         // (G, ...) of policy_xent
   rgm_tensor percentile, lr, beta1, beta2, eps, momentum, ema, smooth, stop_return; // (R)
 } cem;
 
@@ -102,7 +102,7 @@ static rgm_status cem_plan(rgm_run *run) {
   cem *s = run->self;
   const cem_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t R = run->replicas, K = k->episodes, T = run->env->steps(run->env_keys);
-  const int64_t O = run->env->obs_dim;
+  const int64_t O = run->env->obs_dim, G = rgm_group(run->stream, R);
   const int64_t width[] = {O, k->hidden, 2};
   rgm_arena *arena = run->arena;
 
@@ -117,15 +117,15 @@ static rgm_status cem_plan(rgm_run *run) {
       rgm_plan(arena, "optimizer/updates", RGM_U32, RGM_STATE, "replica", "steps", R, 0, 0, 0);
   s->smoothed = rgm_plan(arena, "smoothed_return", RGM_F32, RGM_STATE, "replica", "1", R, 0, 0, 0);
 
-  // what a batch needs
+  // what a batch needs; episodes are recorded for a group of replicas at a time
   s->patients = rgm_plan(arena, "batch/patients", RGM_F32, RGM_SCRATCH, "replica, patient, word",
                          "1", R, k->patients, run->env->patient_words, 0);
-  s->obs = rgm_plan(arena, "batch/obs", RGM_F32, RGM_SCRATCH, "replica, episode, step, obs", "1", R,
-                    K, T, O);
-  s->act = rgm_plan(arena, "batch/act", RGM_F32, RGM_SCRATCH, "replica, episode, step, act", "1", R,
-                    K, T, run->env->act_dim);
-  s->logits = rgm_plan(arena, "batch/logits", RGM_F32, RGM_SCRATCH, "replica, episode, step", "1",
-                       R, K, T, 0);
+  s->obs = rgm_plan(arena, "batch/obs", RGM_F32, RGM_SCRATCH, "in group, episode, step, obs", "1",
+                    G, K, T, O);
+  s->act = rgm_plan(arena, "batch/act", RGM_F32, RGM_SCRATCH, "in group, episode, step, act", "1",
+                    G, K, T, run->env->act_dim);
+  s->logits = rgm_plan(arena, "batch/logits", RGM_F32, RGM_SCRATCH, "in group, episode, step", "1",
+                       G, K, T, 0);
   s->returns =
       rgm_plan(arena, "batch/returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0, 0);
   s->sorted =
@@ -139,7 +139,7 @@ static rgm_status cem_plan(rgm_run *run) {
   s->loss = rgm_plan(arena, "batch/loss", RGM_F32, RGM_SCRATCH, "replica", "nat", R, 0, 0, 0);
   s->grad =
       rgm_plan(arena, "batch/grad", RGM_F32, RGM_SCRATCH, "replica, parameter", "1", R, W, 0, 0);
-  s->work = rgm_plan(arena, "batch/work", RGM_F32, RGM_SCRATCH, "replica, float", "1", R,
+  s->work = rgm_plan(arena, "batch/work", RGM_F32, RGM_SCRATCH, "in group, float", "1", G,
                      rgm_policy_xent_work(K, T, O, k->hidden), 0, 0);
   plan_hypers(run, s);
   return RGM_OK;
@@ -173,30 +173,35 @@ static rgm_status cem_init(rgm_run *run) {
 }
 
 
-// one batch: everything is enqueued, nothing is read back
-static void enqueue_batch(void *run_, rgm_stream *stream) {
-  const rgm_run *run = run_;
+// episodes of n replicas from `first` on, their elite, and the gradient of its cross-entropy
+static void enqueue_group(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n) {
   const cem *s = run->self;
   const cem_keys *k = rgm_algorithm_keys(run, 0);
+  const rgm_tensor active = rgm_slice(run->active, first, n);
+  const rgm_tensor params = rgm_slice(s->policy.block, first, n);
+  const rgm_tensor returns = rgm_slice(s->returns, first, n), elite = rgm_slice(s->elite, first, n);
+  const rgm_tensor threshold = rgm_slice(s->threshold, first, n);
+  const rgm_tensor obs = rgm_slice(s->obs, 0, n), act = rgm_slice(s->act, 0, n);
+  const rgm_tensor logits = rgm_slice(s->logits, 0, n);
   const rgm_cohort cohort = {
-      .patients = s->patients,
-      .config = run->env_config,
-      .seeds = run->seeds,
+      .patients = rgm_slice(s->patients, first, n),
+      .config = rgm_slice(run->env_config, first, n),
+      .seeds = rgm_slice(run->seeds, first, n),
       .clock = run->clock,
-      .active = run->active,
+      .active = active,
       .random = RGM_RANDOM_PATIENT,
   };
   const rgm_rollout rollout = {
-      .returns = s->returns,
-      .obs = s->obs,
-      .act = s->act,
-      .logits = s->logits,
-      .patients = s->patients,
-      .config = run->env_config,
-      .params = s->policy.block,
-      .seeds = run->seeds,
+      .returns = returns,
+      .obs = obs,
+      .act = act,
+      .logits = logits,
+      .patients = cohort.patients,
+      .config = cohort.config,
+      .params = params,
+      .seeds = cohort.seeds,
       .clock = run->clock,
-      .active = run->active,
+      .active = active,
       .control = RGM_CONTROL_STOCHASTIC,
       .hidden = (int)k->hidden,
       .random = RGM_RANDOM_NOISE,
@@ -206,12 +211,26 @@ static void enqueue_batch(void *run_, rgm_stream *stream) {
   rgm_env_rollout(run->env_kernels, stream, &rollout);
 
   // elite: return >= percentile
-  rgm_quantile(stream, s->threshold, s->sorted, s->returns, s->percentile);
-  rgm_select(stream, s->elite, s->returns, s->threshold);
+  rgm_quantile(stream, threshold, rgm_slice(s->sorted, first, n), returns,
+               rgm_slice(s->percentile, first, n));
+  rgm_select(stream, elite, returns, threshold);
+  rgm_policy_xent(stream, rgm_slice(s->grad, first, n), rgm_slice(s->loss, first, n),
+                  rgm_slice(s->work, 0, n), obs, logits, act, elite, params, active,
+                  (int)k->hidden);
+}
+
+
+// one batch: everything is enqueued, nothing is read back
+static void enqueue_batch(void *run_, rgm_stream *stream) {
+  const rgm_run *run = run_;
+  const cem *s = run->self;
+  const cem_keys *k = rgm_algorithm_keys(run, 0);
+  const int64_t R = run->replicas, group = s->obs.dims[0];
+  for (int64_t first = 0; first < R; first += group) {
+    enqueue_group(run, stream, first, R - first < group ? R - first : group);
+  }
 
   // one step down the cross-entropy of the elite's actions
-  rgm_policy_xent(stream, s->grad, s->loss, s->work, s->obs, s->logits, s->act, s->elite,
-                  s->policy.block, run->active, (int)k->hidden);
   if (k->optimizer == OPTIMIZER_ADAM) {
     rgm_adam(stream, s->policy.block, s->m, s->v, s->updates, s->grad, s->lr, s->beta1, s->beta2,
              s->eps, run->active);

@@ -83,6 +83,14 @@ rgm_tensor rgm_view(void *data, rgm_dtype dtype, int64_t d0, int64_t d1, int64_t
 }
 
 
+rgm_tensor rgm_slice(rgm_tensor t, int64_t first, int64_t count) {
+  RGM_ASSERT(first >= 0 && count > 0 && first + count <= t.dims[0]);
+  t.data = (char *)t.data + first * t.stride0 * (int64_t)rgm_dtype_size(t.dtype);
+  t.dims[0] = count;
+  return t;
+}
+
+
 int64_t rgm_elements(rgm_tensor t) {
   return t.dims[0] * t.dims[1] * t.dims[2] * t.dims[3];
 }

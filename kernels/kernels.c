@@ -68,6 +68,13 @@ void rgm_describe(const rgm_stream *s, char *text, size_t size) {
 }
 
 
+int64_t rgm_group(const rgm_stream *s, int64_t replicas) {
+  const bool cpu = strcmp(s->backend->name, "cpu") == 0;
+  const int64_t most = cpu ? rgm_cpu_threads(s) : replicas;
+  return replicas < most ? replicas : most;
+}
+
+
 // ---- checks and counts -------------------------------------------------------------------------
 
 #define ROW_NAME(name) #name,

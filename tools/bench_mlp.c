@@ -73,11 +73,18 @@ static void backward_dw(void *job) {
 }
 
 
+// a replica for each thread at a time, so that what a layer needs stays in the cache
 static void whole_layer(void *job) {
   const mlp_job *j = job;
-  rgm_linear(j->stream, j->y, j->x, j->w, j->b, RGM_RELU);
-  rgm_linear_dx(j->stream, j->dx, j->dy, j->w, j->x, RGM_RELU);
-  rgm_linear_dw(j->stream, j->dw, j->db, j->x, j->dy);
+  const int64_t R = j->x.dims[0], threads = rgm_cpu_threads(j->stream);
+  for (int64_t r = 0; r < R; r += threads) {
+    const int64_t n = R - r < threads ? R - r : threads;
+    const rgm_tensor x = rgm_slice(j->x, r, n), w = rgm_slice(j->w, r, n);
+    const rgm_tensor dy = rgm_slice(j->dy, r, n);
+    rgm_linear(j->stream, rgm_slice(j->y, r, n), x, w, rgm_slice(j->b, r, n), RGM_RELU);
+    rgm_linear_dx(j->stream, rgm_slice(j->dx, r, n), dy, w, x, RGM_RELU);
+    rgm_linear_dw(j->stream, rgm_slice(j->dw, r, n), rgm_slice(j->db, r, n), x, dy);
+  }
   (void)rgm_sync(j->stream);
 }
 
