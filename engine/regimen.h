@@ -23,6 +23,7 @@ typedef struct rgm_options {
   const char *out; // run folder, NULL: runs/NAME (NAME is run.name)
   bool resume;     // go on from the newest checkpoint of the run folder
   bool json;       // results as one JSON object
+  double seconds;  // of a case of `regimen bench`, 0: one
   bool profile;    // training tells where its time went, kernel by kernel
   FILE *result;    // where results go (stdout)
   FILE *progress;  // where progress goes (stderr), NULL: nowhere

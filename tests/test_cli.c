@@ -313,3 +313,52 @@ Test(cli, verify_checks_every_checkpoint, .init = setup, .fini = teardown) {
     cr_expect(strstr(output, rows[i].text) != NULL, "row %zu said: %s", i, output);
   }
 }
+
+
+// how often a text occurs in what was printed
+static int occurrences(const char *text) {
+  int count = 0;
+  for (const char *at = output; (at = strstr(at, text)) != NULL; at++) {
+    count++;
+  }
+  return count;
+}
+
+
+// what scripts read of a bench: every row has every member, and no value is null or 0
+Test(cli, bench_tells_rows) {
+  cr_assert_eq(regimen("bench io --json --quiet --seconds 0.002 --threads 1"), 0, "%s", output);
+  static const char *const members[] = {"suite", "case",  "threads", "value",
+                                        "unit",  "flops", "bytes",   "fraction_of_peak"};
+  for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+    char member[64];
+    snprintf(member, sizeof member, "\"%s\": ", members[i]);
+    cr_expect_eq(occurrences(member), 12, "%s: %s", member, output);
+  }
+  cr_expect_eq(occurrences("null"), 0);
+  cr_expect_eq(occurrences("\"value\": 0,"), 0);
+  cr_expect_eq(regimen("bench billiards"), 64);
+  cr_expect_not_null(strstr(output, "rollout, mlp, cem, io"), "%s", output);
+  cr_expect_eq(regimen("bench io --seconds never"), 64);
+}
+
+
+// the kernels' seconds and the host's are the whole
+Test(cli, profile_adds_up, .init = setup, .fini = teardown) {
+  cr_assert_eq(regimen_in("train" SMALL "--quiet --json --profile --out ", "run", ""), 0, "%s",
+               output);
+  double all = 0.0, sum = 0.0, value;
+  for (const char *at = output; (at = strstr(at, "\"seconds\": ")) != NULL; at++) {
+    cr_assert_eq(sscanf(at, "\"seconds\": %lf", &value), 1);
+    cr_expect(value >= 0.0);
+    sum += all > 0.0 ? value : 0.0;
+    all = all > 0.0 ? all : value;
+  }
+  cr_expect_float_eq(sum, all, 1e-6 * all, "%g of %g s: %s", sum, all, output);
+  static const char *const rows[] = {"rollout", "policy_xent", "adam", "host"};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    char row[64];
+    snprintf(row, sizeof row, "\"kernel\": \"%s\"", rows[i]);
+    cr_expect_eq(occurrences(row), 1, "%s: %s", row, output);
+  }
+}

@@ -82,7 +82,7 @@ static void triad(void *job_) {
 
 void bench_peaks(bench_stream *s) {
   const double flops = rgm_burn(s->stream, 1) * BURN_ROUNDS;
-  const double rate = flops / bench_measure(0.1, burn, s->stream).best;
+  const double rate = flops / bench_measure(s->seconds, burn, s->stream).best;
   s->flops = rate > s->flops ? rate : s->flops;
 
   void *memory[3] = {NULL};
@@ -94,7 +94,7 @@ void bench_peaks(bench_stream *s) {
     triad_job job = {s->stream, rgm_view(memory[0], RGM_F32, 1, TRIAD_FLOATS, 0, 0),
                      rgm_view(memory[1], RGM_F32, 1, TRIAD_FLOATS, 0, 0),
                      rgm_view(memory[2], RGM_F32, 1, TRIAD_FLOATS, 0, 0)};
-    const double bytes = 12.0 * TRIAD_FLOATS / bench_measure(0.1, triad, &job).best;
+    const double bytes = 12.0 * TRIAD_FLOATS / bench_measure(s->seconds, triad, &job).best;
     s->bytes = bytes > s->bytes ? bytes : s->bytes;
   }
   for (int i = 0; i < 3; i++) {
@@ -226,7 +226,7 @@ static rgm_status count_threads(bench *b) {
 
 
 rgm_status bench_command(const rgm_options *options) {
-  bench b = {.options = options, .seconds = 1.0};
+  bench b = {.options = options, .seconds = options->seconds > 0 ? options->seconds : 1.0};
   bool known = options->path == NULL;
   for (int i = 0; i < SUITES; i++) {
     known = known || strcmp(options->path, suites[i].name) == 0;

@@ -20,6 +20,7 @@ typedef struct bench {
 typedef struct bench_stream {
   rgm_stream *stream;
   int threads;
+  double seconds;      // that each peak is measured for
   double flops, bytes; // per second
 } bench_stream;
 

@@ -61,7 +61,7 @@ static rgm_status run_cases(bench *b, io_job *j, int64_t replicas) {
       {"checkpoint_read", read_file, 2},
       {"digest_sha256", digest, 1},
   };
-  bench_stream s = {.stream = j->run->stream, .threads = b->threads};
+  bench_stream s = {.stream = j->run->stream, .threads = b->threads, .seconds = 0.1 * b->seconds};
   RGM_TRY(rgm_run_snapshot(j->run, &j->checkpoint));
   RGM_TRY(rgm_checkpoint_write(j->path, j->checkpoint));
   struct stat info;

@@ -206,7 +206,7 @@ static rgm_status bench_pack(bench *b, int64_t replicas, peer *peers) {
     status = open_job(&j, run);
   }
   if (status == RGM_OK) {
-    bench_stream s = {.stream = run->stream, .threads = b->threads};
+    bench_stream s = {.stream = run->stream, .threads = b->threads, .seconds = 0.1 * b->seconds};
     const double product = 2.0 * SIDE * SIDE * SIDE * (double)replicas;
     const double square = 4.0 * SIDE * SIDE * (double)replicas;
     row(b, &s, "linear_relu", replicas, product, 3 * square, forward, &j);

@@ -102,7 +102,7 @@ static rgm_status bench_shape(bench *b, const rollout_shape *shape) {
     status = open_job(&j, shape);
   }
   if (status == RGM_OK) {
-    bench_stream s = {.stream = j.run->stream, .threads = count};
+    bench_stream s = {.stream = j.run->stream, .threads = count, .seconds = 0.1 * b->seconds};
     bench_peaks(&s);
     const rgm_counts before = j.run->stream->counts[RGM_ROW_rollout];
     roll(&j);
@@ -178,7 +178,7 @@ static rgm_status train(bench *b, const char *name, int64_t replicas, bool whole
   training t = {0};
   t.status = bench_open(b, overrides, b->threads, &t.run);
   if (t.status == RGM_OK) {
-    bench_stream s = {.stream = t.run->stream, .threads = b->threads};
+    bench_stream s = {.stream = t.run->stream, .threads = b->threads, .seconds = 0.1 * b->seconds};
     bench_peaks(&s);
     bench_case c = {
         .suite = "cem",

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_SETS = 256, KEY_OUT = 256, KEY_RESUME, KEY_QUIET, KEY_JSON, KEY_PROFILE };
+enum { MAX_SETS = 256, KEY_OUT = 256, KEY_RESUME, KEY_QUIET, KEY_JSON, KEY_PROFILE, KEY_SECONDS };
 
 typedef struct invocation {
   rgm_options options;
@@ -80,6 +80,7 @@ static const struct argp_option options[] = {
     {"resume", KEY_RESUME, NULL, 0, "Go on from the newest checkpoint of the run folder", 0},
     {"threads", 't', "N", 0, "CPU threads (short for --set run.threads=N)", 0},
     {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
+    {"seconds", KEY_SECONDS, "S", 0, "Measure each case of a bench for S seconds (default: 1)", 0},
     {"profile", KEY_PROFILE, NULL, 0, "Tell where the time of a training went", 0},
     {"json", KEY_JSON, NULL, 0, "Results as one JSON object on stdout", 0},
     {0},
@@ -88,6 +89,7 @@ static const struct argp_option options[] = {
 
 static error_t parse(int key, char *value, struct argp_state *state) {
   invocation *in = state->input;
+  char *rest;
   switch (key) {
   case 's':
   case 't':
@@ -108,6 +110,12 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     return 0;
   case KEY_QUIET:
     in->quiet = true;
+    return 0;
+  case KEY_SECONDS:
+    in->options.seconds = strtod(value, &rest);
+    if (*rest != '\0' || !(in->options.seconds > 0 && in->options.seconds <= 3600)) {
+      argp_error(state, "--seconds: %s is not a time between 0 and 3600", value);
+    }
     return 0;
   case KEY_PROFILE:
     in->options.profile = true;

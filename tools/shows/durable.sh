@@ -264,3 +264,44 @@ END
   row "  found in $(wc -c <"$out") bytes of output, $(find "$work/files" -type f | wc -l) files" "0" "$found" \
     "$(holds "$found == 0")"
 }
+
+ci="$ci threads"
+more="$more damage"
+
+# same_digests WHAT OPTION...: the digests of a run with 1 to 4 threads on both instruction sets
+same_digests() {
+  local what=$1 threads isa count=0 all="" sets
+  shift
+  sets="avx2"
+  grep -q avx512f /proc/cpuinfo && sets="avx2 avx512"
+  for isa in $sets; do
+    for threads in 1 2 3 4; do
+      count=$((count + 1))
+      $bin train configs/propofol_cem.yaml --quiet --out "$work/$what-$isa-$threads" --threads $threads \
+        --set run.isa=$isa "$@" >/dev/null
+      all="$all $(digest "$work/$what-$isa-$threads")"
+    done
+  done
+  row "$what: 1 to 4 threads, $sets" "1 digest of $count runs" \
+    "$(echo "$all" | tr ' ' '\n' | grep . | sort -u | wc -l) digest" \
+    "$(holds "$(echo "$all" | tr ' ' '\n' | grep . | sort -u | wc -l) == 1")"
+}
+
+show_threads() {
+  same_digests config-shapes --set run.steps=15 --set run.replicas=3
+  same_digests odd-shapes --set run.steps=15 --set run.replicas=7 --set env.steps=401 \
+    --set algorithm.episodes=19 --set algorithm.hidden=100
+  same_digests many-episodes --set run.steps=5 --set run.replicas=1 --set env.steps=333 \
+    --set algorithm.episodes=165
+}
+
+show_damage() {
+  local line
+  for pair in "test_checkpoint:10,000 mutants, 10,000 bit flips: 0 accepted" \
+    "test_faults:every n-th I/O call fails, old file intact" \
+    "test_state:the same for pairs of files" "test_mutants:5,000 mutated configs"; do
+    line=$(build/release/${pair%%:*} --verbose 2>&1 | grep -o 'Tested: .*' | tail -1)
+    row "${pair#*:}" "Failing: 0" "$(echo "$line" | cut -d'|' -f1-2 | tr -s ' |' ' ')" \
+      "$(echo "$line" | grep -c 'Failing: 0 | Crashing: 0' || true)"
+  done
+}
