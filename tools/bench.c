@@ -208,13 +208,18 @@ rgm_status bench_open(const bench *b, const char *const *overrides, int threads,
 }
 
 
+bool bench_is_cpu(const rgm_run *run) {
+  return strcmp(run->stream->backend->name, "cpu") == 0;
+}
+
+
 // how many threads the machine, or the command line, gives
 static rgm_status count_threads(bench *b) {
   static const char *const overrides[] = {"algorithm.name=pid", "env.name=propofol", NULL};
   rgm_run *run;
   const rgm_status status = bench_open(b, overrides, 0, &run);
   if (status == RGM_OK) {
-    b->threads = rgm_cpu_threads(run->stream);
+    b->threads = bench_is_cpu(run) ? rgm_cpu_threads(run->stream) : 1;
     if (b->options->progress != NULL) {
       fprintf(b->options->progress, "%s on %s; best of blocks of 5 ms (median in brackets)\n",
               rgm_version_text(), run->device);

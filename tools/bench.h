@@ -53,6 +53,9 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
 // many threads (0: as the command line says).
 rgm_status bench_open(const bench *b, const char *const *overrides, int threads, rgm_run **out);
 
+// Whether the run's memory is the host's, so that other libraries can work on it.
+bool bench_is_cpu(const rgm_run *run);
+
 // The suites: tools/bench_*.c
 rgm_status bench_rollout(bench *b);
 rgm_status bench_mlp(bench *b);

@@ -73,12 +73,12 @@ static void backward_dw(void *job) {
 }
 
 
-// a replica for each thread at a time, so that what a layer needs stays in the cache
+// a group of replicas at a time, so that what a layer needs stays in the cache
 static void whole_layer(void *job) {
   const mlp_job *j = job;
-  const int64_t R = j->x.dims[0], threads = rgm_cpu_threads(j->stream);
-  for (int64_t r = 0; r < R; r += threads) {
-    const int64_t n = R - r < threads ? R - r : threads;
+  const int64_t R = j->x.dims[0], group = rgm_group(j->stream, R);
+  for (int64_t r = 0; r < R; r += group) {
+    const int64_t n = R - r < group ? R - r : group;
     const rgm_tensor x = rgm_slice(j->x, r, n), w = rgm_slice(j->w, r, n);
     const rgm_tensor dy = rgm_slice(j->dy, r, n);
     rgm_linear(j->stream, rgm_slice(j->y, r, n), x, w, rgm_slice(j->b, r, n), RGM_RELU);
@@ -213,7 +213,7 @@ static rgm_status bench_pack(bench *b, int64_t replicas, peer *peers) {
     row(b, &s, "linear_dx", replicas, product, 3 * square, backward_dx, &j);
     row(b, &s, "linear_dw", replicas, product, 3 * square, backward_dw, &j);
     row(b, &s, "layer_forward_backward", replicas, 3 * product, 7 * square, whole_layer, &j);
-    for (int i = 0; peers[i].name != NULL; i++) {
+    for (int i = 0; peers[i].name != NULL && bench_is_cpu(run); i++) {
       peer_job p = {&j, &peers[i]};
       if (peers[i].handle != NULL ||
           open_peer(b, &peers[i], b->threads, run->stream->backend->isa)) {

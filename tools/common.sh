@@ -2,7 +2,7 @@
 
 build_packages="gcc g++ cmake ninja-build git ca-certificates libyaml-dev libhdf5-dev libaec-dev \
 zlib1g-dev libcsv-dev libssl-dev"
-test_packages="libcriterion-dev hdf5-tools python3-h5py jq clang-format-14"
+test_packages="libcriterion-dev hdf5-tools python3-h5py jq strace clang-format-14"
 
 say() {
   printf '\n== %s\n' "$*"
