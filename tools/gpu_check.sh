@@ -63,7 +63,7 @@ part_build() {
     flags="-Wl,-rpath,$prefix/usr/lib/x86_64-linux-gnu -Wl,--disable-new-dtags"
   fi
   check build sh -c "cmake -S . -B $tree -G Ninja -DCMAKE_BUILD_TYPE=Release -DRGM_TESTS=ON \
-    -DCMAKE_CUDA_ARCHITECTURES=$capability-real -DCMAKE_PREFIX_PATH='$prefix/usr' \
+    -DRGM_CUDA_ARCHITECTURES=$capability -DCMAKE_PREFIX_PATH='$prefix/usr' \
     -DCMAKE_EXE_LINKER_FLAGS='$flags' && ninja -C $tree"
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >"$out/device.txt"
 }
