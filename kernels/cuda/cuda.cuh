@@ -20,6 +20,9 @@
 
 #define RGM_DEVICE static __forceinline__ __device__
 #define RGM_KERNEL(threads) static __global__ void __launch_bounds__(threads)
+// the same, with registers few enough that so many blocks share a processor
+#define RGM_KERNEL_RESIDENT(threads, blocks) \
+  static __global__ void __launch_bounds__(threads, blocks)
 
 // static shared memory: RGM_SHARED(float, tile, [64][33]); dims may be empty
 #define RGM_SHARED(type, name, dims) __shared__ __align__(16) type name dims
@@ -36,6 +39,7 @@
 
 #define RGM_DEVICE static inline
 #define RGM_KERNEL(threads) static void
+#define RGM_KERNEL_RESIDENT(threads, blocks) static void
 
 // one object for all blocks, which run one after the other; the first thread of a block that comes
 // by fills it with garbage
