@@ -72,7 +72,7 @@
 
 enum {
   RGM_CUDA_SLOTS = 16,          // graphs of a stream
-  RGM_CUDA_SCRATCH = 8 << 20,   // floats of work memory of a stream: partial sums between launches
+  RGM_CUDA_SCRATCH = 8 << 20,   // floats of work memory of a stream, at most
   RGM_CUDA_MOST = 65535,        // blocks on the grid's second and third axes
 };
 
@@ -90,7 +90,8 @@ typedef struct rgm_cuda_stream {
   int device, processors;
   char text[320]; // the device's name, capability and memory
   cudaStream_t queue;
-  float *scratch;
+  float *scratch; // partial sums between launches
+  int64_t room;   // floats of it: a 512th of the device's memory, or RGM_CUDA_SCRATCH
   cudaError_t error;
   char where[96];
   rgm_cuda_slot slots[RGM_CUDA_SLOTS];
@@ -101,6 +102,9 @@ static inline cudaStream_t rgm_cuda_queue(rgm_stream *s) {
 }
 static inline float *rgm_cuda_scratch(rgm_stream *s) {
   return reinterpret_cast<rgm_cuda_stream *>(s)->scratch;
+}
+static inline int64_t rgm_cuda_room(rgm_stream *s) {
+  return reinterpret_cast<rgm_cuda_stream *>(s)->room;
 }
 static inline int rgm_cuda_processors(rgm_stream *s) {
   return reinterpret_cast<rgm_cuda_stream *>(s)->processors;

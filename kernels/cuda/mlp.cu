@@ -407,10 +407,11 @@ template <dw_form FORM> static void sum_rows(rgm_stream *s, const dw_args &all) 
     return;
   }
   const int64_t slots = blocks <= CHUNK ? blocks : CHUNK + (blocks + CHUNK - 1) / CHUNK;
-  const int64_t unit = slots * (all.inputs + 1), room = RGM_CUDA_SCRATCH / unit / 16 * 16;
-  RGM_ASSERT(room >= 16 && blocks < CHUNK << TREE_LEVELS);
-  const int width = room < all.outputs ? (int)room : all.outputs;
-  const int64_t most = RGM_CUDA_SCRATCH / (unit * width), replicas = all.x.dims[0];
+  const int64_t unit = slots * (all.inputs + 1), room = rgm_cuda_room(s);
+  const int64_t columns = room / unit / 16 * 16;
+  RGM_ASSERT(columns >= 16 && blocks < CHUNK << TREE_LEVELS);
+  const int width = columns < all.outputs ? (int)columns : all.outputs;
+  const int64_t most = room / (unit * width), replicas = all.x.dims[0];
   for (int64_t r = 0; r < replicas; r += most) {
     dw_args a = all;
     const int64_t count = replicas - r < most ? replicas - r : most;

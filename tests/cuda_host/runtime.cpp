@@ -16,7 +16,7 @@
 
 namespace {
 
-enum : size_t { ZONE = 256, PAGE = 4096, GARBAGE = 1 << 18, MEMORY = (size_t)4 << 30 };
+enum : size_t { ZONE = 256, PAGE = 4096, GARBAGE = 1 << 18, MEMORY = (size_t)1 << 30 };
 enum : unsigned char { RED = 0xa5 };
 
 // [base, base + whole) is mapped; data = base + ZONE, then `bytes`, then red to the end
