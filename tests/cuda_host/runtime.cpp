@@ -107,23 +107,6 @@ bool is_mapped(uint64_t address) {
 }
 
 
-// words of the arguments that are addresses must be of device memory; a stack or a heap lies at
-// 0x55... or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding
-// beside a small number may, hence the lower bound of the low word)
-void check_arguments(const char *name, const void *arguments, size_t bytes) {
-  for (size_t at = 0; at + 8 <= bytes; at += 8) {
-    uint64_t word;
-    std::memcpy(&word, (const char *)arguments + at, sizeof word);
-    const bool address = word >> 32 >= 0x5500 && word >> 32 <= 0x7fff && (uint32_t)word >= 65536;
-    if (address && !on_device((const void *)word) && is_mapped(word)) {
-      char text[256];
-      std::snprintf(text, sizeof text, "%s: byte %zu of its arguments is a host pointer", name, at);
-      cuda_host_stop(text);
-    }
-  }
-}
-
-
 cudaError_t fail(cudaError_t error) {
   last_error = error;
   return error;
@@ -154,8 +137,24 @@ static void enqueue(cudaStream_t stream, std::function<void()> work) {
 }
 
 
-void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()> thread,
-                       const void *arguments, size_t bytes) {
+// words of an argument that are addresses must be of device memory; a stack or a heap lies at 0x55...
+// or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding beside a small number
+// may, hence the lower bound of the low word)
+void cuda_host_check_argument(const char *name, const void *argument, size_t bytes) {
+  for (size_t at = 0; at + 8 <= bytes; at += 8) {
+    uint64_t word;
+    std::memcpy(&word, (const char *)argument + at, sizeof word);
+    const bool address = word >> 32 >= 0x5500 && word >> 32 <= 0x7fff && (uint32_t)word >= 65536;
+    if (address && !on_device((const void *)word) && is_mapped(word)) {
+      char text[256];
+      std::snprintf(text, sizeof text, "%s: a host pointer among its arguments", name);
+      cuda_host_stop(text);
+    }
+  }
+}
+
+
+void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()> thread) {
   const dim3 g = shape.grid, t = shape.block;
   const bool fits = t.x * t.y * t.z > 0 && t.x * t.y * t.z <= 1024 && t.z <= 64 && g.x > 0 &&
                     g.x <= 0x7fffffffu && g.y > 0 && g.y <= 65535 && g.z > 0 && g.z <= 65535;
@@ -163,7 +162,6 @@ void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()
     last_error = cudaErrorInvalidConfiguration;
     return;
   }
-  check_arguments(shape.name, arguments, bytes);
   enqueue(shape.stream, [shape, thread = std::move(thread)] {
     const opened memory;
     cuda_host_run(shape, thread);
