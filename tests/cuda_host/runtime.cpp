@@ -19,13 +19,15 @@ namespace {
 enum : size_t { ZONE = 256, PAGE = 4096, GARBAGE = 1 << 18, MEMORY = (size_t)1 << 30 };
 enum : unsigned char { RED = 0xa5 };
 
-// [base, base + whole) is mapped; data = base + ZONE, then `bytes`, then red to the end
+// [base, base + whole) lies in the arena; data = base + ZONE, then `bytes`, then red to the end.
+// Blocks are kept in the order of their addresses.
 struct allocation {
   char *base;
   size_t bytes, whole;
 };
 
 std::vector<allocation> blocks;
+char *arena; // 4 times the memory that there is, since blocks that are freed leave holes
 size_t used;
 int open_count; // device memory can be touched while it is above 0
 bool use_sanitizer = true;
@@ -47,19 +49,22 @@ void poison_zones(const allocation &a, bool on) {
 
 
 // while no kernel and no copy runs, the host cannot touch device memory
+void protect(int how) {
+  if (!blocks.empty()) {
+    const size_t size = (size_t)(blocks.back().base - arena) + blocks.back().whole;
+    mprotect(arena, (size + PAGE - 1) / PAGE * PAGE, how);
+  }
+}
+
 struct opened {
   opened() {
     if (open_count++ == 0) {
-      for (const allocation &a : blocks) {
-        mprotect(a.base, a.whole, PROT_READ | PROT_WRITE);
-      }
+      protect(PROT_READ | PROT_WRITE);
     }
   }
   ~opened() {
     if (--open_count == 0) {
-      for (const allocation &a : blocks) {
-        mprotect(a.base, a.whole, PROT_NONE);
-      }
+      protect(PROT_NONE);
     }
   }
 };
@@ -220,24 +225,31 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
   if (bytes > MEMORY - used) {
     return fail(cudaErrorMemoryAllocation);
   }
+  if (arena == nullptr) {
+    void *memory = mmap(nullptr, 4 * MEMORY, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+      return fail(cudaErrorMemoryAllocation);
+    }
+    arena = (char *)memory;
+  }
   allocation a;
   a.bytes = bytes;
-  a.whole = (ZONE + bytes + ZONE + PAGE - 1) / PAGE * PAGE;
-  a.base = (char *)mmap(nullptr, a.whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (a.base == MAP_FAILED) {
+  a.whole = (ZONE + bytes + 2 * ZONE - 1) / ZONE * ZONE;
+  a.base = blocks.empty() ? arena : blocks.back().base + blocks.back().whole;
+  if (a.base + a.whole > arena + 4 * MEMORY) {
     return fail(cudaErrorMemoryAllocation);
-  }
-  // garbage: NaN as floats; of a large block only the start, since pages that were touched make every
-  // change of protection slow
-  std::memset(a.base, RED, ZONE);
-  std::memset(a.base + ZONE, 0xff, bytes < GARBAGE ? bytes : GARBAGE);
-  std::memset(a.base + ZONE + bytes, RED, a.whole - ZONE - bytes);
-  poison_zones(a, true);
-  if (open_count == 0) {
-    mprotect(a.base, a.whole, PROT_NONE);
   }
   blocks.push_back(a);
   used += bytes;
+  const opened memory;
+
+  // garbage: NaN as floats; of a large block only the start, since pages that were touched make every
+  // change of protection slow
+  std::memset(a.base, RED, ZONE);
+  std::memset(a.base + ZONE, 0xff, bytes < GARBAGE ? bytes : (size_t)GARBAGE);
+  std::memset(a.base + ZONE + bytes, RED, a.whole - ZONE - bytes);
+  poison_zones(a, true);
   *out = a.base + ZONE;
   return cudaSuccess;
 }
@@ -250,14 +262,14 @@ cudaError_t cudaFree(void *memory) {
   for (size_t i = 0; i < blocks.size(); i++) {
     if (blocks[i].base + ZONE == memory) {
       const allocation a = blocks[i];
-      {
-        const opened all;
-        check_zones(a);
-        poison_zones(a, false);
-      }
-      munmap(a.base, a.whole);
+      const opened all;
+      check_zones(a);
+      poison_zones(a, false);
+      std::memset(a.base, 0xff, a.whole < GARBAGE ? a.whole : (size_t)GARBAGE);
       used -= a.bytes;
+      protect(PROT_NONE); // the last block may be the one that goes
       blocks.erase(blocks.begin() + (ptrdiff_t)i);
+      protect(PROT_READ | PROT_WRITE);
       return cudaSuccess;
     }
   }
