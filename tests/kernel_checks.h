@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every row of the kernel table must do on every device: values, strides, packs, masks. Part of
-// the programs that test a backend.
+// What every row of the kernel table must do on every device: values, strides, packs, masks. Part
+// of the programs that test a backend.
 
 #ifndef RGM_TESTS_KERNEL_CHECKS_H
 #define RGM_TESTS_KERNEL_CHECKS_H
@@ -13,7 +13,8 @@ typedef void (*check_fn)(const kernel_case *kernel, const int64_t *n);
 static void for_all(check_fn check) {
   cr_assert(stream_count >= 2);
   for (int k = 0; k < KERNELS; k++) {
-    if (strcmp(kernels[k].name, "policy_xent") == 0 && strcmp(streams[0]->backend->name, "cpu") != 0) {
+    if (strcmp(kernels[k].name, "policy_xent") == 0 &&
+        strcmp(streams[0]->backend->name, "cpu") != 0) {
       continue;
     }
     for (const int64_t(*n)[NUMBERS] = kernels[k].shapes; (*n)[0] > 0; n++) {
