@@ -110,8 +110,8 @@ RGM_DEVICE void store_stage(float *stage, const rgm_staged<COUNT> *from) {
 }
 
 
-// The sums of a thread: acc.x[4 g + i][4 h + j] belongs to row g * BM / M_GROUPS + 4 * (its row) + i
-// and to column h * BN / N_GROUPS + 4 * (its column) + j of the tile.
+// The sums of a thread: acc.x[4 g + i][4 h + j] belongs to row g * BM / M_GROUPS + 4 * (its row)
+// + i and to column h * BN / N_GROUPS + 4 * (its column) + j of the tile.
 template <class TILE> struct rgm_sums { float x[TILE::M_GROUPS * 4][TILE::N_GROUPS * 4]; };
 
 
@@ -159,8 +159,8 @@ RGM_DEVICE void multiply_stage(rgm_sums<TILE> *acc, const float *as, const float
 
 
 // acc += the product of the tile at (m, n) over all k; shared[TILE::SHARED] is the block's.
-// `columns` is the running sum, in order, of column threadIdx.x of B where it is asked for (COLUMN_SUMS and
-// threadIdx.x < BN).
+// `columns` is the running sum, in order, of column threadIdx.x of B where it is asked for
+// (COLUMN_SUMS and threadIdx.x < BN).
 template <class TILE, bool A_K_INNER, bool B_K_INNER, bool WIDE, bool COLUMN_SUMS>
 RGM_DEVICE void multiply_tile(rgm_sums<TILE> *acc, float *columns, float *shared, rgm_operand a,
                               rgm_operand b, int m, int n) {

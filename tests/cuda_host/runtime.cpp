@@ -143,8 +143,8 @@ static void enqueue(cudaStream_t stream, std::function<void()> work) {
 
 
 // words of an argument that are addresses must be of device memory; a stack or a heap lies at
-// 0x55... or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding beside a small number
-// may, hence the lower bound of the low word)
+// 0x55... or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding beside a
+// small number may, hence the lower bound of the low word)
 void cuda_host_check_argument(const char *name, const void *argument, size_t bytes) {
   for (size_t at = 0; at + 8 <= bytes; at += 8) {
     uint64_t word;
