@@ -67,8 +67,20 @@ Test(cuda, same_bits_alone_and_packed) {
 }
 
 
+// the paths that read four numbers at a time; the others where replicas lie apart by an odd number
 Test(cuda, strides) {
-  for_all_both(check_strides);
+  device_shift = 3;
+  replica_gap = 8;
+  for_all(check_strides);
+}
+
+
+Test(cuda, odd_strides) {
+  static const int64_t layer[NUMBERS] = {3, 66, 17, 48, RGM_SIGMOID};
+  for (int k = 0; kernels[k].shapes == mlp_shapes; k++) {
+    check_strides(&kernels[k], layer);
+    drop_all();
+  }
 }
 
 
