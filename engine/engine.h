@@ -302,10 +302,10 @@ typedef struct rgm_env {
   const rgm_baseline *baselines;                                         // ended by a NULL name
   const rgm_published *published; // ended by a NULL controller
   rgm_status (*predict)(const void *keys, const rgm_subject *subject, double *concentration);
-  const rgm_env_kernels *(*kernels)(const char *isa); // NULL where the backend lacks them
+  const rgm_env_kernels *(*kernels)(const rgm_backend *backend); // NULL where it lacks them
 
   // Where there is more than one kind of patient; each may be NULL.
-  const rgm_env_kernels *(*kernels_of)(const void *keys, const char *isa); // keys choose the loop
+  const rgm_env_kernels *(*kernels_of)(const void *keys, const rgm_backend *b); // keys choose
   const rgm_scenario *scenarios;                                           // ended by a NULL name
   // patients of data (count 0 where the keys ask for none); `wanted` is eval.patients
   rgm_status (*patients)(const void *keys, const rgm_config *where, const void *config,

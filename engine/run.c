@@ -240,11 +240,11 @@ rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
   if (run->self == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %s", run->algorithm->name);
   }
-  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa};
+  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, 0};
   RGM_TRY(rgm_open(rgm_backend_names[run->keys.backend], &options, &run->stream, run->device,
                    sizeof run->device));
   if (run->env != NULL) {
-    const char *set = run->stream->backend->isa;
+    const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
                                                     : run->env->kernels(set);
     RGM_ASSERT(run->env_kernels != NULL);

@@ -318,7 +318,7 @@ rgm_status rgm_trial_run(rgm_trial *t, rgm_run *run, bool baselines) {
   t->steps = run->env->steps(run->env_keys);
   if (strcmp(run->stream->backend->name, "cpu") != 0) {
     char note[512];
-    const rgm_device_options host = {(int)run->keys.threads, "auto"};
+    const rgm_device_options host = {(int)run->keys.threads, "auto", 0};
     RGM_TRY(rgm_open("cpu", &host, &t->threads, note, sizeof note));
   }
   RGM_TRY(rgm_arena_create(run->stream, &t->arena));

@@ -424,9 +424,13 @@ static const rgm_env_kernels *const kernels[][2] = {
 };
 #endif
 
-static const rgm_env_kernels *kernels_for(int model, const char *isa) {
+// another backend than the CPU's brings its own, by name
+static const rgm_env_kernels *kernels_for(int model, const rgm_backend *backend) {
+  if (backend->env_kernels != NULL) {
+    return backend->env_kernels(model == PROPOFOL_SCHNIDER ? "propofol" : "eleveld");
+  }
   for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
-    if (strcmp(kernels[i][model]->isa, isa) == 0) {
+    if (strcmp(kernels[i][model]->isa, backend->isa) == 0) {
       return kernels[i][model];
     }
   }
@@ -434,13 +438,14 @@ static const rgm_env_kernels *kernels_for(int model, const char *isa) {
 }
 
 
-static const rgm_env_kernels *propofol_kernels(const char *isa) {
-  return kernels_for(PROPOFOL_SCHNIDER, isa);
+static const rgm_env_kernels *propofol_kernels(const rgm_backend *backend) {
+  return kernels_for(PROPOFOL_SCHNIDER, backend);
 }
 
 
-static const rgm_env_kernels *propofol_kernels_of(const void *keys, const char *isa) {
-  return kernels_for(((const propofol_keys *)keys)->model, isa);
+static const rgm_env_kernels *propofol_kernels_of(const void *keys,
+                                                  const rgm_backend *backend) {
+  return kernels_for(((const propofol_keys *)keys)->model, backend);
 }
 
 

@@ -9,6 +9,12 @@
 
 
 static _Thread_local char last_error[2048];
+static rgm_fail_fn elsewhere; // where a module's errors go
+
+
+void rgm_fail_to(rgm_fail_fn fail) {
+  elsewhere = fail == rgm_fail ? NULL : fail;
+}
 
 
 rgm_status rgm_fail(rgm_status status, const char *format, ...) {
@@ -19,7 +25,7 @@ rgm_status rgm_fail(rgm_status status, const char *format, ...) {
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
   snprintf(last_error, sizeof last_error, "%s", text);
-  return status;
+  return elsewhere != NULL ? elsewhere(status, "%s", text) : status;
 }
 
 

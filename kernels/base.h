@@ -55,6 +55,11 @@ typedef enum rgm_status {
 // `return rgm_fail(RGM_EDATA, "%s:%zu: ...", path, row, ...)`. The text says what to do next.
 rgm_status rgm_fail(rgm_status status, const char *format, ...) RGM_PRINTF(2, 3);
 
+// rgm_fail's type. A module that is opened at run time carries its own copy of these functions; its
+// errors go to those of the program when it has been told them.
+typedef rgm_status (*rgm_fail_fn)(rgm_status status, const char *format, ...);
+void rgm_fail_to(rgm_fail_fn fail);
+
 // The text of this thread's newest error ("" when there was none); valid until the next failure.
 const char *rgm_last_error(void);
 

@@ -3,9 +3,9 @@
 // backend. A wrong shape is a bug of the caller, so it ends in RGM_ASSERT.
 
 #include "kernels/kernels.h"
+#include "kernels/module.h"
 #include "kernels/policy.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -15,28 +15,19 @@ const rgm_backend *rgm_cpu_backend(const char *isa);
 
 // ---- choice of a backend -----------------------------------------------------------------------
 
-// Why a GPU is not used, in words.
-static const char *no_gpu(void) {
-  void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  if (driver == NULL) {
-    return "no NVIDIA driver (libcuda.so.1 is not here)";
-  }
-  dlclose(driver);
-  return "this build carries no CUDA kernels";
+// opens a table's device and tells it in words
+static rgm_status open_table(const rgm_backend *table, const rgm_device_options *options,
+                             rgm_stream **out, char *device, size_t size) {
+  RGM_ASSERT(table->abi_version == RGM_BACKEND_ABI && table->size == sizeof *table);
+  RGM_TRY(table->open(options, out));
+  (*out)->backend = table;
+  rgm_describe(*out, device, size);
+  return RGM_OK;
 }
 
 
-rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_stream **out,
-                    char *note, size_t note_size) {
-  const char *gpu = "";
-  if (strcmp(backend, "cuda") == 0) {
-    return rgm_fail(RGM_EDEVICE, "run.backend is cuda, but %s; use cpu or auto", no_gpu());
-  }
-  if (strcmp(backend, "auto") == 0) {
-    gpu = no_gpu();
-  } else if (strcmp(backend, "cpu") != 0) {
-    return rgm_fail(RGM_EUSAGE, "run.backend: there is no %s; use cpu, cuda or auto", backend);
-  }
+static rgm_status open_cpu(const rgm_device_options *options, rgm_stream **out, char *device,
+                           size_t size) {
   const rgm_backend *table = rgm_cpu_backend(options->isa);
   if (table == NULL && rgm_cpu_isas()[0] == NULL) {
     return rgm_fail(RGM_EDEVICE,
@@ -46,12 +37,35 @@ rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_
     return rgm_fail(RGM_EUSAGE, "run.isa: this processor does not run %s; the best here is %s",
                     options->isa, rgm_cpu_isas()[0]);
   }
-  RGM_ASSERT(table->abi_version == RGM_BACKEND_ABI && table->size == sizeof *table);
-  RGM_TRY(table->open(options, out));
-  (*out)->backend = table;
-  char device[256];
-  rgm_describe(*out, device, sizeof device);
-  snprintf(note, note_size, "%s%s%s", device, gpu[0] != '\0' ? "; no GPU: " : "", gpu);
+  return open_table(table, options, out, device, size);
+}
+
+
+rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_stream **out,
+                    char *note, size_t note_size) {
+  const bool cuda = strcmp(backend, "cuda") == 0, choose = strcmp(backend, "auto") == 0;
+  if (!cuda && !choose && strcmp(backend, "cpu") != 0) {
+    return rgm_fail(RGM_EUSAGE, "run.backend: there is no %s; use cpu, cuda or auto", backend);
+  }
+  char device[384], why[512] = "";
+  if (cuda || choose) {
+    const rgm_backend *table = rgm_module_backend(why, sizeof why);
+    if (table == NULL && cuda) {
+      return rgm_fail(RGM_EDEVICE, "run.backend is cuda, but %s; use cpu or auto", why);
+    }
+    if (table != NULL) {
+      const rgm_status status = open_table(table, options, out, device, sizeof device);
+      if (status == RGM_OK) {
+        snprintf(note, note_size, "%s", device);
+      }
+      if (status == RGM_OK || cuda || status == RGM_EUSAGE) {
+        return status;
+      }
+      snprintf(why, sizeof why, "%.500s", rgm_last_error());
+    }
+  }
+  RGM_TRY(open_cpu(options, out, device, sizeof device));
+  snprintf(note, note_size, "%s%s%s", device, why[0] != '\0' ? "; no GPU: " : "", why);
   return RGM_OK;
 }
 

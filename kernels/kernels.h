@@ -22,8 +22,9 @@ extern "C" {
 
 typedef struct rgm_stream rgm_stream;
 typedef struct rgm_backend rgm_backend;
+typedef struct rgm_env_kernels rgm_env_kernels;
 
-enum { RGM_BACKEND_ABI = 1, RGM_ROW_BLOCK = 256 };
+enum { RGM_BACKEND_ABI = 2, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
   RGM_LINEAR = 0,
@@ -44,6 +45,7 @@ typedef enum rgm_random {
 typedef struct rgm_device_options {
   int threads;     // 0: one for each processor that the process may run on
   const char *isa; // "auto", or one of rgm_cpu_isas
+  int device;      // which GPU, counted from 0
 } rgm_device_options;
 
 // The rows of the table that compute, the two of environments among them.
@@ -145,6 +147,10 @@ struct rgm_backend {
   // ---- yardsticks
   void (*triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
   double (*burn)(rgm_stream *s, int64_t rounds);
+
+  // The rows of an environment's loop ("propofol", "eleveld") that came with this backend, NULL if
+  // it has none of this name. The CPU's are part of the program, by instruction set: NULL there.
+  const rgm_env_kernels *(*env_kernels)(const char *name);
 };
 
 
@@ -194,17 +200,19 @@ typedef struct rgm_rollout {
 } rgm_rollout;
 
 // An environment's rows on one backend.
-typedef struct rgm_env_kernels {
+struct rgm_env_kernels {
   const char *isa; // of the backend that they belong to
   int obs;         // O
   void (*sample)(rgm_stream *s, const rgm_cohort *cohort);
   void (*rollout)(rgm_stream *s, const rgm_rollout *rollout);
-} rgm_env_kernels;
+};
 
 
 // ---- backends ----------------------------------------------------------------------------------
 
-// Opens "cpu", "cuda" or "auto"; `note` gets one line that says what was chosen and why.
+// Opens "cpu", "cuda" or "auto"; `note` gets one line that says what was chosen and why. CUDA is a
+// module, libregimen_cuda.so, that is opened where there are a driver and a device: beside the
+// program, in the library folder of the installation, or where RGM_CUDA_MODULE says.
 // Errors: RGM_EDEVICE (no such device, CPU without AVX2 and FMA), RGM_EUSAGE, RGM_EMEMORY.
 rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_stream **out,
                     char *note, size_t note_size);

@@ -216,10 +216,10 @@ static void fused_reference(const rgm_tensor *t, double *const *want, double *co
   rgm_tensor dw = rgm_view(f32(grad, 0), RGM_F32, n[0], n[2], n[3], 0);
   rgm_tensor db = rgm_view(f32(grad, 0) + n[2] * n[3], RGM_F32, n[0], n[3], 0, 0);
   dw.stride0 = db.stride0 = size;
-  rgm_linear_dw(streams[0], dw, db, t[4], t[5]);
-  rgm_adam(streams[0], now[0], now[1], now[2], count, grad, t[7], t[8], t[9], t[10], t[12]);
+  rgm_linear_dw(host_stream(), dw, db, t[4], t[5]);
+  rgm_adam(host_stream(), now[0], now[1], now[2], count, grad, t[7], t[8], t[9], t[10], t[12]);
   if (n[4] != RGM_LINEAR) {
-    rgm_ema(streams[0], now[3], now[0], t[11], t[12]);
+    rgm_ema(host_stream(), now[3], now[0], t[11], t[12]);
   }
   for (int64_t k = 0; k < 4 * n[0] * size; k++) {
     want[k / n[0] / size][k % (n[0] * size)] =

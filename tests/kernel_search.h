@@ -13,22 +13,26 @@ static const int64_t search_shapes[][NUMBERS] = {
     {1, 1, 1}, {2, 5, 3}, {3, 17, 4}, {7, 64, 3}, {1, 255, 5}, {2, 33, 9}, {0},
 };
 
-// the step that candidates are drawn for
-static uint32_t search_clock = 41;
-
 static void draw_plan(operand *o, const int64_t *n) {
   o[0] = (operand){OUT, RGM_F32, NAN_FILL, {n[0], n[1], n[2]}};
   o[1] = (operand){IN, RGM_F32, WIDE, {n[0], n[2]}};
   o[2] = (operand){IN, RGM_F32, SIGNED, {n[0], n[2]}};
   o[3] = (operand){IN, RGM_U32, WORDS, {n[0], 2}};
-  o[4] = (operand){MASK, RGM_U32, ONES, {n[0]}};
+  o[4] = (operand){IN, RGM_U32, ONES, {1}}; // the clock
+  o[5] = (operand){MASK, RGM_U32, ONES, {n[0]}};
+}
+
+
+// the step that candidates are drawn for
+static void draw_prepare(const rgm_tensor *t, const int64_t *n) {
+  (void)n;
+  u32(t[4], 0)[0] = 41;
 }
 
 
 static void draw_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
   (void)n;
-  const rgm_tensor clock = rgm_view(&search_clock, RGM_U32, 1, 0, 0, 0);
-  rgm_gaussian_draw(s, t[0], t[1], t[2], t[3], clock, RGM_RANDOM_SEARCH, t[4]);
+  rgm_gaussian_draw(s, t[0], t[1], t[2], t[3], t[4], RGM_RANDOM_SEARCH, t[5]);
 }
 
 
@@ -38,7 +42,7 @@ static void draw_reference(const rgm_tensor *t, double *const *want, double *con
   for (int64_t k = 0; k < n[0] * n[1] * n[2]; k++) {
     const int64_t r = k / n[2] / n[1], m = k / n[2] % n[1], d = k % n[2];
     const rgm_key key = rgm_stream_key(u32(t[3], r), RGM_RANDOM_SEARCH);
-    const rgm_words w = rgm_philox(key, search_clock, (uint32_t)m, (uint32_t)(d / 4), 0);
+    const rgm_words w = rgm_philox(key, u32(t[4], 0)[0], (uint32_t)m, (uint32_t)(d / 4), 0);
     const uint32_t radius = d % 4 < 2 ? w.w0 : w.w2, angle = d % 4 < 2 ? w.w1 : w.w3;
     const double turn = 2.0 * acos(-1.0) * floor((double)angle / 256.0) * 0x1p-24;
     const double size = sqrt(-2.0 * log((floor((double)radius / 256.0) + 1.0) * 0x1p-24));

@@ -592,7 +592,7 @@ static const kernel_case kernels[] = {
     {"adam", adam_plan, adam_run, adam_reference, NULL, optimiser_shapes},
     {"sgd", sgd_plan, sgd_run, sgd_reference, NULL, optimiser_shapes},
     {"ema", ema_plan, ema_run, ema_reference, NULL, optimiser_shapes},
-    {"gaussian_draw", draw_plan, draw_run, draw_reference, NULL, search_shapes},
+    {"gaussian_draw", draw_plan, draw_run, draw_reference, draw_prepare, search_shapes},
     {"gaussian_refit", refit_plan, refit_run, refit_reference, refit_prepare, search_shapes},
     {"exponential", exponential_plan, exponential_run, exponential_reference, NULL, search_shapes},
     {"sum", sum_plan, sum_run, sum_reference, NULL, sum_shapes},

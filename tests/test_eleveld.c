@@ -284,14 +284,14 @@ static world world_open(const char *isa, int threads, const char *const *sets, i
                              "env:\n  name: propofol\n  model: eleveld\n";
   world w = {.seeds = {77, 5}, .active = 1, .clock = 3, .n = n, .steps = steps};
   rgm_config *config = NULL;
-  const rgm_device_options options = {threads, isa};
+  const rgm_device_options options = {threads, isa, 0};
   char note[256];
   cr_assert(rgm_config_parse("test.yaml", text, sets, set_count, &config) == RGM_OK);
   cr_assert(rgm_run_plan_only(config, &w.run) == RGM_OK, "%s", rgm_last_error());
   const void *keys = rgm_env_keys(w.run, 0);
   cr_assert(rgm_envs[0]->prepare(keys, w.run->config, &w.config) == RGM_OK);
   cr_assert(rgm_open("cpu", &options, &w.stream, note, sizeof note) == RGM_OK);
-  w.kernels = rgm_envs[0]->kernels_of(keys, w.stream->backend->isa);
+  w.kernels = rgm_envs[0]->kernels_of(keys, w.stream->backend);
   w.patients = calloc((size_t)(n * PROPOFOL_WORDS), sizeof(float));
   w.returns = calloc((size_t)n, sizeof(float));
   w.obs = calloc((size_t)(n * steps * PROPOFOL_OBS), sizeof(float));

@@ -83,7 +83,7 @@ Test(engine, arena_plans_twice_and_seals) {
   rgm_stream *stream = NULL;
   rgm_arena *arena = NULL;
   char note[512];
-  const rgm_device_options options = {1, "auto"};
+  const rgm_device_options options = {1, "auto", 0};
   cr_assert_eq(rgm_open("cpu", &options, &stream, note, sizeof note), RGM_OK);
   cr_assert_eq(rgm_arena_create(stream, &arena), RGM_OK);
   rgm_tensor a = {0}, b = {0};

@@ -322,11 +322,11 @@ static void world_replica(world *w, int i, const propofol_config *config, int wh
 static world world_open(const char *isa, int threads, const propofol_config *config, int64_t r,
                         int64_t p, int64_t k, int64_t t) {
   world w = {.r = r, .p = p, .k = k, .t = t, .clock = 12};
-  const rgm_device_options options = {threads, isa};
+  const rgm_device_options options = {threads, isa, 0};
   char note[256];
   cr_assert(rgm_open("cpu", &options, &w.stream, note, sizeof note) == RGM_OK, "%s",
             rgm_last_error());
-  w.kernels = rgm_envs[0]->kernels(w.stream->backend->isa);
+  w.kernels = rgm_envs[0]->kernels(w.stream->backend);
   for (int i = 0; i < r; i++) {
     world_replica(&w, i, config, i);
   }

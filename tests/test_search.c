@@ -80,7 +80,7 @@ Test(search, draws_have_the_moments_of_the_gaussian) {
   uint32_t seed[2] = {5, 6}, clock = 3, active = 1;
   rgm_stream *stream = NULL;
   char note[512];
-  const rgm_device_options options = {1, "auto"};
+  const rgm_device_options options = {1, "auto", 0};
   cr_assert_eq(rgm_open("cpu", &options, &stream, note, sizeof note), RGM_OK);
   rgm_gaussian_draw(stream, rgm_view(x, RGM_F32, 1, M, D, 0), rgm_view(mean, RGM_F32, 1, D, 0, 0),
                     rgm_view(log_sd, RGM_F32, 1, D, 0, 0), rgm_view(seed, RGM_U32, 1, 2, 0, 0),
@@ -141,7 +141,7 @@ Test(search, refit_sums_in_order) {
   }
   rgm_stream *stream = NULL;
   char note[512];
-  const rgm_device_options options = {1, "auto"};
+  const rgm_device_options options = {1, "auto", 0};
   cr_assert_eq(rgm_open("cpu", &options, &stream, note, sizeof note), RGM_OK);
   rgm_gaussian_refit(stream, rgm_view(mean, RGM_F32, 1, D, 0, 0),
                      rgm_view(log_sd, RGM_F32, 1, D, 0, 0), rgm_view(x, RGM_F32, 1, M, D, 0),

@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "kernels/lanes.h"
+#include "kernels/optim.h"
 
 #define RGM_CPU_PASTE(isa, name) rgm_cpu_##isa##_##name
 #define RGM_CPU_EXPAND(isa, name) RGM_CPU_PASTE(isa, name)
@@ -73,46 +74,18 @@ static inline uint32_t *rgm_u32(rgm_tensor t, int64_t r) {
   return (uint32_t *)t.data + r * t.stride0;
 }
 
-// beta^n in double by repeated squaring, so that every device gets the same bits.
-static inline double rgm_power(double beta, uint32_t n) {
-  double result = 1.0;
-  for (; n > 0; n >>= 1) {
-    if (n & 1) {
-      result = result * beta;
-    }
-    beta = beta * beta;
-  }
-  return result;
-}
-
-// Adam's step number n of one replica: bias corrections are folded into it, so that
-// p -= scale * m / (sqrt(v) * root + eps).
-typedef struct rgm_adam_rates {
-  float beta1, beta2, eps, scale, root;
-} rgm_adam_rates;
-
-static inline rgm_adam_rates rgm_adam_rates_of(float lr, float beta1, float beta2, float eps,
-                                               uint32_t n) {
-  rgm_adam_rates a = {.beta1 = beta1, .beta2 = beta2, .eps = eps};
-  a.scale = (float)(lr / (1.0 - rgm_power(beta1, n)));
-  a.root = (float)(1.0 / rgm_sqrt64(1.0 - rgm_power(beta2, n)));
-  return a;
-}
-
 // The step on n parameters.
 static inline void rgm_adam_apply(float *p, float *m, float *v, const float *g, int64_t n,
                                   rgm_adam_rates a) {
   _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
-    m[i] = rgm_fma(a.beta1, m[i], (1.0f - a.beta1) * g[i]);
-    v[i] = rgm_fma(a.beta2, v[i], (1.0f - a.beta2) * (g[i] * g[i]));
-    p[i] = rgm_fma(-a.scale, m[i] / rgm_fma(rgm_sqrt(v[i]), a.root, a.eps), p[i]);
+    rgm_adam_one(&p[i], &m[i], &v[i], g[i], a);
   }
 }
 
 // target += rate * (p - target) for n parameters.
 static inline void rgm_ema_apply(float *target, const float *p, int64_t n, float rate) {
   _Pragma("GCC ivdep") for (int64_t i = 0; i < n; i++) {
-    target[i] = rgm_fma(rate, p[i] - target[i], target[i]);
+    target[i] = rgm_ema_one(target[i], p[i], rate);
   }
 }
 

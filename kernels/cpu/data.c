@@ -2,6 +2,7 @@
 // Reductions, order statistics, selection, random fills, counters and the non-finite guard.
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/order.h"
 #include "kernels/rng.h"
 
 #include <string.h>
@@ -42,13 +43,8 @@ void RGM_CPU(sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
 
 // ---- order statistics --------------------------------------------------------------------------
 
-// ascending, NaN last: a total order, so that the result does not depend on the input's order
-static bool before(float a, float b) {
-  return a < b || (a == a && b != b);
-}
-
-
-// shell sort: in place, no recursion, no allocation; fast enough for the batches of CEM
+// shell sort: in place, no recursion, no allocation; fast enough for the batches of CEM. A total
+// order, so that the result does not depend on the input's
 static void sort(float *x, int64_t n) {
   int64_t gap = 1;
   while (gap < n / 3) {
@@ -57,8 +53,9 @@ static void sort(float *x, int64_t n) {
   for (; gap > 0; gap /= 3) {
     for (int64_t i = gap; i < n; i++) {
       const float value = x[i];
+      const uint32_t key = rgm_order_key(value);
       int64_t k = i;
-      for (; k >= gap && before(value, x[k - gap]); k -= gap) {
+      for (; k >= gap && key < rgm_order_key(x[k - gap]); k -= gap) {
         x[k] = x[k - gap];
       }
       x[k] = value;
@@ -76,9 +73,7 @@ static void quantile_task(void *arg, int64_t r) {
   const double position = (double)rgm_f32(a->q, r)[0] * (double)(n - 1);
   const int64_t below = (int64_t)position;
   const float low = sorted[below], high = sorted[below + 1 < n ? below + 1 : below];
-  const float share = (float)(position - (double)below);
-  // an order statistic itself takes nothing from its neighbour, which may be NaN or infinite
-  rgm_f32(a->y, r)[0] = share == 0.0f || low == high ? low : rgm_fma(share, high - low, low);
+  rgm_f32(a->y, r)[0] = rgm_between(low, high, (float)(position - (double)below));
 }
 
 

@@ -51,8 +51,7 @@ static void sgd_task(void *arg, int64_t r) {
   const float *g = rgm_f32(a->g, r);
   const float lr = rgm_f32(a->lr, r)[0], momentum = rgm_f32(a->beta1, r)[0];
   for (int64_t i = 0; i < n; i++) {
-    velocity[i] = rgm_fma(momentum, velocity[i], g[i]);
-    p[i] = rgm_fma(-lr, velocity[i], p[i]);
+    rgm_sgd_one(&p[i], &velocity[i], g[i], lr, momentum);
   }
 }
 

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the CUDA files share: launches, shared memory, the stream, reductions in the order that
+// kernels.h promises. The same files compile with g++ against tests/cuda_host, so nothing here or
+// in a kernel uses <<<>>>, __shared__ or an intrinsic without a plain form directly.
+//
+// A kernel is `RGM_KERNEL(threads) name(arguments by value)`; replicas are on blockIdx.y or .z,
+// whose grids end at 65,535, so every kernel strides over them (RGM_REPLICAS).
+
+#ifndef RGM_CUDA_CUH
+#define RGM_CUDA_CUH
+
+#include "kernels/kernels.h"
+#include "kernels/optim.h"
+
+#include <cuda_runtime.h>
+
+// ---- the two compilers
+
+#ifdef __CUDACC__
+
+#define RGM_DEVICE static __forceinline__ __device__
+#define RGM_KERNEL(threads) static __global__ void __launch_bounds__(threads)
+
+// static shared memory: RGM_SHARED(float, tile, [64][33]); dims may be empty
+#define RGM_SHARED(type, name, dims) __shared__ __align__(16) type name dims
+
+// the launch's own bytes of shared memory, as a pointer
+#define RGM_DYNAMIC_SHARED(type, name)                               \
+  extern __shared__ __align__(16) unsigned char rgm_dynamic_shared[]; \
+  type *name = reinterpret_cast<type *>(rgm_dynamic_shared)
+
+#define RGM_START_(kernel, grid, block, shared, queue, ...) \
+  (kernel)<<<grid, block, shared, queue>>>(__VA_ARGS__)
+
+#else
+
+#define RGM_DEVICE static inline
+#define RGM_KERNEL(threads) static void
+
+// one object for all blocks, which run one after the other; the first thread of a block that comes
+// by fills it with garbage
+#define RGM_SHARED(type, name, dims)                \
+  alignas(16) static type name dims;                \
+  static uint64_t name##_block;                     \
+  if (name##_block != cuda_host_block_number()) {   \
+    name##_block = cuda_host_block_number();        \
+    cuda_host_poison((void *)&name, sizeof name);   \
+  }                                                 \
+  static_assert(sizeof name > 0, "shared memory")
+
+#define RGM_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(cuda_host_dynamic())
+
+#define RGM_START_(kernel, grid, block, shared, queue, ...) \
+  cuda_host_launch(cuda_host_launch_shape{#kernel, grid, block, shared, queue}, kernel, __VA_ARGS__)
+
+#endif
+
+// The one way to launch: RGM_LAUNCH(kernel, grid, block, shared_bytes, rgm_stream, arguments...).
+// An error stays on the stream until rgm_sync. A kernel whose name has a comma stands in
+// parentheses.
+#define RGM_LAUNCH(kernel, grid, block, shared, s, ...)                                  \
+  do {                                                                                   \
+    RGM_START_(kernel, grid, block, shared, rgm_cuda_queue(s), __VA_ARGS__);             \
+    rgm_cuda_check(s, cudaGetLastError(), #kernel);                                      \
+  } while (0)
+
+// ---- the stream
+
+enum {
+  RGM_CUDA_SLOTS = 16,          // graphs of a stream
+  RGM_CUDA_SCRATCH = 8 << 20,   // floats of work memory of a stream: partial sums between launches
+  RGM_CUDA_MOST = 65535,        // blocks on the grid's second and third axes
+};
+
+// A captured graph, and the work that the front doors counted while it was captured.
+typedef struct rgm_cuda_slot {
+  cudaGraphExec_t graph; // NULL: none yet
+  void (*fn)(void *, rgm_stream *);
+  void *arg;
+  rgm_counts counts[RGM_ROW_COUNT];
+} rgm_cuda_slot;
+
+// Invariants: `error` is the first one since the last rgm_sync, and `where` says what failed.
+typedef struct rgm_cuda_stream {
+  rgm_stream base;
+  int device, processors;
+  char text[320]; // the device's name, capability and memory
+  cudaStream_t queue;
+  float *scratch;
+  cudaError_t error;
+  char where[96];
+  rgm_cuda_slot slots[RGM_CUDA_SLOTS];
+} rgm_cuda_stream;
+
+static inline cudaStream_t rgm_cuda_queue(rgm_stream *s) {
+  return reinterpret_cast<rgm_cuda_stream *>(s)->queue;
+}
+static inline float *rgm_cuda_scratch(rgm_stream *s) {
+  return reinterpret_cast<rgm_cuda_stream *>(s)->scratch;
+}
+static inline int rgm_cuda_processors(rgm_stream *s) {
+  return reinterpret_cast<rgm_cuda_stream *>(s)->processors;
+}
+
+// Notes an error on the stream, unless there is one already.
+void rgm_cuda_check(rgm_stream *s, cudaError_t error, const char *where);
+
+// ---- rows; kernels.h says what they do
+
+rgm_status rgm_cuda_open(const rgm_device_options *options, rgm_stream **out);
+void rgm_cuda_close(rgm_stream *s);
+void rgm_cuda_describe(const rgm_stream *s, char *text, size_t size);
+rgm_status rgm_cuda_alloc(rgm_stream *s, size_t bytes, void **out);
+void rgm_cuda_release(rgm_stream *s, void *memory);
+void rgm_cuda_copy(rgm_stream *s, void *dst, const void *src, size_t bytes);
+void rgm_cuda_fill(rgm_stream *s, void *dst, int byte, size_t bytes);
+rgm_status rgm_cuda_sync(rgm_stream *s);
+void rgm_cuda_graph(rgm_stream *s, int slot, void (*fn)(void *, rgm_stream *), void *arg);
+
+void rgm_cuda_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b,
+                     rgm_act act);
+void rgm_cuda_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act);
+void rgm_cuda_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rgm_tensor y,
+                        rgm_act act);
+void rgm_cuda_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
+void rgm_cuda_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
+void rgm_cuda_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_tensor z,
+                           rgm_tensor label, rgm_tensor weight, int classes);
+void rgm_cuda_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
+                          rgm_tensor x, rgm_tensor z, rgm_tensor label, rgm_tensor weight,
+                          rgm_tensor params, rgm_tensor active, int hidden);
+void rgm_cuda_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
+                   rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
+                   rgm_tensor active);
+void rgm_cuda_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm_tensor lr,
+                  rgm_tensor momentum, rgm_tensor active);
+void rgm_cuda_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate,
+                  rgm_tensor active);
+void rgm_cuda_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd,
+                            rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active);
+void rgm_cuda_gaussian_refit(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, rgm_tensor x,
+                             rgm_tensor weight, rgm_tensor rate, rgm_tensor floor,
+                             rgm_tensor active);
+void rgm_cuda_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active);
+void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
+void rgm_cuda_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
+void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+void rgm_cuda_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
+                      uint32_t member, float low, float high, int64_t last_dim);
+void rgm_cuda_advance(rgm_stream *s, rgm_tensor clock);
+void rgm_cuda_raise(rgm_stream *s, rgm_tensor count, rgm_tensor active);
+void rgm_cuda_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
+void rgm_cuda_nonfinite(rgm_stream *s, rgm_tensor count, rgm_tensor x);
+void rgm_cuda_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
+double rgm_cuda_burn(rgm_stream *s, int64_t rounds);
+
+// The rows of an environment (envs/rollout.cu) by the name of its loop; NULL: there is none.
+extern "C" const rgm_env_kernels *rgm_cuda_env_kernels(const char *name);
+
+// ---- views
+
+// The start of replica r.
+RGM_FN float *rgm_f32(rgm_tensor t, int64_t r) {
+  return static_cast<float *>(t.data) + r * t.stride0;
+}
+RGM_FN uint32_t *rgm_u32(rgm_tensor t, int64_t r) {
+  return static_cast<uint32_t *>(t.data) + r * t.stride0;
+}
+
+// Whether every replica begins at a multiple of 16 bytes.
+static inline bool rgm_is_wide(rgm_tensor t) {
+  return reinterpret_cast<uintptr_t>(t.data) % 16 == 0 && t.stride0 % 4 == 0;
+}
+
+// Elements of a replica.
+RGM_FN int64_t rgm_slice(rgm_tensor t) {
+  return t.dims[1] * t.dims[2] * t.dims[3];
+}
+
+// ---- grids
+
+// Blocks of `threads` for n elements, at most `most`: kernels stride over what is left.
+static inline unsigned rgm_blocks(int64_t n, int threads, int64_t most) {
+  const int64_t blocks = (n + threads - 1) / threads;
+  return static_cast<unsigned>(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+static inline unsigned rgm_replica_blocks(int64_t replicas) {
+  return rgm_blocks(replicas, 1, RGM_CUDA_MOST);
+}
+
+// for the elements i < n that are this thread's, over the blocks on the grid's x axis
+#define RGM_ELEMENTS(i, n)                                                            \
+  for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, rgm_step_##i =     \
+                   (int64_t)gridDim.x * blockDim.x;                                   \
+       i < (n); i += rgm_step_##i)
+
+// for the replicas r that are this block's, over the blocks on the grid's y axis
+#define RGM_REPLICAS(r, n) for (int64_t r = blockIdx.y; r < (n); r += gridDim.y)
+
+// ---- reductions
+
+// The pairwise tree (distance 1, 2, 4, ...) over the first `count` lanes of a warp; lane 0 has it.
+RGM_DEVICE float rgm_warp_tree(float x, int count) {
+  const int lane = (int)(threadIdx.x & 31u);
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const float other = __shfl_down_sync(0xffffffffu, x, distance);
+    x = lane + distance < count ? x + other : x;
+  }
+  return x;
+}
+
+// The same over the first `count` threads of a block on the x axis, whose size is a multiple of 32;
+// thread 0 has it. part[32] is shared memory; ends without a barrier.
+RGM_DEVICE float rgm_block_tree(float x, int count, float *part) {
+  const int warp = (int)(threadIdx.x / 32u), left = count - warp * 32;
+  x = rgm_warp_tree(x, left < 32 ? left : 32);
+  if (threadIdx.x % 32u == 0) {
+    part[warp] = x;
+  }
+  __syncthreads();
+  if (warp == 0) {
+    x = (int)threadIdx.x < (count + 31) / 32 ? part[threadIdx.x] : 0.0f;
+    x = rgm_warp_tree(x, (count + 31) / 32);
+  }
+  return x;
+}
+
+// The same over values that one thread meets in order: a binary counter of partial sums, which stay
+// in registers since every index is a constant. Holds 2^LEVELS - 1 values.
+template <int LEVELS> struct rgm_counter_tree {
+  float level[LEVELS];
+  uint32_t count;
+};
+
+template <int LEVELS> RGM_DEVICE void rgm_tree_push(rgm_counter_tree<LEVELS> *tree, float x) {
+  const uint32_t count = tree->count++;
+  bool carry = true;
+#pragma unroll
+  for (int k = 0; k < LEVELS; k++) {
+    const bool full = (count >> k & 1u) != 0;
+    const float sum = tree->level[k] + x;
+    tree->level[k] = carry && !full ? x : tree->level[k];
+    x = carry && full ? sum : x;
+    carry = carry && full;
+  }
+}
+
+// what is left adds from the smallest level up; 0 where nothing came
+template <int LEVELS> RGM_DEVICE float rgm_tree_total(const rgm_counter_tree<LEVELS> *tree) {
+  float total = 0.0f;
+  bool any = false;
+#pragma unroll
+  for (int k = 0; k < LEVELS; k++) {
+    const bool full = (tree->count >> k & 1u) != 0;
+    const float sum = any ? tree->level[k] + total : tree->level[k];
+    total = full ? sum : total;
+    any = any || full;
+  }
+  return total;
+}
+
+#endif

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA backend's table, and the one function by which the module is entered.
+
+#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/module.h"
+
+const char *rgm_cuda_isa(void);
+
+
+// Rows that another file brings override these.
+__attribute__((weak)) void rgm_cuda_policy_xent(rgm_stream *, rgm_tensor, rgm_tensor, rgm_tensor,
+                                                rgm_tensor, rgm_tensor, rgm_tensor, rgm_tensor,
+                                                rgm_tensor, rgm_tensor, int) {
+  RGM_ASSERT(!"policy_xent has no CUDA kernel yet");
+}
+
+
+extern "C" __attribute__((weak)) const rgm_env_kernels *rgm_cuda_env_kernels(const char *) {
+  return NULL;
+}
+
+
+static rgm_backend table_of(void) {
+  rgm_backend t = {};
+  t.abi_version = RGM_BACKEND_ABI;
+  t.size = sizeof t;
+  t.name = "cuda";
+  t.isa = rgm_cuda_isa();
+
+  t.open = rgm_cuda_open;
+  t.close = rgm_cuda_close;
+  t.describe = rgm_cuda_describe;
+  t.alloc = rgm_cuda_alloc;
+  t.release = rgm_cuda_release;
+  t.copy = rgm_cuda_copy;
+  t.fill = rgm_cuda_fill;
+  t.sync = rgm_cuda_sync;
+  t.graph = rgm_cuda_graph;
+
+  t.linear = rgm_cuda_linear;
+  t.act_backward = rgm_cuda_act_backward;
+  t.linear_dx = rgm_cuda_linear_dx;
+  t.linear_dw = rgm_cuda_linear_dw;
+  t.linear_dw_adam = rgm_cuda_linear_dw_adam;
+
+  t.softmax_xent = rgm_cuda_softmax_xent;
+  t.policy_xent = rgm_cuda_policy_xent;
+
+  t.adam = rgm_cuda_adam;
+  t.sgd = rgm_cuda_sgd;
+  t.ema = rgm_cuda_ema;
+
+  t.gaussian_draw = rgm_cuda_gaussian_draw;
+  t.gaussian_refit = rgm_cuda_gaussian_refit;
+  t.exponential = rgm_cuda_exponential;
+
+  t.sum = rgm_cuda_sum;
+  t.quantile = rgm_cuda_quantile;
+  t.select = rgm_cuda_select;
+  t.uniform = rgm_cuda_uniform;
+  t.advance = rgm_cuda_advance;
+  t.raise = rgm_cuda_raise;
+  t.retire = rgm_cuda_retire;
+  t.nonfinite = rgm_cuda_nonfinite;
+
+  t.triad = rgm_cuda_triad;
+  t.burn = rgm_cuda_burn;
+  t.env_kernels = rgm_cuda_env_kernels;
+  return t;
+}
+
+
+extern "C" const rgm_backend *rgm_cuda_backend(rgm_fail_fn fail) {
+  static const rgm_backend table = table_of();
+  rgm_fail_to(fail);
+  return &table;
+}

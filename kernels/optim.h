@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arithmetic of optimisers, one parameter at a time: one source for the CPU and for CUDA, so
+// that both give the same bits.
+
+#ifndef RGM_OPTIM_H
+#define RGM_OPTIM_H
+
+#include "kernels/scalar.h"
+
+
+// beta^n in double by repeated squaring, so that every device gets the same bits.
+RGM_FN double rgm_power(double beta, uint32_t n) {
+  double result = 1.0;
+  for (; n > 0; n >>= 1) {
+    if (n & 1) {
+      result = result * beta;
+    }
+    beta = beta * beta;
+  }
+  return result;
+}
+
+
+// Adam's step number n of one replica: bias corrections are folded into it, so that
+// p -= scale * m / (sqrt(v) * root + eps).
+typedef struct rgm_adam_rates {
+  float beta1, beta2, eps, scale, root;
+} rgm_adam_rates;
+
+RGM_FN rgm_adam_rates rgm_adam_rates_of(float lr, float beta1, float beta2, float eps, uint32_t n) {
+  rgm_adam_rates a;
+  a.beta1 = beta1;
+  a.beta2 = beta2;
+  a.eps = eps;
+  a.scale = (float)((double)lr / (1.0 - rgm_power((double)beta1, n)));
+  a.root = (float)(1.0 / rgm_sqrt64(1.0 - rgm_power((double)beta2, n)));
+  return a;
+}
+
+
+// The step on one parameter.
+RGM_FN void rgm_adam_one(float *p, float *m, float *v, float g, rgm_adam_rates a) {
+  *m = rgm_fma(a.beta1, *m, (1.0f - a.beta1) * g);
+  *v = rgm_fma(a.beta2, *v, (1.0f - a.beta2) * (g * g));
+  *p = rgm_fma(-a.scale, *m / rgm_fma(rgm_sqrt(*v), a.root, a.eps), *p);
+}
+
+
+// velocity = momentum * velocity + g; p -= lr * velocity.
+RGM_FN void rgm_sgd_one(float *p, float *velocity, float g, float lr, float momentum) {
+  *velocity = rgm_fma(momentum, *velocity, g);
+  *p = rgm_fma(-lr, *velocity, *p);
+}
+
+
+// target + rate * (p - target).
+RGM_FN float rgm_ema_one(float target, float p, float rate) {
+  return rgm_fma(rate, p - target, target);
+}
+
+#endif
