@@ -247,7 +247,10 @@ rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
     const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
                                                     : run->env->kernels(set);
-    RGM_ASSERT(run->env_kernels != NULL);
+    if (run->env_kernels == NULL) {
+      return rgm_fail(RGM_EDEVICE, "run.backend: %s has no kernels of %s; use cpu", set->name,
+                      run->env->name);
+    }
   }
   RGM_TRY(rgm_arena_create(run->stream, &run->arena));
   return plan(run);

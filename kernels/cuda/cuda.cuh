@@ -20,6 +20,9 @@
 
 #define RGM_DEVICE static __forceinline__ __device__
 #define RGM_KERNEL(threads) static __global__ void __launch_bounds__(threads)
+// the same, with registers few enough that so many blocks share a processor
+#define RGM_KERNEL_RESIDENT(threads, blocks) \
+  static __global__ void __launch_bounds__(threads, blocks)
 
 // static shared memory: RGM_SHARED(float, tile, [64][33]); dims may be empty
 #define RGM_SHARED(type, name, dims) __shared__ __align__(16) type name dims
@@ -36,6 +39,7 @@
 
 #define RGM_DEVICE static inline
 #define RGM_KERNEL(threads) static void
+#define RGM_KERNEL_RESIDENT(threads, blocks) static void
 
 // one object for all blocks, which run one after the other; the first thread of a block that comes
 // by fills it with garbage
@@ -68,7 +72,7 @@
 
 enum {
   RGM_CUDA_SLOTS = 16,          // graphs of a stream
-  RGM_CUDA_SCRATCH = 8 << 20,   // floats of work memory of a stream: partial sums between launches
+  RGM_CUDA_SCRATCH = 8 << 20,   // floats of work memory of a stream, at most
   RGM_CUDA_MOST = 65535,        // blocks on the grid's second and third axes
 };
 
@@ -86,7 +90,8 @@ typedef struct rgm_cuda_stream {
   int device, processors;
   char text[320]; // the device's name, capability and memory
   cudaStream_t queue;
-  float *scratch;
+  float *scratch; // partial sums between launches
+  int64_t room;   // floats of it: a 512th of the device's memory, or RGM_CUDA_SCRATCH
   cudaError_t error;
   char where[96];
   rgm_cuda_slot slots[RGM_CUDA_SLOTS];
@@ -97,6 +102,9 @@ static inline cudaStream_t rgm_cuda_queue(rgm_stream *s) {
 }
 static inline float *rgm_cuda_scratch(rgm_stream *s) {
   return reinterpret_cast<rgm_cuda_stream *>(s)->scratch;
+}
+static inline int64_t rgm_cuda_room(rgm_stream *s) {
+  return reinterpret_cast<rgm_cuda_stream *>(s)->room;
 }
 static inline int rgm_cuda_processors(rgm_stream *s) {
   return reinterpret_cast<rgm_cuda_stream *>(s)->processors;

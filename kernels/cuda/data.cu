@@ -69,7 +69,7 @@ void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
     return;
   }
   // as many replicas at a time as the work memory holds
-  const int64_t most = RGM_CUDA_SCRATCH / tiles;
+  const int64_t most = rgm_cuda_room(s) / tiles;
   RGM_ASSERT(most > 0);
   for (int64_t r = 0; r < x.dims[0]; r += most) {
     const int64_t count = x.dims[0] - r < most ? x.dims[0] - r : most;

@@ -43,6 +43,8 @@ static rgm_status describe_device(rgm_cuda_stream *s) {
     return rgm_fail(RGM_EDEVICE, "cannot use GPU %d: %s", s->device, cudaGetErrorString(error));
   }
   s->processors = prop.multiProcessorCount;
+  const int64_t share = static_cast<int64_t>(prop.totalGlobalMem / 512 / sizeof(float));
+  s->room = share < RGM_CUDA_SCRATCH ? share : static_cast<int64_t>(RGM_CUDA_SCRATCH);
   if (prop.major > 0) {
     snprintf(isa, sizeof isa, "sm_%d%d", prop.major, prop.minor);
   } else {
@@ -74,7 +76,7 @@ rgm_status rgm_cuda_open(const rgm_device_options *options, rgm_stream **out) {
   if (status == RGM_OK) {
     rgm_cuda_check(&s->base, cudaStreamCreateWithFlags(&s->queue, cudaStreamNonBlocking), "stream");
     void *memory = NULL;
-    rgm_cuda_check(&s->base, cudaMalloc(&memory, RGM_CUDA_SCRATCH * sizeof(float)), "work memory");
+    rgm_cuda_check(&s->base, cudaMalloc(&memory, s->room * sizeof(float)), "work memory");
     s->scratch = static_cast<float *>(memory);
     status = rgm_cuda_sync(&s->base);
   }

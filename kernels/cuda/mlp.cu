@@ -5,9 +5,11 @@
 
 #include "kernels/cuda/gemm.cuh"
 
-typedef rgm_tile<128, 64, 2, 2> big_tile;  // where there are enough of them to fill the device
-typedef rgm_tile<64, 64, 2, 1> small_tile; // else
-typedef rgm_tile<64, 16, 1, 1> thin_tile;  // layers of 16 outputs: heads
+// A rule that sees shapes and alignment only chooses the tile; no bit depends on it.
+typedef rgm_tile<128, 64, 2, 2, 3> big_tile;    // where there are enough of them to fill the device
+typedef rgm_tile<128, 64, 2, 2, 2> big_dw_tile; // and all operands lie on 16 bytes
+typedef rgm_tile<64, 64, 2, 1, 4> small_tile;   // else
+typedef rgm_tile<64, 16, 1, 1, 8> thin_tile;    // layers of 16 outputs: heads
 
 enum { THREADS = 256, BLOCKS = 1024 };
 static const int64_t ROWS = RGM_ROW_BLOCK; // of a block that is summed in order
@@ -75,7 +77,7 @@ typedef struct linear_args {
 #define TILE_REPLICAS(r, n) for (int64_t r = blockIdx.z; r < (n); r += gridDim.z)
 
 
-RGM_DEVICE rgm_operand operand_of(const float *data, int64_t pitch, int64_t count, int64_t k) {
+RGM_DEVICE rgm_operand operand_of(const float *data, int pitch, int count, int k) {
   rgm_operand a;
   a.data = data;
   a.pitch = pitch;
@@ -87,15 +89,16 @@ RGM_DEVICE rgm_operand operand_of(const float *data, int64_t pitch, int64_t coun
 
 // y = act(x @ w + b)
 template <class TILE, bool WIDE>
-RGM_KERNEL(TILE::THREADS) linear_kernel(linear_args a) {
-  const int64_t rows = a.x.dims[1], inputs = a.w.dims[1], outputs = a.w.dims[2];
-  const int64_t m = (int64_t)blockIdx.x * TILE::BM, n = (int64_t)blockIdx.y * TILE::BN;
+RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_kernel(linear_args a) {
+  const int rows = (int)a.x.dims[1], inputs = (int)a.w.dims[1], outputs = (int)a.w.dims[2];
+  const int m = (int)blockIdx.x * TILE::BM, n = (int)blockIdx.y * TILE::BN;
+  RGM_SHARED(float, shared, [TILE::SHARED]);
   TILE_REPLICAS(r, a.y.dims[0]) {
     rgm_sums<TILE> acc;
     const float *b = rgm_f32(a.b, r);
 #pragma unroll
     for (int j = 0; j < TILE::N_GROUPS * 4; j++) {
-      const int64_t column = n + tile_column<TILE>(j);
+      const int column = n + tile_column<TILE>(j);
       const float start = column < outputs ? b[column] : 0.0f;
 #pragma unroll
       for (int i = 0; i < TILE::M_GROUPS * 4; i++) {
@@ -103,50 +106,33 @@ RGM_KERNEL(TILE::THREADS) linear_kernel(linear_args a) {
       }
     }
     multiply_tile<TILE, true, false, WIDE, false>(
-        &acc, NULL, operand_of(rgm_f32(a.x, r), inputs, rows, inputs),
+        &acc, NULL, shared, operand_of(rgm_f32(a.x, r), inputs, rows, inputs),
         operand_of(rgm_f32(a.w, r), outputs, outputs, inputs), m, n);
-#pragma unroll
-    for (int i = 0; i < TILE::M_GROUPS * 4; i++) {
-      const int64_t row = m + tile_row<TILE>(i);
-      float *y = rgm_f32(a.y, r) + row * outputs + n;
-#pragma unroll
-      for (int j = 0; j < TILE::N_GROUPS * 4; j += 4) {
-        const int column = tile_column<TILE>(j);
-        if (row < rows && n + column < outputs) {
-          float *x = &acc.x[i][j];
-          const float4 four = make_float4(activate(x[0], a.act), activate(x[1], a.act),
-                                          activate(x[2], a.act), activate(x[3], a.act));
-          store_four<WIDE>(y + column, four);
-        }
-      }
-    }
+    float *y = rgm_f32(a.y, r);
+    put_tile(acc, shared, m, n, rows, outputs, [&](int row, int column, float z) {
+      y[(int64_t)row * outputs + column] = activate(z, a.act);
+    });
   }
 }
 
 
 // dx = (dz @ w^T) * act'(z)
 template <class TILE, bool WIDE>
-RGM_KERNEL(TILE::THREADS) linear_dx_kernel(linear_args a) {
-  const int64_t rows = a.y.dims[1], inputs = a.w.dims[1], outputs = a.w.dims[2];
-  const int64_t m = (int64_t)blockIdx.x * TILE::BM, n = (int64_t)blockIdx.y * TILE::BN;
+RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_dx_kernel(linear_args a) {
+  const int rows = (int)a.y.dims[1], inputs = (int)a.w.dims[1], outputs = (int)a.w.dims[2];
+  const int m = (int)blockIdx.x * TILE::BM, n = (int)blockIdx.y * TILE::BN;
+  RGM_SHARED(float, shared, [TILE::SHARED]);
   TILE_REPLICAS(r, a.y.dims[0]) {
     rgm_sums<TILE> acc = {};
     multiply_tile<TILE, true, true, WIDE, false>(
-        &acc, NULL, operand_of(rgm_f32(a.x, r), outputs, rows, outputs),
+        &acc, NULL, shared, operand_of(rgm_f32(a.x, r), outputs, rows, outputs),
         operand_of(rgm_f32(a.w, r), outputs, inputs, outputs), m, n);
     const float *gate = a.b.data != NULL ? rgm_f32(a.b, r) : NULL;
-#pragma unroll
-    for (int i = 0; i < TILE::M_GROUPS * 4; i++) {
-      const int64_t row = m + tile_row<TILE>(i);
-#pragma unroll
-      for (int j = 0; j < TILE::N_GROUPS * 4; j++) {
-        const int64_t column = n + tile_column<TILE>(j), at = row * inputs + column;
-        if (row < rows && column < inputs) {
-          const float x = acc.x[i][j];
-          rgm_f32(a.y, r)[at] = gate != NULL ? mask(x, gate[at], a.act) : x;
-        }
-      }
-    }
+    float *dx = rgm_f32(a.y, r);
+    put_tile(acc, shared, m, n, rows, inputs, [&](int row, int column, float x) {
+      const int64_t at = (int64_t)row * inputs + column;
+      dx[at] = gate != NULL ? mask(x, gate[at], a.act) : x;
+    });
   }
 }
 
@@ -164,15 +150,10 @@ static bool fills(rgm_stream *s, int64_t rows, int64_t columns, int64_t replicas
 }
 
 
-template <class TILE>
-static void launch_linear(rgm_stream *s, const linear_args &a, bool wide) {
+template <class TILE, bool WIDE> static void launch_linear(rgm_stream *s, const linear_args &a) {
   const dim3 grid(tiles(a.x.dims[1], TILE::BM), tiles(a.w.dims[2], TILE::BN),
                   rgm_replica_blocks(a.y.dims[0]));
-  if (wide) {
-    RGM_LAUNCH((linear_kernel<TILE, true>), grid, TILE::THREADS, 0, s, a);
-  } else {
-    RGM_LAUNCH((linear_kernel<TILE, false>), grid, TILE::THREADS, 0, s, a);
-  }
+  RGM_LAUNCH((linear_kernel<TILE, WIDE>), grid, TILE::THREADS, 0, s, a);
 }
 
 
@@ -181,24 +162,21 @@ void rgm_cuda_linear(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rg
   const linear_args a = {y, x, w, b, act};
   const bool wide = rgm_is_wide(y) && rgm_is_wide(x) && rgm_is_wide(w) && w.dims[1] % 4 == 0;
   if (w.dims[2] <= thin_tile::BN) {
-    launch_linear<thin_tile>(s, a, wide);
+    wide ? launch_linear<thin_tile, true>(s, a) : launch_linear<thin_tile, false>(s, a);
+  } else if (!wide) {
+    launch_linear<small_tile, false>(s, a);
   } else if (fills<big_tile>(s, x.dims[1], w.dims[2], y.dims[0])) {
-    launch_linear<big_tile>(s, a, wide);
+    launch_linear<big_tile, true>(s, a);
   } else {
-    launch_linear<small_tile>(s, a, wide);
+    launch_linear<small_tile, true>(s, a);
   }
 }
 
 
-template <class TILE>
-static void launch_linear_dx(rgm_stream *s, const linear_args &a, bool wide) {
+template <class TILE, bool WIDE> static void launch_linear_dx(rgm_stream *s, const linear_args &a) {
   const dim3 grid(tiles(a.y.dims[1], TILE::BM), tiles(a.w.dims[1], TILE::BN),
                   rgm_replica_blocks(a.y.dims[0]));
-  if (wide) {
-    RGM_LAUNCH((linear_dx_kernel<TILE, true>), grid, TILE::THREADS, 0, s, a);
-  } else {
-    RGM_LAUNCH((linear_dx_kernel<TILE, false>), grid, TILE::THREADS, 0, s, a);
-  }
+  RGM_LAUNCH((linear_dx_kernel<TILE, WIDE>), grid, TILE::THREADS, 0, s, a);
 }
 
 
@@ -207,11 +185,13 @@ void rgm_cuda_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor 
   const linear_args a = {dx, dz, w, y, act};
   const bool wide = rgm_is_wide(dz) && rgm_is_wide(w);
   if (w.dims[1] <= thin_tile::BN) {
-    launch_linear_dx<thin_tile>(s, a, wide);
+    wide ? launch_linear_dx<thin_tile, true>(s, a) : launch_linear_dx<thin_tile, false>(s, a);
+  } else if (!wide) {
+    launch_linear_dx<small_tile, false>(s, a);
   } else if (fills<big_tile>(s, dx.dims[1], w.dims[1], dx.dims[0])) {
-    launch_linear_dx<big_tile>(s, a, wide);
+    launch_linear_dx<big_tile, true>(s, a);
   } else {
-    launch_linear_dx<small_tile>(s, a, wide);
+    launch_linear_dx<small_tile, true>(s, a);
   }
 }
 
@@ -225,8 +205,8 @@ typedef enum dw_form { DW_SUMS, DW_ADAM } dw_form;
 // rows `pitch` apart; with DW_ADAM they become a step of `step` instead.
 typedef struct dw_args {
   rgm_tensor x, dz, active; // active.data NULL: all
-  int64_t inputs, outputs, first, width;
-  int64_t block, blocks, m_tiles; // the first row block, how many, and tiles of inputs
+  int inputs, outputs, first, width, m_tiles;
+  int64_t block, blocks; // the first row block, and how many
   float *dw, *db;
   int64_t dw_stride, db_stride, slot, pitch;
   rgm_adam_step step;
@@ -259,10 +239,10 @@ RGM_DEVICE rgm_adam_rates rates_of(const rgm_adam_step &s, int64_t r) {
 
 // where the sum of (row i, column o) of row block k goes; row `inputs` is the bias
 template <dw_form FORM>
-RGM_DEVICE void put_sum(const dw_args &a, int64_t r, int64_t k, int64_t i, int64_t o, float sum,
-                        rgm_adam_rates rates) {
+RGM_DEVICE void put_sum(const dw_args &a, int64_t r, int64_t k, int i, int o, float sum,
+                        const rgm_adam_rates *rates) {
   if (FORM == DW_ADAM) {
-    adam_step(a.step, r, i * a.outputs + a.first + o, sum, rates);
+    adam_step(a.step, r, (int64_t)i * a.outputs + a.first + o, sum, *rates);
   } else if (i < a.inputs) {
     a.dw[r * a.dw_stride + k * a.slot + i * a.pitch + o] = sum;
   } else {
@@ -273,11 +253,13 @@ RGM_DEVICE void put_sum(const dw_args &a, int64_t r, int64_t k, int64_t i, int64
 
 // One row block of one tile of parameters; tiles of the first inputs also sum the bias.
 template <class TILE, bool WIDE, dw_form FORM>
-RGM_KERNEL(TILE::THREADS) linear_dw_kernel(dw_args a) {
-  RGM_SHARED(rgm_adam_rates, shared, [1]);
-  const int64_t k = blockIdx.x / a.m_tiles, begin = (a.block + k) * ROWS;
-  const int64_t m = blockIdx.x % a.m_tiles * TILE::BM, n = (int64_t)blockIdx.y * TILE::BN;
-  const int64_t left = a.x.dims[1] - begin, rows = left < ROWS ? left : ROWS;
+RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_dw_kernel(dw_args a) {
+  RGM_SHARED(rgm_adam_rates, step, [1]);
+  RGM_SHARED(float, shared, [TILE::SHARED]);
+  const int64_t k = (int)blockIdx.x / a.m_tiles, begin = (a.block + k) * ROWS;
+  const int64_t left = a.x.dims[1] - begin;
+  const int rows = (int)(left < ROWS ? left : ROWS);
+  const int m = (int)blockIdx.x % a.m_tiles * TILE::BM, n = (int)blockIdx.y * TILE::BN;
   TILE_REPLICAS(r, a.x.dims[0]) {
     if (!is_active(a, r)) {
       continue;
@@ -287,28 +269,17 @@ RGM_KERNEL(TILE::THREADS) linear_dw_kernel(dw_args a) {
     const float *x = rgm_f32(a.x, r) + begin * a.inputs;
     const float *dz = rgm_f32(a.dz, r) + begin * a.outputs + a.first;
     if (FORM == DW_ADAM && threadIdx.x == 0) {
-      shared[0] = rates_of(a.step, r);
+      step[0] = rates_of(a.step, r);
     }
-    multiply_tile<TILE, false, false, WIDE, true>(&acc, &bias,
-                                                  operand_of(x, a.inputs, a.inputs, rows),
-                                                  operand_of(dz, a.outputs, a.width, rows), m, n);
-    rgm_adam_rates rates = {};
-    if (FORM == DW_ADAM) {
-      rates = shared[0];
-    }
-#pragma unroll
-    for (int i = 0; i < TILE::M_GROUPS * 4; i++) {
-      const int64_t row = m + tile_row<TILE>(i);
-#pragma unroll
-      for (int j = 0; j < TILE::N_GROUPS * 4; j++) {
-        const int64_t column = n + tile_column<TILE>(j);
-        if (row < a.inputs && column < a.width) {
-          put_sum<FORM>(a, r, k, row, column, acc.x[i][j], rates);
-        }
-      }
-    }
-    if (m == 0 && threadIdx.x < TILE::BN && n + threadIdx.x < a.width) {
-      put_sum<FORM>(a, r, k, a.inputs, n + threadIdx.x, bias, rates);
+    multiply_tile<TILE, false, false, WIDE, true>(
+        &acc, &bias, shared, operand_of(x, a.inputs, a.inputs, rows),
+        operand_of(dz, a.outputs, a.width, rows), m, n);
+    put_tile(acc, shared, m, n, a.inputs, a.width, [&](int row, int column, float sum) {
+      put_sum<FORM>(a, r, k, row, column, sum, step);
+    });
+    const int own = n + (int)threadIdx.x;
+    if (m == 0 && threadIdx.x < TILE::BN && own < a.width) {
+      put_sum<FORM>(a, r, k, a.inputs, own, bias, step);
     }
     __syncthreads();
   }
@@ -320,53 +291,46 @@ enum { TREE_LEVELS = 12 };
 
 template <dw_form FORM>
 RGM_KERNEL(THREADS) dw_tree_kernel(dw_args a, const float *slots, int64_t from, int64_t stride) {
-  RGM_SHARED(rgm_adam_rates, shared, [1]);
-  const int64_t size = (a.inputs + 1) * a.width;
+  RGM_SHARED(rgm_adam_rates, step, [1]);
+  const int64_t size = (int64_t)(a.inputs + 1) * a.width;
   RGM_REPLICAS(r, a.x.dims[0]) {
     if (!is_active(a, r)) {
       continue;
     }
-    rgm_adam_rates rates = {};
-    if (FORM == DW_ADAM) {
-      if (threadIdx.x == 0) {
-        shared[0] = rates_of(a.step, r);
-      }
-      __syncthreads();
-      rates = shared[0];
+    if (FORM == DW_ADAM && threadIdx.x == 0) {
+      step[0] = rates_of(a.step, r);
     }
+    __syncthreads();
     RGM_ELEMENTS(i, size) {
       rgm_counter_tree<TREE_LEVELS> tree = {};
       for (int64_t k = 0; k < from; k++) {
         rgm_tree_push(&tree, slots[r * stride + k * size + i]);
       }
-      put_sum<FORM>(a, r, 0, i / a.width, i % a.width, rgm_tree_total(&tree), rates);
+      put_sum<FORM>(a, r, 0, (int)(i / a.width), (int)(i % a.width), rgm_tree_total(&tree), step);
     }
     __syncthreads();
   }
 }
 
 
-template <class TILE, dw_form FORM>
-static void launch_dw(rgm_stream *s, dw_args a, bool wide) {
-  a.m_tiles = tiles(a.inputs, TILE::BM);
+template <class TILE, bool WIDE, dw_form FORM> static void launch_dw(rgm_stream *s, dw_args a) {
+  a.m_tiles = (int)tiles(a.inputs, TILE::BM);
   const dim3 grid((unsigned)(a.m_tiles * a.blocks), tiles(a.width, TILE::BN),
                   rgm_replica_blocks(a.x.dims[0]));
-  if (wide) {
-    RGM_LAUNCH((linear_dw_kernel<TILE, true, FORM>), grid, TILE::THREADS, 0, s, a);
-  } else {
-    RGM_LAUNCH((linear_dw_kernel<TILE, false, FORM>), grid, TILE::THREADS, 0, s, a);
-  }
+  RGM_LAUNCH((linear_dw_kernel<TILE, WIDE, FORM>), grid, TILE::THREADS, 0, s, a);
 }
 
 
 template <dw_form FORM> static void choose_dw(rgm_stream *s, const dw_args &a) {
   const bool wide = rgm_is_wide(a.x) && rgm_is_wide(a.dz) && a.inputs % 4 == 0;
   if (a.width <= thin_tile::BN) {
-    launch_dw<thin_tile, FORM>(s, a, wide);
-  } else if (fills<big_tile>(s, a.inputs, a.width, a.x.dims[0] * a.blocks)) {
-    launch_dw<big_tile, FORM>(s, a, wide);
+    wide ? launch_dw<thin_tile, true, FORM>(s, a) : launch_dw<thin_tile, false, FORM>(s, a);
+  } else if (!wide) {
+    launch_dw<small_tile, false, FORM>(s, a);
+  } else if (fills<big_dw_tile>(s, a.inputs, a.width, a.x.dims[0] * a.blocks)) {
+    launch_dw<big_dw_tile, true, FORM>(s, a);
   } else {
-    launch_dw<small_tile, FORM>(s, a, wide);
+    launch_dw<small_tile, true, FORM>(s, a);
   }
 }
 
@@ -374,7 +338,7 @@ template <dw_form FORM> static void choose_dw(rgm_stream *s, const dw_args &a) {
 template <dw_form FORM>
 static void launch_tree(rgm_stream *s, const dw_args &a, const float *slots, int64_t from,
                         int64_t stride) {
-  const dim3 grid(rgm_blocks((a.inputs + 1) * a.width, THREADS, BLOCKS),
+  const dim3 grid(rgm_blocks((int64_t)(a.inputs + 1) * a.width, THREADS, BLOCKS),
                   rgm_replica_blocks(a.x.dims[0]));
   RGM_LAUNCH((dw_tree_kernel<FORM>), grid, THREADS, 0, s, a, slots, from, stride);
 }
@@ -386,7 +350,7 @@ static const int64_t CHUNK = 64;
 
 template <dw_form FORM> static void sum_in_chunks(rgm_stream *s, const dw_args &out) {
   const int64_t all = (out.x.dims[1] + ROWS - 1) / ROWS;
-  const int64_t chunks = (all + CHUNK - 1) / CHUNK, size = (out.inputs + 1) * out.width;
+  const int64_t chunks = (all + CHUNK - 1) / CHUNK, size = (int64_t)(out.inputs + 1) * out.width;
   const int64_t most = all < CHUNK ? all : CHUNK, stride = (chunks > 1 ? most + chunks : most) * size;
   float *slots = rgm_cuda_scratch(s), *sums = slots + most * size;
   for (int64_t chunk = 0; chunk < chunks; chunk++) {
@@ -443,10 +407,11 @@ template <dw_form FORM> static void sum_rows(rgm_stream *s, const dw_args &all) 
     return;
   }
   const int64_t slots = blocks <= CHUNK ? blocks : CHUNK + (blocks + CHUNK - 1) / CHUNK;
-  const int64_t unit = slots * (all.inputs + 1), room = RGM_CUDA_SCRATCH / unit / 16 * 16;
-  RGM_ASSERT(room >= 16 && blocks < CHUNK << TREE_LEVELS);
-  const int64_t width = room < all.outputs ? room : all.outputs;
-  const int64_t most = RGM_CUDA_SCRATCH / (unit * width), replicas = all.x.dims[0];
+  const int64_t unit = slots * (all.inputs + 1), room = rgm_cuda_room(s);
+  const int64_t columns = room / unit / 16 * 16;
+  RGM_ASSERT(columns >= 16 && blocks < CHUNK << TREE_LEVELS);
+  const int width = columns < all.outputs ? (int)columns : all.outputs;
+  const int64_t most = room / (unit * width), replicas = all.x.dims[0];
   for (int64_t r = 0; r < replicas; r += most) {
     dw_args a = all;
     const int64_t count = replicas - r < most ? replicas - r : most;
@@ -468,8 +433,9 @@ void rgm_cuda_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor 
   dw_args a = {};
   a.x = x;
   a.dz = dz;
-  a.inputs = dw.dims[1];
-  a.outputs = a.width = a.pitch = dw.dims[2];
+  a.inputs = (int)dw.dims[1];
+  a.pitch = dw.dims[2];
+  a.outputs = a.width = (int)dw.dims[2];
   a.dw = rgm_f32(dw, 0);
   a.db = rgm_f32(db, 0);
   a.dw_stride = dw.stride0;
@@ -484,8 +450,8 @@ void rgm_cuda_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tenso
   a.x = x;
   a.dz = dz;
   a.active = step->active;
-  a.inputs = x.dims[2];
-  a.outputs = a.width = a.pitch = dz.dims[2];
+  a.inputs = (int)x.dims[2];
+  a.outputs = a.width = (int)dz.dims[2];
   a.step = *step;
   sum_rows<DW_ADAM>(s, a);
 }

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <new>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -278,9 +279,14 @@ void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()
 
 template <class... P, class... A>
 static inline void cuda_host_launch(cuda_host_launch_shape shape, void (*kernel)(P...), A... args) {
-  const std::tuple<P...> values(args...);
-  cuda_host_enqueue(shape, [kernel, values] { std::apply(kernel, values); }, &values,
-                    sizeof values);
+  // in zeroed memory, so that padding is no garbage that looks like an address
+  typedef std::tuple<P...> arguments;
+  alignas(arguments) unsigned char memory[sizeof(arguments)];
+  std::memset(memory, 0, sizeof memory);
+  const arguments &values = *new (memory) arguments(args...);
+  static_assert(std::is_trivially_destructible<arguments>::value, "arguments are plain data");
+  cuda_host_enqueue(shape, [kernel, values] { std::apply(kernel, values); }, memory,
+                    sizeof memory);
 }
 
 #endif

@@ -16,7 +16,7 @@
 
 namespace {
 
-enum : size_t { ZONE = 256, PAGE = 4096, GARBAGE = 1 << 18, MEMORY = (size_t)4 << 30 };
+enum : size_t { ZONE = 256, PAGE = 4096, GARBAGE = 1 << 18, MEMORY = (size_t)1 << 30 };
 enum : unsigned char { RED = 0xa5 };
 
 // [base, base + whole) is mapped; data = base + ZONE, then `bytes`, then red to the end
@@ -108,13 +108,14 @@ bool is_mapped(uint64_t address) {
 
 
 // words of the arguments that are addresses must be of device memory; a stack or a heap lies at
-// 0x55... or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding may)
+// 0x55... or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding
+// beside a small number may, hence the lower bound of the low word)
 void check_arguments(const char *name, const void *arguments, size_t bytes) {
   for (size_t at = 0; at + 8 <= bytes; at += 8) {
     uint64_t word;
     std::memcpy(&word, (const char *)arguments + at, sizeof word);
-    if (word >> 32 >= 0x5500 && word >> 32 <= 0x7fff && !on_device((const void *)word) &&
-        is_mapped(word)) {
+    const bool address = word >> 32 >= 0x5500 && word >> 32 <= 0x7fff && (uint32_t)word >= 65536;
+    if (address && !on_device((const void *)word) && is_mapped(word)) {
       char text[256];
       std::snprintf(text, sizeof text, "%s: byte %zu of its arguments is a host pointer", name, at);
       cuda_host_stop(text);
