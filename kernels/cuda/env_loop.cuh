@@ -60,6 +60,25 @@ typedef struct loop_place {
 } loop_place;
 
 
+// Keeps the compiler from computing ahead of the loop over time what it could then only keep in
+// registers that the episodes need: constants of the config, terms of a patient's words.
+#ifdef __CUDA_ARCH__
+#define LOOP_BARRIER() asm volatile("" ::: "memory")
+#define LOOP_FORGET(name) asm volatile("" : "+f"(e->patient.name));
+#define LOOP_HIDE(word) asm volatile("" : "+r"(word))
+#else
+#define LOOP_BARRIER()
+#define LOOP_HIDE(word)
+#define LOOP_FORGET(name)
+#endif
+
+RGM_DEVICE void loop_forget(loop_episode *e) {
+  LOOP_BARRIER();
+  ENV_PATIENT(LOOP_FORGET)
+  (void)e;
+}
+
+
 // ---- pieces of both forms ----------------------------------------------------------------------
 
 // The block's replica and first episode; `wide` episodes a block. Loads what the block shares and
@@ -108,7 +127,10 @@ RGM_DEVICE void loop_reset(loop_episode *e, const float *words) {
 // the random numbers of steps 2 pair and 2 pair + 1
 RGM_DEVICE void loop_draw(loop_episode *e, const loop_place &at, uint32_t item, uint32_t pair,
                           bool stochastic) {
-  const rgm_words w = rgm_philox(at.key, at.step, item, pair, 0);
+  rgm_key key = at.key;
+  LOOP_HIDE(key.k0);
+  LOOP_HIDE(key.k1);
+  const rgm_words w = rgm_philox(key, at.step, item, pair, 0);
   rgm_normals(w.w0, w.w1, &e->normal, &e->normal2);
   if (stochastic) {
     e->logistic = rgm_logistic(w.w2);
@@ -248,6 +270,7 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
 #pragma unroll
   for (int n = 0; n < EPISODES; n++) {
     const int64_t episode = at.first + n * (int)blockDim.x + threadIdx.x;
+    loop_forget(&e[n]);
     if (t % 2 == 0) {
       loop_draw(&e[n], at, (uint32_t)(o.first + episode), (uint32_t)t / 2,
                 o.control == RGM_CONTROL_STOCHASTIC);
@@ -256,7 +279,9 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
       e[n].logistic = e[n].logistic2;
     }
     if (event >= 0) {
-      ENV_(event)(&e[n].state, loop_words(o, at, episode), &block->config, event);
+      int index = n * (int)blockDim.x + (int)threadIdx.x;
+      LOOP_HIDE(index);
+      ENV_(event)(&e[n].state, loop_words(o, at, at.first + index), &block->config, event);
     }
     loop_observe(&e[n], block, t, e[n].normal, obs[n]);
     same = same && obs[n][ENV_OBS - 1] == obs[0][ENV_OBS - 1];
@@ -298,7 +323,7 @@ RGM_KERNEL(LOOP_THREADS) ENV_(long_kernel)(const rgm_rollout o, int blocks) {
   const loop_place at = loop_enter<POLICY>(&block, policy, o, r, first);
   const int rows = loop_rows(o), octets = (o.hidden + 7) / 8;
   float *stage = policy + (POLICY ? octets * 8 * (ENV_OBS + POLICY_MORE) + 4 : 0) +
-                 threadIdx.x / 32 * rows * (32 * EPISODES + 1);
+                 (int)threadIdx.x / 32 * rows * (32 * EPISODES + 1);
   loop_episode e[EPISODES];
 #pragma unroll
   for (int n = 0; n < EPISODES; n++) {
@@ -414,6 +439,7 @@ RGM_KERNEL(LOOP_THREADS) ENV_(short_kernel)(const rgm_rollout o, int blocks) {
   bool shared = false;
 #pragma unroll 1
   for (int t = 0; t < steps; t++) {
+    loop_forget(&e);
     // lane k makes the numbers of two steps out of sixteen, and gives them when their time comes
     if (t % LOOP_SUM == 0) {
       loop_draw(&e, at, (uint32_t)(o.first + episode), (uint32_t)t / 2 + threadIdx.x % 8,
@@ -495,13 +521,13 @@ template <int EPISODES, bool POLICY> static void loop_launch(rgm_stream *s, cons
   const int64_t words = (o->obs.data != NULL ? ENV_OBS : 0) + (o->act.data != NULL ? ENV_ACT : 0) +
                         (o->logits.data != NULL ? 1 : 0) +
                         (o->signals.data != NULL ? ENV_SIGNALS : 0);
-  const int64_t stage = 4 * LOOP_STAGE * words * (32 * EPISODES + 1);
+  const int64_t warp = 4 * LOOP_STAGE * words * (32 * EPISODES + 1); // bytes of its records
   int64_t warps = (episodes + 32 * EPISODES - 1) / (32 * EPISODES);
   warps = warps < LOOP_THREADS / 32 ? warps : LOOP_THREADS / 32;
-  while (warps > 1 && loop_policy_bytes(o) + warps * stage > LOOP_SHARED) {
+  while (warps > 1 && loop_policy_bytes(o) + warps * warp > LOOP_SHARED) {
     warps--;
   }
-  const int64_t bytes = loop_policy_bytes(o) + warps * stage;
+  const int64_t bytes = loop_policy_bytes(o) + warps * warp;
   const int64_t blocks = (episodes + 32 * EPISODES * warps - 1) / (32 * EPISODES * warps);
   RGM_ASSERT(o->returns.dims[0] * blocks <= INT32_MAX);
   rgm_cuda_check(s,
