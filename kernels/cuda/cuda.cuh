@@ -91,7 +91,7 @@ typedef struct rgm_cuda_stream {
   char text[320]; // the device's name, capability and memory
   cudaStream_t queue;
   float *scratch; // partial sums between launches
-  int64_t room;   // floats of it: a 512th of the device's memory, or RGM_CUDA_SCRATCH
+  int64_t room;   // floats of it: a 2,048th of the device's memory, or RGM_CUDA_SCRATCH
   cudaError_t error;
   char where[96];
   rgm_cuda_slot slots[RGM_CUDA_SLOTS];

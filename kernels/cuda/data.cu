@@ -11,7 +11,7 @@ enum {
   COLUMNS = 32,                        // elements of a row block that are staged at a time
   TILE = THREADS * RGM_ROW_BLOCK,      // elements of a block of `sum`
   LEVELS = 20,                         // of the tree over tiles: 2^36 elements
-  WIDE = 1024,                         // threads where one block works for a replica
+  WIDE = 512,                          // threads where one block works for a replica
   BINS = 256, DIGITS = 4, DIGIT = 8,   // of the radix selection
 };
 

@@ -43,7 +43,7 @@ static rgm_status describe_device(rgm_cuda_stream *s) {
     return rgm_fail(RGM_EDEVICE, "cannot use GPU %d: %s", s->device, cudaGetErrorString(error));
   }
   s->processors = prop.multiProcessorCount;
-  const int64_t share = static_cast<int64_t>(prop.totalGlobalMem / 512 / sizeof(float));
+  const int64_t share = static_cast<int64_t>(prop.totalGlobalMem / 2048 / sizeof(float));
   s->room = share < RGM_CUDA_SCRATCH ? share : static_cast<int64_t>(RGM_CUDA_SCRATCH);
   if (prop.major > 0) {
     snprintf(isa, sizeof isa, "sm_%d%d", prop.major, prop.minor);

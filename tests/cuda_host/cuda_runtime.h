@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
-#include <new>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -274,19 +273,22 @@ struct cuda_host_launch_shape {
   cudaStream_t stream;
 };
 
-void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()> thread,
-                       const void *arguments, size_t bytes);
+void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()> thread);
+
+// Aborts if an argument is, or holds, an address that is not of the device.
+void cuda_host_check_argument(const char *name, const void *argument, size_t bytes);
+
+template <class P> static inline void cuda_host_check(const char *name, const P &argument) {
+  if (std::is_pointer<P>::value || std::is_class<P>::value) {
+    cuda_host_check_argument(name, &argument, sizeof argument);
+  }
+}
 
 template <class... P, class... A>
 static inline void cuda_host_launch(cuda_host_launch_shape shape, void (*kernel)(P...), A... args) {
-  // in zeroed memory, so that padding is no garbage that looks like an address
-  typedef std::tuple<P...> arguments;
-  alignas(arguments) unsigned char memory[sizeof(arguments)];
-  std::memset(memory, 0, sizeof memory);
-  const arguments &values = *new (memory) arguments(args...);
-  static_assert(std::is_trivially_destructible<arguments>::value, "arguments are plain data");
-  cuda_host_enqueue(shape, [kernel, values] { std::apply(kernel, values); }, memory,
-                    sizeof memory);
+  const std::tuple<P...> values(args...);
+  (cuda_host_check<P>(shape.name, args), ...);
+  cuda_host_enqueue(shape, [kernel, values] { std::apply(kernel, values); });
 }
 
 #endif

@@ -28,6 +28,7 @@ namespace {
 enum { STACK = 256 << 10, PAGE = 4096 };
 
 struct context {
+  context *next; // of all
   char *stack; // its lowest byte; NULL for the scheduler's
 #if defined(__x86_64__)
   void *top;
@@ -38,6 +39,7 @@ struct context {
 };
 
 context scheduler;
+context *contexts; // all fibres, for the life of the process
 #if defined(__SANITIZE_ADDRESS__)
 const void *scheduler_bottom; // of its stack
 size_t scheduler_size;
@@ -59,8 +61,9 @@ asm(".text\n"
 
 void switch_to(context *from, context *to) {
 #if defined(__SANITIZE_ADDRESS__)
-  const void *bottom = to->stack != nullptr ? to->stack : scheduler_bottom;
-  __sanitizer_start_switch_fiber(&from->fake, bottom, to->stack != nullptr ? STACK : scheduler_size);
+  const bool own = to->stack != nullptr;
+  const void *bottom = own ? to->stack : scheduler_bottom;
+  __sanitizer_start_switch_fiber(&from->fake, bottom, own ? (size_t)STACK : scheduler_size);
 #endif
 #if defined(__x86_64__)
   cuda_host_switch(&from->top, to->top);
@@ -185,6 +188,8 @@ void resume(int t) {
     if (b.idle.empty()) {
       context *fibre = new context;
       make_context(fibre, work);
+      fibre->next = contexts;
+      contexts = fibre;
       b.idle.push_back(fibre);
     }
     b.running = b.idle.back();

@@ -19,13 +19,15 @@ namespace {
 enum : size_t { ZONE = 256, PAGE = 4096, GARBAGE = 1 << 18, MEMORY = (size_t)1 << 30 };
 enum : unsigned char { RED = 0xa5 };
 
-// [base, base + whole) is mapped; data = base + ZONE, then `bytes`, then red to the end
+// [base, base + whole) lies in the arena; data = base + ZONE, then `bytes`, then red to the end.
+// Blocks are kept in the order of their addresses.
 struct allocation {
   char *base;
   size_t bytes, whole;
 };
 
 std::vector<allocation> blocks;
+char *arena; // 4 times the memory that there is, since blocks that are freed leave holes
 size_t used;
 int open_count; // device memory can be touched while it is above 0
 bool use_sanitizer = true;
@@ -47,19 +49,22 @@ void poison_zones(const allocation &a, bool on) {
 
 
 // while no kernel and no copy runs, the host cannot touch device memory
+void protect(int how) {
+  if (!blocks.empty()) {
+    const size_t size = (size_t)(blocks.back().base - arena) + blocks.back().whole;
+    mprotect(arena, (size + PAGE - 1) / PAGE * PAGE, how);
+  }
+}
+
 struct opened {
   opened() {
     if (open_count++ == 0) {
-      for (const allocation &a : blocks) {
-        mprotect(a.base, a.whole, PROT_READ | PROT_WRITE);
-      }
+      protect(PROT_READ | PROT_WRITE);
     }
   }
   ~opened() {
     if (--open_count == 0) {
-      for (const allocation &a : blocks) {
-        mprotect(a.base, a.whole, PROT_NONE);
-      }
+      protect(PROT_NONE);
     }
   }
 };
@@ -107,23 +112,6 @@ bool is_mapped(uint64_t address) {
 }
 
 
-// words of the arguments that are addresses must be of device memory; a stack or a heap lies at
-// 0x55... or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding
-// beside a small number may, hence the lower bound of the low word)
-void check_arguments(const char *name, const void *arguments, size_t bytes) {
-  for (size_t at = 0; at + 8 <= bytes; at += 8) {
-    uint64_t word;
-    std::memcpy(&word, (const char *)arguments + at, sizeof word);
-    const bool address = word >> 32 >= 0x5500 && word >> 32 <= 0x7fff && (uint32_t)word >= 65536;
-    if (address && !on_device((const void *)word) && is_mapped(word)) {
-      char text[256];
-      std::snprintf(text, sizeof text, "%s: byte %zu of its arguments is a host pointer", name, at);
-      cuda_host_stop(text);
-    }
-  }
-}
-
-
 cudaError_t fail(cudaError_t error) {
   last_error = error;
   return error;
@@ -154,8 +142,24 @@ static void enqueue(cudaStream_t stream, std::function<void()> work) {
 }
 
 
-void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()> thread,
-                       const void *arguments, size_t bytes) {
+// words of an argument that are addresses must be of device memory; a stack or a heap lies at 0x55...
+// or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding beside a small number
+// may, hence the lower bound of the low word)
+void cuda_host_check_argument(const char *name, const void *argument, size_t bytes) {
+  for (size_t at = 0; at + 8 <= bytes; at += 8) {
+    uint64_t word;
+    std::memcpy(&word, (const char *)argument + at, sizeof word);
+    const bool address = word >> 32 >= 0x5500 && word >> 32 <= 0x7fff && (uint32_t)word >= 65536;
+    if (address && !on_device((const void *)word) && is_mapped(word)) {
+      char text[256];
+      std::snprintf(text, sizeof text, "%s: a host pointer among its arguments", name);
+      cuda_host_stop(text);
+    }
+  }
+}
+
+
+void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()> thread) {
   const dim3 g = shape.grid, t = shape.block;
   const bool fits = t.x * t.y * t.z > 0 && t.x * t.y * t.z <= 1024 && t.z <= 64 && g.x > 0 &&
                     g.x <= 0x7fffffffu && g.y > 0 && g.y <= 65535 && g.z > 0 && g.z <= 65535;
@@ -163,7 +167,6 @@ void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()
     last_error = cudaErrorInvalidConfiguration;
     return;
   }
-  check_arguments(shape.name, arguments, bytes);
   enqueue(shape.stream, [shape, thread = std::move(thread)] {
     const opened memory;
     cuda_host_run(shape, thread);
@@ -222,24 +225,31 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
   if (bytes > MEMORY - used) {
     return fail(cudaErrorMemoryAllocation);
   }
+  if (arena == nullptr) {
+    void *memory = mmap(nullptr, 4 * MEMORY, PROT_NONE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+      return fail(cudaErrorMemoryAllocation);
+    }
+    arena = (char *)memory;
+  }
   allocation a;
   a.bytes = bytes;
-  a.whole = (ZONE + bytes + ZONE + PAGE - 1) / PAGE * PAGE;
-  a.base = (char *)mmap(nullptr, a.whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (a.base == MAP_FAILED) {
+  a.whole = (ZONE + bytes + 2 * ZONE - 1) / ZONE * ZONE;
+  a.base = blocks.empty() ? arena : blocks.back().base + blocks.back().whole;
+  if (a.base + a.whole > arena + 4 * MEMORY) {
     return fail(cudaErrorMemoryAllocation);
-  }
-  // garbage: NaN as floats; of a large block only the start, since pages that were touched make every
-  // change of protection slow
-  std::memset(a.base, RED, ZONE);
-  std::memset(a.base + ZONE, 0xff, bytes < GARBAGE ? bytes : GARBAGE);
-  std::memset(a.base + ZONE + bytes, RED, a.whole - ZONE - bytes);
-  poison_zones(a, true);
-  if (open_count == 0) {
-    mprotect(a.base, a.whole, PROT_NONE);
   }
   blocks.push_back(a);
   used += bytes;
+  const opened memory;
+
+  // garbage: NaN as floats; of a large block only the start, since pages that were touched make every
+  // change of protection slow
+  std::memset(a.base, RED, ZONE);
+  std::memset(a.base + ZONE, 0xff, bytes < GARBAGE ? bytes : (size_t)GARBAGE);
+  std::memset(a.base + ZONE + bytes, RED, a.whole - ZONE - bytes);
+  poison_zones(a, true);
   *out = a.base + ZONE;
   return cudaSuccess;
 }
@@ -252,14 +262,14 @@ cudaError_t cudaFree(void *memory) {
   for (size_t i = 0; i < blocks.size(); i++) {
     if (blocks[i].base + ZONE == memory) {
       const allocation a = blocks[i];
-      {
-        const opened all;
-        check_zones(a);
-        poison_zones(a, false);
-      }
-      munmap(a.base, a.whole);
+      const opened all;
+      check_zones(a);
+      poison_zones(a, false);
+      std::memset(a.base, 0xff, a.whole < GARBAGE ? a.whole : (size_t)GARBAGE);
       used -= a.bytes;
+      protect(PROT_NONE); // the last block may be the one that goes
       blocks.erase(blocks.begin() + (ptrdiff_t)i);
+      protect(PROT_READ | PROT_WRITE);
       return cudaSuccess;
     }
   }
