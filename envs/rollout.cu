@@ -13,6 +13,7 @@
 #define ENV_ACT PROPOFOL_ACT
 #define ENV_SIGNALS PROPOFOL_SIGNALS
 #define ENV_EPISODES 2
+#define ENV_RESIDENT 0
 #include "kernels/cuda/env_loop.cuh"
 
 extern const rgm_env_kernels rgm_cuda_propofol_kernels, rgm_cuda_eleveld_kernels;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tests of CUDA's whole episodes and policy gradient, run on the CPU (tests/cuda_host): every output
-// of every environment, controller, form and shape has the bits of the CPU backend, and so has the
-// checkpoint of a training run.
+// Tests of CUDA's whole episodes and policy gradient, run on the CPU (tests/cuda_host): every
+// output of every environment, controller, form and shape has the bits of the CPU backend, and so
+// has the checkpoint of a training run.
 
 #include "engine/engine.h"
 #include "envs/propofol.h"
@@ -149,8 +149,9 @@ static void run_plan(rgm_stream *s, const plan *q, result *out) {
       rgm_envs[0]->kernels_of(rgm_env_keys(runs[q->model], 0), s->backend);
   cr_assert(kernels != NULL && kernels->obs == PROPOFOL_OBS);
   const int64_t R = q->r, K = q->k, T = q->t;
-  const int64_t counts[OUTPUTS] = {R * K, R * q->p * PROPOFOL_WORDS, R * K * T * PROPOFOL_OBS,
-                                   R * K * T, R * K * T, R * K * T * PROPOFOL_SIGNALS};
+  const int64_t counts[OUTPUTS] = {
+      R * K,     R * q->p * PROPOFOL_WORDS,   R * K * T * PROPOFOL_OBS, R * K * T,
+      R * K * T, R * K * T * PROPOFOL_SIGNALS};
   void *device[OUTPUTS], *memory[MOST];
   for (int i = 0; i < OUTPUTS; i++) {
     out->count[i] = counts[i];
@@ -242,9 +243,11 @@ static void expect_equal(const plan *q, const result *want, const result *got, c
   for (int i = 0; i < OUTPUTS; i++) {
     for (int64_t j = 0; j < want->count[i]; j++) {
       const uint32_t a = want->data[i][j], b = got->data[i][j];
-      cr_assert(a == b, "%s, control %d, form \"%s\", R %d P %d K %d T %d, hidden %d: %s[%d] is %08x, "
-                "want %08x", models[q->model], (int)q->control, form, (int)q->r, (int)q->p,
-                (int)q->k, (int)q->t, q->hidden, names[i], (int)j, b, a);
+      cr_assert(a == b,
+                "%s, control %d, form \"%s\", R %d P %d K %d T %d, hidden %d: %s[%d] is %08x, "
+                "want %08x",
+                models[q->model], (int)q->control, form, (int)q->r, (int)q->p, (int)q->k, (int)q->t,
+                q->hidden, names[i], (int)j, b, a);
     }
     compared++;
   }
@@ -284,12 +287,16 @@ static void check_shapes(int model, rgm_control control) {
             .model = model,
             .hidden = hidden[round % COUNT(hidden)],
             .r = replicas[r],
-            .p = round % 3 == 0 ? K : round % 3 == 1 && K == 16 ? 4 : 1,
+            .p = round % 3 == 0              ? K
+                 : round % 3 == 1 && K == 16 ? 4
+                                             : 1,
             .k = K,
             .t = steps[t],
             .first = round % 2 == 0 ? 0 : 5,
             .control = control,
-            .records = round % 5 == 4 ? 0 : round % 5 == 3 ? round % 16 : 15,
+            .records = round % 5 == 4   ? 0
+                       : round % 5 == 3 ? round % 16
+                                        : 15,
             .mask = replicas[r] > 1,
         };
         check(&q);
@@ -335,10 +342,22 @@ Test(cuda_rollout, eleveld_pid_and_open_loop) {
 // policy as wide as there can be, which leaves less room for records
 Test(cuda_rollout, several_blocks_and_the_widest_policy) {
   for (int model = 0; model < 2; model++) {
-    const plan large = {.model = model, .hidden = 20, .r = 2, .p = 3, .k = 603, .t = 9,
-                        .records = 15, .control = RGM_CONTROL_STOCHASTIC};
-    const plan wide = {.model = model, .hidden = WIDEST, .r = 1, .p = 2, .k = 300, .t = 3,
-                       .records = 15, .control = RGM_CONTROL_CONTINUOUS};
+    const plan large = {.model = model,
+                        .hidden = 20,
+                        .r = 2,
+                        .p = 3,
+                        .k = 603,
+                        .t = 9,
+                        .records = 15,
+                        .control = RGM_CONTROL_STOCHASTIC};
+    const plan wide = {.model = model,
+                       .hidden = WIDEST,
+                       .r = 1,
+                       .p = 2,
+                       .k = 300,
+                       .t = 3,
+                       .records = 15,
+                       .control = RGM_CONTROL_CONTINUOUS};
     check(&large);
     check(&wide);
   }
@@ -358,10 +377,10 @@ static void *knob(const char *name) {
 Test(cuda_rollout, takes_the_form_that_is_asked_for) {
   uint64_t (*waits)(void);
   *(void **)&waits = knob("cuda_host_waits");
-  const plan few = {.hidden = 20, .r = 1, .p = 1, .k = 64, .t = 50,
-                    .control = RGM_CONTROL_STOCHASTIC};
-  const plan many = {.hidden = 20, .r = 7, .p = 1, .k = 4000, .t = 2,
-                     .control = RGM_CONTROL_STOCHASTIC};
+  const plan few = {
+      .hidden = 20, .r = 1, .p = 1, .k = 64, .t = 50, .control = RGM_CONTROL_STOCHASTIC};
+  const plan many = {
+      .hidden = 20, .r = 7, .p = 1, .k = 4000, .t = 2, .control = RGM_CONTROL_STOCHASTIC};
   uint64_t count[4], start;
   for (int f = 0; f < 4; f++) {
     result out;
@@ -385,10 +404,9 @@ Test(cuda_rollout, takes_the_form_that_is_asked_for) {
 // ---- training ----------------------------------------------------------------------------------
 
 static void train(const char *backend, const char *model, char hex[65]) {
-  static const char text[] =
-      "run: {steps: 5, seed: 11, threads: 1, replicas: 3}\n"
-      "env: {name: propofol, steps: 101}\n"
-      "algorithm: {name: cem, episodes: 16, hidden: 24}\n";
+  static const char text[] = "run: {steps: 5, seed: 11, threads: 1, replicas: 3}\n"
+                             "env: {name: propofol, steps: 101}\n"
+                             "algorithm: {name: cem, episodes: 16, hidden: 24}\n";
   char set[2][64];
   snprintf(set[0], sizeof set[0], "run.backend=%s", backend);
   snprintf(set[1], sizeof set[1], "env.model=%s", model);

@@ -3,6 +3,7 @@
 // episodes, with patient, state and random numbers in registers and the policy in shared memory.
 // A template: include it once per environment with the macros that kernels/env_loop.h lists, and
 //   ENV_EPISODES          episodes that a thread can hold in its registers (1 or 2)
+//   ENV_RESIDENT          blocks of the long form that are to share a processor; 0: as ptxas finds
 // It defines rgm_cuda_ENV_sample and rgm_cuda_ENV_rollout.
 //
 // Two forms. Long: a thread has an episode, or two that share the loads of weights. Short, for few
@@ -22,9 +23,9 @@
 #define LOOP_CUDA(name) LOOP_PASTE(rgm_cuda, ENV_(name))
 
 enum {
-  LOOP_THREADS = 128,   // the most of a block
-  LOOP_SUM = 16,        // steps whose rewards are summed first
-  LOOP_STAGE = 8,       // steps that wait to be written: a sector of 32 bytes of the narrowest
+  LOOP_THREADS = 128,     // the most of a block
+  LOOP_SUM = 16,          // steps whose rewards are summed first
+  LOOP_STAGE = 8,         // steps that wait to be written: a sector of 32 bytes of the narrowest
   LOOP_SHARED = 96 << 10, // bytes that a block may have on every device since sm_80
 };
 
@@ -40,7 +41,7 @@ enum { ENV_PATIENT(LOOP_PATIENT_INDEX) LOOP_PATIENT_WORDS };
 typedef struct loop_episode {
   ENV_(patient) patient;
   ENV_(state) state;
-  float integral, returns, recent; // PID's; sum of whole blocks of 16 rewards, and since
+  float integral, returns, recent;            // PID's; sum of whole blocks of 16 rewards, and since
   float normal, logistic, normal2, logistic2; // of this step, and of the next after an even one
   float act[ENV_ACT], signals[ENV_SIGNALS];
 } loop_episode;
@@ -205,9 +206,9 @@ RGM_DEVICE void loop_step(loop_episode *e, const loop_block *block, const rgm_ro
 // Records of a warp wait in shared memory: row (t mod 8) * words + word of a record, one column per
 // episode, so that threads write without conflicts; a pitch of one more lets them read so too.
 RGM_DEVICE int loop_rows(const rgm_rollout &o) {
-  return LOOP_STAGE * ((o.obs.data != NULL ? ENV_OBS : 0) + (o.act.data != NULL ? ENV_ACT : 0) +
-                       (o.logits.data != NULL ? 1 : 0) +
-                       (o.signals.data != NULL ? ENV_SIGNALS : 0));
+  return LOOP_STAGE *
+         ((o.obs.data != NULL ? ENV_OBS : 0) + (o.act.data != NULL ? ENV_ACT : 0) +
+          (o.logits.data != NULL ? 1 : 0) + (o.signals.data != NULL ? ENV_SIGNALS : 0));
 }
 
 
@@ -269,18 +270,17 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
   bool same = true;
 #pragma unroll
   for (int n = 0; n < EPISODES; n++) {
-    const int64_t episode = at.first + n * (int)blockDim.x + threadIdx.x;
+    int index = n * (int)blockDim.x + (int)threadIdx.x;
+    LOOP_HIDE(index);
     loop_forget(&e[n]);
     if (t % 2 == 0) {
-      loop_draw(&e[n], at, (uint32_t)(o.first + episode), (uint32_t)t / 2,
+      loop_draw(&e[n], at, (uint32_t)(o.first + at.first) + (uint32_t)index, (uint32_t)t / 2,
                 o.control == RGM_CONTROL_STOCHASTIC);
     } else {
       e[n].normal = e[n].normal2;
       e[n].logistic = e[n].logistic2;
     }
     if (event >= 0) {
-      int index = n * (int)blockDim.x + (int)threadIdx.x;
-      LOOP_HIDE(index);
       ENV_(event)(&e[n].state, loop_words(o, at, at.first + index), &block->config, event);
     }
     loop_observe(&e[n], block, t, e[n].normal, obs[n]);
@@ -312,7 +312,8 @@ RGM_DEVICE void loop_act(loop_episode *e, const loop_block *block, const rgm_rol
 
 
 template <int EPISODES, bool POLICY>
-RGM_KERNEL(LOOP_THREADS) ENV_(long_kernel)(const rgm_rollout o, int blocks) {
+RGM_KERNEL_RESIDENT(LOOP_THREADS, POLICY ? ENV_RESIDENT : 0)
+ENV_(long_kernel)(const rgm_rollout o, int blocks) {
   RGM_SHARED(loop_block, block, );
   RGM_DYNAMIC_SHARED(float, policy);
   const int64_t r = blockIdx.x / (unsigned)blocks;
@@ -531,10 +532,10 @@ template <int EPISODES, bool POLICY> static void loop_launch(rgm_stream *s, cons
   const int64_t blocks = (episodes + 32 * EPISODES * warps - 1) / (32 * EPISODES * warps);
   RGM_ASSERT(o->returns.dims[0] * blocks <= INT32_MAX);
   rgm_cuda_check(s,
-                 cudaFuncSetAttribute(ENV_(long_kernel)<EPISODES, POLICY>,
+                 cudaFuncSetAttribute(ENV_(long_kernel) < EPISODES, POLICY >,
                                       cudaFuncAttributeMaxDynamicSharedMemorySize, LOOP_SHARED),
                  "shared memory of a rollout");
-  RGM_LAUNCH((ENV_(long_kernel)<EPISODES, POLICY>), (unsigned)(o->returns.dims[0] * blocks),
+  RGM_LAUNCH((ENV_(long_kernel) < EPISODES, POLICY >), (unsigned)(o->returns.dims[0] * blocks),
              (unsigned)warps * 32, (size_t)bytes, s, *o, (int)blocks);
 }
 

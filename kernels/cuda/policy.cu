@@ -12,12 +12,12 @@
 
 enum {
   ROWS = RGM_ROW_BLOCK,
-  UNITS = 128,  // of a slice
-  SIDE = 32,    // threads beside them: they sum the loss and the gradient of the output bias
-  CHUNK = 16,   // partials that a thread adds at once
-  FEW = 64,     // partials that `gradient` adds one by one
+  UNITS = 128, // of a slice
+  SIDE = 32,   // threads beside them: they sum the loss and the gradient of the output bias
+  CHUNK = 16,  // partials that a thread adds at once
+  FEW = 64,    // partials that `gradient` adds one by one
   THREADS = 128,
-  LEVELS = 8,   // of its tree
+  LEVELS = 8, // of its tree
 };
 
 // A block's partial sums, in the order of the blocks in use: rows S_0 ... S_{I-1}, S_b of `padded`
@@ -62,9 +62,7 @@ RGM_DEVICE const int *places(const policy_args &a, int64_t r) {
 // ---- 256 rows ----------------------------------------------------------------------------------
 
 // A row: the inputs but the last, padded with zeros, and g x of them. Threads read it as float4.
-template <int INPUTS> struct policy_row {
-  float x[INPUTS], gx[INPUTS];
-};
+template <int INPUTS> struct policy_row { float x[INPUTS], gx[INPUTS]; };
 
 // What a block works on. Bit k of ends[j]: a run of rows that share the last input ends at row
 // 32 j + k.
@@ -320,7 +318,7 @@ void rgm_cuda_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_t
   RGM_ASSERT(most > 0 && a.groups * a.blocks <= INT32_MAX);
   for (int64_t r = 0; r < x.dims[0]; r += most) {
     policy_args some = a;
-    rgm_tensor *t[] = {&some.grad,   &some.loss,  &some.work,   &some.x,     &some.z,
+    rgm_tensor *t[] = {&some.grad,  &some.loss,   &some.work,   &some.x,     &some.z,
                        &some.label, &some.weight, &some.params, &some.active};
     for (rgm_tensor *one : t) {
       one->data = rgm_u32(*one, r); // all have elements of four bytes

@@ -37,8 +37,7 @@ RGM_DEVICE float policy_relu(float x) {
 
 
 // The parameters of a replica (rgm_mlp layout), by all threads of the block; ends without a barrier.
-template <int INPUTS>
-RGM_DEVICE void policy_load(float *policy, const float *params, int hidden) {
+template <int INPUTS> RGM_DEVICE void policy_load(float *policy, const float *params, int hidden) {
   const int padded = (hidden + 15) / 16 * 16, octets = (hidden + 7) / 8;
   const float *b1 = params + INPUTS * padded, *w2 = b1 + padded, *b2 = w2 + padded * 16;
   for (int h = (int)threadIdx.x; h < octets * 8; h += (int)blockDim.x) {
@@ -69,8 +68,8 @@ template <int INPUTS> RGM_DEVICE void policy_share_last(float *policy, int hidde
 template <int INPUTS, int N, bool FOLDED>
 RGM_DEVICE void policy_four(const float *at, const float x[][INPUTS], float part[][8], int first) {
   float a[N][4];
-  const float4 b = *reinterpret_cast<const float4 *>(
-      at + (INPUTS + (FOLDED ? POLICY_FOLDED : POLICY_BIAS)) * 8);
+  const float4 b =
+      *reinterpret_cast<const float4 *>(at + (INPUTS + (FOLDED ? POLICY_FOLDED : POLICY_BIAS)) * 8);
 #pragma unroll
   for (int n = 0; n < N; n++) {
     a[n][0] = b.x, a[n][1] = b.y, a[n][2] = b.z, a[n][3] = b.w;
@@ -90,8 +89,10 @@ RGM_DEVICE void policy_four(const float *at, const float x[][INPUTS], float part
 #pragma unroll
   for (int n = 0; n < N; n++) {
     float *p = part[n] + first;
-    p[0] = rgm_fma(v.x, policy_relu(a[n][0]), p[0]), p[1] = rgm_fma(v.y, policy_relu(a[n][1]), p[1]);
-    p[2] = rgm_fma(v.z, policy_relu(a[n][2]), p[2]), p[3] = rgm_fma(v.w, policy_relu(a[n][3]), p[3]);
+    p[0] = rgm_fma(v.x, policy_relu(a[n][0]), p[0]),
+    p[1] = rgm_fma(v.y, policy_relu(a[n][1]), p[1]);
+    p[2] = rgm_fma(v.z, policy_relu(a[n][2]), p[2]),
+    p[3] = rgm_fma(v.w, policy_relu(a[n][3]), p[3]);
   }
 }
 
