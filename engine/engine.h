@@ -306,7 +306,7 @@ typedef struct rgm_env {
 
   // Where there is more than one kind of patient; each may be NULL.
   const rgm_env_kernels *(*kernels_of)(const void *keys, const rgm_backend *b); // keys choose
-  const rgm_scenario *scenarios;                                           // ended by a NULL name
+  const rgm_scenario *scenarios; // ended by a NULL name
   // patients of data (count 0 where the keys ask for none); `wanted` is eval.patients
   rgm_status (*patients)(const void *keys, const rgm_config *where, const void *config,
                          uint64_t seed, int64_t wanted, rgm_patients *out);
@@ -367,7 +367,7 @@ typedef struct rgm_run_keys {
   char keep_best[RGM_STRING_SIZE];
   int backend;   // index into rgm_backend_names
   int best_mode; // 0 auto, 1 max, 2 min
-  int64_t seed, replicas, steps, threads, report_every, checkpoint_every, keep;
+  int64_t seed, replicas, steps, device, threads, report_every, checkpoint_every, keep;
 } rgm_run_keys;
 
 typedef struct rgm_eval_keys {

@@ -29,6 +29,8 @@ const rgm_field rgm_run_fields[] = {
      "Device: auto takes a GPU where there is one and says why if not."},
     {"isa", RGM_STRING, RUN(isa), "", "auto", 0, 0, NULL, RGM_PROVENANCE,
      "CPU instruction set: auto, avx512, avx2; changes speed, never bits."},
+    {"device", RGM_INT, RUN(device), "1", "0", 0, 255, NULL, RGM_PROVENANCE | RGM_ADDED,
+     "Which GPU, counted from 0; a run uses one. Two runs share two GPUs by this key."},
     {"threads", RGM_INT, RUN(threads), "1", "0", 0, 256, NULL, RGM_PROVENANCE,
      "CPU threads, 0 for one per processor; changes speed, never bits."},
     {"report_every", RGM_INT, RUN(report_every), "steps", "50", 1, 1e9, NULL, RGM_PROVENANCE,
@@ -240,7 +242,7 @@ rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
   if (run->self == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %s", run->algorithm->name);
   }
-  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, 0};
+  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, (int)run->keys.device};
   RGM_TRY(rgm_open(rgm_backend_names[run->keys.backend], &options, &run->stream, run->device,
                    sizeof run->device));
   if (run->env != NULL) {

@@ -443,8 +443,7 @@ static const rgm_env_kernels *propofol_kernels(const rgm_backend *backend) {
 }
 
 
-static const rgm_env_kernels *propofol_kernels_of(const void *keys,
-                                                  const rgm_backend *backend) {
+static const rgm_env_kernels *propofol_kernels_of(const void *keys, const rgm_backend *backend) {
   return kernels_for(((const propofol_keys *)keys)->model, backend);
 }
 

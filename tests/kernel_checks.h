@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every row of the kernel table must do on every device: values, strides, packs, masks. Part of
-// the programs that test a backend.
+// What every row of the kernel table must do on every device: values, strides, packs, masks. Part
+// of the programs that test a backend.
 
 #ifndef RGM_TESTS_KERNEL_CHECKS_H
 #define RGM_TESTS_KERNEL_CHECKS_H

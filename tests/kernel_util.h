@@ -291,8 +291,8 @@ static void fail_at(const call *c, int k, const char *what) {
 }
 
 
-// words by which a device's copies are shifted: 0 leaves data unaligned, as FENCE does; 3 puts it on
-// a multiple of 16 bytes
+// words by which a device's copies are shifted: 0 leaves data unaligned, as FENCE does; 3 puts it
+// on a multiple of 16 bytes
 static int64_t device_shift;
 
 // the same on a device with memory of its own: the buffers, fences and all, go there and come back

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tests of the test bench of the CUDA kernels: each planted error must be found, and the same kernel
-// without it must pass.
+// Tests of the test bench of the CUDA kernels: each planted error must be found, and the same
+// kernel without it must pass.
 
 #include "tests/cuda_host/cuda_host.h"
 #include "tests/cuda_host/planted.h"
@@ -111,7 +111,8 @@ Test(cuda_host, finds_writes_out_of_bounds) {
 
 Test(cuda_host, finds_barriers_that_not_all_reach) {
   (void)result_of("good divergent barrier", 1);
-  expect_end("divergent barrier", SIGABRT, "divergent_kernel: some threads wait for all at planted");
+  expect_end("divergent barrier", SIGABRT,
+             "divergent_kernel: some threads wait for all at planted");
   (void)result_of("good left barrier", 1);
   expect_end("left barrier", SIGABRT, "while others have left the kernel");
   (void)result_of("good lonely lane", 1);

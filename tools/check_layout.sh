@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.."
 bad=$(mktemp)
 trap 'rm -f "$bad"' EXIT
-sources=$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh')
+sources=$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.cpp')
 
 # breach MESSAGE: reads file:line rows
 breach() {
@@ -48,6 +48,16 @@ only 'csv' 'engine/dataset\.c'
 only 'zlib' 'engine/dataset\.c'
 only 'mpi' 'engine/dist\.c'
 only 'cuda|cublas|cudnn|nccl' 'kernels/cuda/[a-z_.]*|envs/rollout\.cu'
+
+# CUDA: one header knows the two compilers; what launches, shares memory or names CUDA stays with it
+cuda=$(echo "$sources" | grep -E '[.](cu|cuh)$')
+grep -nE '<<<|__shared__|__global__|__syncthreads_|asm' $cuda /dev/null | grep -v '^kernels/cuda/cuda.cuh:' |
+  breach "goes through the macros and wrappers of kernels/cuda/cuda.cuh"
+grep -nE '^#include "kernels/cuda/[a-z_]*[.]cuh"' $(echo "$sources" | grep -vE '[.](cu|cuh)$') /dev/null |
+  breach "CUDA headers are for CUDA files"
+grep -nE '(^|[^a-z_])atomicAdd' $(echo "$cuda" | grep '^kernels/') /dev/null |
+  grep -vE 'bins|count|mine' | breach "no floating-point atomics: their order is not fixed"
+[ -f kernels/cuda/README.md ] || echo "kernels/cuda/" | breach "has no README.md"
 
 # banned calls in the library
 library=$(echo "$sources" | grep -E '^(kernels|engine|envs|algorithms)/')

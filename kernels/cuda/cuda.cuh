@@ -28,7 +28,7 @@
 #define RGM_SHARED(type, name, dims) __shared__ __align__(16) type name dims
 
 // the launch's own bytes of shared memory, as a pointer
-#define RGM_DYNAMIC_SHARED(type, name)                               \
+#define RGM_DYNAMIC_SHARED(type, name)                                \
   extern __shared__ __align__(16) unsigned char rgm_dynamic_shared[]; \
   type *name = reinterpret_cast<type *>(rgm_dynamic_shared)
 
@@ -43,13 +43,13 @@
 
 // one object for all blocks, which run one after the other; the first thread of a block that comes
 // by fills it with garbage
-#define RGM_SHARED(type, name, dims)                \
-  alignas(16) static type name dims;                \
-  static uint64_t name##_block;                     \
-  if (name##_block != cuda_host_block_number()) {   \
-    name##_block = cuda_host_block_number();        \
-    cuda_host_poison((void *)&name, sizeof name);   \
-  }                                                 \
+#define RGM_SHARED(type, name, dims)              \
+  alignas(16) static type name dims;              \
+  static uint64_t name##_block;                   \
+  if (name##_block != cuda_host_block_number()) { \
+    name##_block = cuda_host_block_number();      \
+    cuda_host_poison((void *)&name, sizeof name); \
+  }                                               \
   static_assert(sizeof name > 0, "shared memory")
 
 #define RGM_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(cuda_host_dynamic())
@@ -62,18 +62,18 @@
 // The one way to launch: RGM_LAUNCH(kernel, grid, block, shared_bytes, rgm_stream, arguments...).
 // An error stays on the stream until rgm_sync. A kernel whose name has a comma stands in
 // parentheses.
-#define RGM_LAUNCH(kernel, grid, block, shared, s, ...)                                  \
-  do {                                                                                   \
-    RGM_START_(kernel, grid, block, shared, rgm_cuda_queue(s), __VA_ARGS__);             \
-    rgm_cuda_check(s, cudaGetLastError(), #kernel);                                      \
+#define RGM_LAUNCH(kernel, grid, block, shared, s, ...)                      \
+  do {                                                                       \
+    RGM_START_(kernel, grid, block, shared, rgm_cuda_queue(s), __VA_ARGS__); \
+    rgm_cuda_check(s, cudaGetLastError(), #kernel);                          \
   } while (0)
 
 // ---- the stream
 
 enum {
-  RGM_CUDA_SLOTS = 16,          // graphs of a stream
-  RGM_CUDA_SCRATCH = 8 << 20,   // floats of work memory of a stream, at most
-  RGM_CUDA_MOST = 65535,        // blocks on the grid's second and third axes
+  RGM_CUDA_SLOTS = 16,        // graphs of a stream
+  RGM_CUDA_SCRATCH = 8 << 20, // floats of work memory of a stream, at most
+  RGM_CUDA_MOST = 65535,      // blocks on the grid's second and third axes
 };
 
 // A captured graph, and the work that the front doors counted while it was captured.
@@ -197,9 +197,9 @@ static inline unsigned rgm_replica_blocks(int64_t replicas) {
 }
 
 // for the elements i < n that are this thread's, over the blocks on the grid's x axis
-#define RGM_ELEMENTS(i, n)                                                            \
-  for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, rgm_step_##i =     \
-                   (int64_t)gridDim.x * blockDim.x;                                   \
+#define RGM_ELEMENTS(i, n)                                         \
+  for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, \
+               rgm_step_##i = (int64_t)gridDim.x * blockDim.x;     \
        i < (n); i += rgm_step_##i)
 
 // for the replicas r that are this block's, over the blocks on the grid's y axis

@@ -8,11 +8,13 @@
 enum {
   THREADS = 256,
   BLOCKS = 1024,
-  COLUMNS = 32,                        // elements of a row block that are staged at a time
-  TILE = THREADS * RGM_ROW_BLOCK,      // elements of a block of `sum`
-  LEVELS = 20,                         // of the tree over tiles: 2^36 elements
-  WIDE = 512,                          // threads where one block works for a replica
-  BINS = 256, DIGITS = 4, DIGIT = 8,   // of the radix selection
+  COLUMNS = 32,                   // elements of a row block that are staged at a time
+  TILE = THREADS * RGM_ROW_BLOCK, // elements of a block of `sum`
+  LEVELS = 20,                    // of the tree over tiles: 2^36 elements
+  WIDE = 512,                     // threads where one block works for a replica
+  BINS = 256,
+  DIGITS = 4,
+  DIGIT = 8, // of the radix selection
 };
 
 
@@ -27,7 +29,7 @@ RGM_KERNEL(THREADS) sum_tiles_kernel(rgm_tensor to, rgm_tensor x, float scale) {
   const int64_t n = rgm_slice(x), first = (int64_t)blockIdx.x * TILE;
   const int64_t row = first + (int64_t)threadIdx.x * RGM_ROW_BLOCK;
   const int64_t left = n - first, rows = (left + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
-  RGM_REPLICAS(r, x.dims[0]) {
+  RGM_REPLICAS (r, x.dims[0]) {
     const float *data = rgm_f32(x, r) + first;
     float sum = 0.0f;
     for (int column = 0; column < RGM_ROW_BLOCK; column += COLUMNS) {
@@ -52,7 +54,7 @@ RGM_KERNEL(THREADS) sum_tiles_kernel(rgm_tensor to, rgm_tensor x, float scale) {
 
 // the tree over the tiles of a replica, in order
 RGM_KERNEL(THREADS) sum_tree_kernel(rgm_tensor y, rgm_tensor tiles, float scale) {
-  RGM_ELEMENTS(r, y.dims[0]) {
+  RGM_ELEMENTS (r, y.dims[0]) {
     rgm_counter_tree<LEVELS> tree = {};
     for (int64_t i = 0; i < tiles.dims[1]; i++) {
       rgm_tree_push(&tree, rgm_f32(tiles, r)[i]);
@@ -65,7 +67,8 @@ RGM_KERNEL(THREADS) sum_tree_kernel(rgm_tensor y, rgm_tensor tiles, float scale)
 void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
   const int64_t tiles = (rgm_slice(x) + TILE - 1) / TILE;
   if (tiles <= 1) {
-    RGM_LAUNCH(sum_tiles_kernel, dim3(1, rgm_replica_blocks(x.dims[0])), THREADS, 0, s, y, x, scale);
+    RGM_LAUNCH(sum_tiles_kernel, dim3(1, rgm_replica_blocks(x.dims[0])), THREADS, 0, s, y, x,
+               scale);
     return;
   }
   // as many replicas at a time as the work memory holds
@@ -80,7 +83,8 @@ void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
     some.dims[0] = out.dims[0] = count;
     RGM_LAUNCH(sum_tiles_kernel, dim3((unsigned)tiles, rgm_replica_blocks(count)), THREADS, 0, s,
                part, some, 1.0f);
-    RGM_LAUNCH(sum_tree_kernel, rgm_blocks(count, THREADS, BLOCKS), THREADS, 0, s, out, part, scale);
+    RGM_LAUNCH(sum_tree_kernel, rgm_blocks(count, THREADS, BLOCKS), THREADS, 0, s, out, part,
+               scale);
   }
 }
 
@@ -150,7 +154,7 @@ RGM_KERNEL(WIDE) quantile_kernel(rgm_tensor y, rgm_tensor x, rgm_tensor q) {
   RGM_SHARED(int64_t, found, [2]);
   RGM_SHARED(unsigned long long, count, [1]);
   RGM_SHARED(uint32_t, above, [1]);
-  RGM_REPLICAS(r, x.dims[0]) {
+  RGM_REPLICAS (r, x.dims[0]) {
     const int64_t n = x.dims[1];
     const double position = (double)rgm_f32(q, r)[0] * (double)(n - 1);
     const int64_t below = (int64_t)position;
@@ -175,7 +179,7 @@ void rgm_cuda_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor 
 
 RGM_KERNEL(WIDE) select_kernel(rgm_tensor weight, rgm_tensor x, rgm_tensor threshold) {
   RGM_SHARED(unsigned long long, count, [1]);
-  RGM_REPLICAS(r, x.dims[0]) {
+  RGM_REPLICAS (r, x.dims[0]) {
     const float *from = rgm_f32(x, r), bound = rgm_f32(threshold, r)[0];
     if (threadIdx.x == 0) {
       count[0] = 0;
@@ -214,10 +218,10 @@ typedef struct uniform_args {
 
 
 RGM_KERNEL(THREADS) uniform_kernel(uniform_args a) {
-  RGM_REPLICAS(r, a.x.dims[0]) {
+  RGM_REPLICAS (r, a.x.dims[0]) {
     const rgm_key key = rgm_stream_key(rgm_u32(a.seeds, r), a.random);
     float *x = rgm_f32(a.x, r);
-    RGM_ELEMENTS(i, rgm_slice(a.x)) {
+    RGM_ELEMENTS (i, rgm_slice(a.x)) {
       const int64_t row = i / a.columns, column = i % a.columns;
       float value = 0.0f;
       if (column < a.used) {
@@ -252,19 +256,20 @@ void rgm_cuda_advance(rgm_stream *s, rgm_tensor clock) {
 
 
 RGM_KERNEL(THREADS) raise_kernel(rgm_tensor count, rgm_tensor active) {
-  RGM_ELEMENTS(r, count.dims[0]) {
+  RGM_ELEMENTS (r, count.dims[0]) {
     rgm_u32(count, r)[0] += rgm_u32(active, r)[0] != 0 ? 1u : 0u;
   }
 }
 
 
 void rgm_cuda_raise(rgm_stream *s, rgm_tensor count, rgm_tensor active) {
-  RGM_LAUNCH(raise_kernel, rgm_blocks(count.dims[0], THREADS, BLOCKS), THREADS, 0, s, count, active);
+  RGM_LAUNCH(raise_kernel, rgm_blocks(count.dims[0], THREADS, BLOCKS), THREADS, 0, s, count,
+             active);
 }
 
 
 RGM_KERNEL(THREADS) retire_kernel(rgm_tensor active, rgm_tensor x, rgm_tensor bound) {
-  RGM_ELEMENTS(r, active.dims[0]) {
+  RGM_ELEMENTS (r, active.dims[0]) {
     if (rgm_f32(x, r)[0] >= rgm_f32(bound, r)[0]) {
       rgm_u32(active, r)[0] = 0;
     }
@@ -281,7 +286,7 @@ void rgm_cuda_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor 
 // ---- non-finite numbers ------------------------------------------------------------------------
 
 RGM_KERNEL(THREADS) zero_kernel(rgm_tensor count) {
-  RGM_ELEMENTS(r, count.dims[0]) {
+  RGM_ELEMENTS (r, count.dims[0]) {
     rgm_u32(count, r)[0] = 0;
   }
 }
@@ -289,10 +294,10 @@ RGM_KERNEL(THREADS) zero_kernel(rgm_tensor count) {
 
 // whole numbers: the order of the atomic additions does not matter
 RGM_KERNEL(THREADS) nonfinite_kernel(rgm_tensor count, rgm_tensor x) {
-  RGM_REPLICAS(r, x.dims[0]) {
+  RGM_REPLICAS (r, x.dims[0]) {
     const float *from = rgm_f32(x, r);
     uint32_t mine = 0;
-    RGM_ELEMENTS(i, rgm_slice(x)) {
+    RGM_ELEMENTS (i, rgm_slice(x)) {
       mine += rgm_abs(from[i]) <= 0x1.fffffep127f ? 0u : 1u;
     }
     if (mine > 0) {

@@ -64,7 +64,8 @@ rgm_status rgm_cuda_open(const rgm_device_options *options, rgm_stream **out) {
                     error != cudaSuccess ? cudaGetErrorString(error) : "none found");
   }
   if (options->device < 0 || options->device >= count) {
-    return rgm_fail(RGM_EUSAGE, "run.device: there is no GPU %d; this machine has %d, counted from 0",
+    return rgm_fail(RGM_EUSAGE,
+                    "run.device: there is no GPU %d; this machine has %d, counted from 0",
                     options->device, count);
   }
   rgm_cuda_stream *s = new (std::nothrow) rgm_cuda_stream();
@@ -136,8 +137,8 @@ void rgm_cuda_release(rgm_stream *stream, void *memory) {
 
 
 void rgm_cuda_copy(rgm_stream *stream, void *dst, const void *src, size_t bytes) {
-  rgm_cuda_check(stream,
-                 cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, of(stream)->queue), "copy");
+  rgm_cuda_check(stream, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, of(stream)->queue),
+                 "copy");
 }
 
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fused whole-episode loop of CUDA, twin of kernels/env_loop.h: one launch runs all steps of all
-// episodes, with patient, state and random numbers in registers and the policy in shared memory.
-// A template: include it once per environment with the macros that kernels/env_loop.h lists, and
+// The fused whole-episode loop of CUDA, twin of kernels/env_loop.h: one launch runs all steps of
+// all episodes, with patient, state and random numbers in registers and the policy in shared
+// memory. A template: include it once per environment with the macros that kernels/env_loop.h lists, and
 //   ENV_EPISODES          episodes that a thread can hold in its registers (1 or 2)
 //   ENV_RESIDENT          blocks of the long form that are to share a processor; 0: as ptxas finds
 // It defines rgm_cuda_ENV_sample and rgm_cuda_ENV_rollout.

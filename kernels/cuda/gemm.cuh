@@ -20,8 +20,8 @@ typedef struct rgm_operand {
   int count, k; // how many m or n, and how many k
 } rgm_operand;
 
-// M_GROUPS x N_GROUPS groups of 4 x 4 sums a thread; RESIDENT blocks share a processor, which limits
-// registers to 65,536 / RESIDENT / THREADS
+// M_GROUPS x N_GROUPS groups of 4 x 4 sums a thread; RESIDENT blocks share a processor, which
+// limits registers to 65,536 / RESIDENT / THREADS
 template <int M, int N, int M_GROUPS_, int N_GROUPS_, int RESIDENT_> struct rgm_tile {
   enum {
     RESIDENT = RESIDENT_,
@@ -39,19 +39,18 @@ template <int M, int N, int M_GROUPS_, int N_GROUPS_, int RESIDENT_> struct rgm_
     A_STAGE = BK * A_PITCH, // floats of a stage of an operand
     B_STAGE = BK * B_PITCH,
     GROUP = M / M_GROUPS, // rows that the epilogue takes at a time
-    SHARED = 2 * (A_STAGE + B_STAGE) > GROUP * B_PITCH ? 2 * (A_STAGE + B_STAGE) : GROUP * B_PITCH,
+    SHARED = 2 * (A_STAGE + B_STAGE) > GROUP *B_PITCH ? 2 * (A_STAGE + B_STAGE) : GROUP *B_PITCH,
   };
 };
 
 // Registers of a thread: its share of a stage of one operand.
-template <int COUNT> struct rgm_staged {
-  float x[4 * COUNT];
-};
+template <int COUNT> struct rgm_staged { float x[4 * COUNT]; };
 
 
 // four neighbours in memory: element `at` of a row of memory of `length`, where the row exists
 template <bool WIDE>
-RGM_DEVICE void load_four(float *to, const float *row, bool exists, int at, int length, float rest) {
+RGM_DEVICE void load_four(float *to, const float *row, bool exists, int at, int length,
+                          float rest) {
   if (WIDE) {
     // a length that is a multiple of 4 has all or none
     if (exists && at < length) {
@@ -111,11 +110,9 @@ RGM_DEVICE void store_stage(float *stage, const rgm_staged<COUNT> *from) {
 }
 
 
-// The sums of a thread: acc.x[4 g + i][4 h + j] belongs to row g * BM / M_GROUPS + 4 * (its row) + i and
-// to column h * BN / N_GROUPS + 4 * (its column) + j of the tile.
-template <class TILE> struct rgm_sums {
-  float x[TILE::M_GROUPS * 4][TILE::N_GROUPS * 4];
-};
+// The sums of a thread: acc.x[4 g + i][4 h + j] belongs to row g * BM / M_GROUPS + 4 * (its row)
+// + i and to column h * BN / N_GROUPS + 4 * (its column) + j of the tile.
+template <class TILE> struct rgm_sums { float x[TILE::M_GROUPS * 4][TILE::N_GROUPS * 4]; };
 
 
 template <class TILE> RGM_DEVICE int tile_row(int i) {
@@ -134,8 +131,8 @@ RGM_DEVICE void multiply_stage(rgm_sums<TILE> *acc, const float *as, const float
     float a[TILE::M_GROUPS * 4], b[TILE::N_GROUPS * 4];
 #pragma unroll
     for (int g = 0; g < TILE::M_GROUPS; g++) {
-      const float4 x = *reinterpret_cast<const float4 *>(
-          &as[k * TILE::A_PITCH + tile_row<TILE>(4 * g)]);
+      const float4 x =
+          *reinterpret_cast<const float4 *>(&as[k * TILE::A_PITCH + tile_row<TILE>(4 * g)]);
       a[4 * g] = x.x;
       a[4 * g + 1] = x.y;
       a[4 * g + 2] = x.z;
@@ -143,8 +140,8 @@ RGM_DEVICE void multiply_stage(rgm_sums<TILE> *acc, const float *as, const float
     }
 #pragma unroll
     for (int g = 0; g < TILE::N_GROUPS; g++) {
-      const float4 x = *reinterpret_cast<const float4 *>(
-          &bs[k * TILE::B_PITCH + tile_column<TILE>(4 * g)]);
+      const float4 x =
+          *reinterpret_cast<const float4 *>(&bs[k * TILE::B_PITCH + tile_column<TILE>(4 * g)]);
       b[4 * g] = x.x;
       b[4 * g + 1] = x.y;
       b[4 * g + 2] = x.z;
@@ -161,9 +158,9 @@ RGM_DEVICE void multiply_stage(rgm_sums<TILE> *acc, const float *as, const float
 }
 
 
-// acc += the product of the tile at (m, n) over all k; shared[TILE::SHARED] is the block's. `columns`
-// is the running sum, in order, of column threadIdx.x of B where it is asked for (COLUMN_SUMS and
-// threadIdx.x < BN).
+// acc += the product of the tile at (m, n) over all k; shared[TILE::SHARED] is the block's.
+// `columns` is the running sum, in order, of column threadIdx.x of B where it is asked for
+// (COLUMN_SUMS and threadIdx.x < BN).
 template <class TILE, bool A_K_INNER, bool B_K_INNER, bool WIDE, bool COLUMN_SUMS>
 RGM_DEVICE void multiply_tile(rgm_sums<TILE> *acc, float *columns, float *shared, rgm_operand a,
                               rgm_operand b, int m, int n) {

@@ -14,8 +14,8 @@ typedef struct xent_args {
 
 RGM_KERNEL(THREADS) softmax_xent_kernel(xent_args a) {
   const int64_t columns = a.z.dims[2];
-  RGM_REPLICAS(r, a.z.dims[0]) {
-    RGM_ELEMENTS(row, a.z.dims[1]) {
+  RGM_REPLICAS (r, a.z.dims[0]) {
+    RGM_ELEMENTS (row, a.z.dims[1]) {
       const float *z = rgm_f32(a.z, r) + row * columns;
       float *dz = rgm_f32(a.dz, r) + row * columns;
       const float weight = rgm_f32(a.weight, r)[row];

@@ -49,10 +49,10 @@ RGM_DEVICE float mask(float dz, float y, rgm_act act) {
 
 
 RGM_KERNEL(THREADS) act_backward_kernel(rgm_tensor dz, rgm_tensor y, rgm_act act) {
-  RGM_REPLICAS(r, dz.dims[0]) {
+  RGM_REPLICAS (r, dz.dims[0]) {
     float *to = rgm_f32(dz, r);
     const float *from = rgm_f32(y, r);
-    RGM_ELEMENTS(i, rgm_slice(dz)) {
+    RGM_ELEMENTS (i, rgm_slice(dz)) {
       to[i] = mask(to[i], from[i], act);
     }
   }
@@ -89,11 +89,12 @@ RGM_DEVICE rgm_operand operand_of(const float *data, int pitch, int count, int k
 
 // y = act(x @ w + b)
 template <class TILE, bool WIDE>
-RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_kernel(linear_args a) {
+RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT)
+linear_kernel(linear_args a) {
   const int rows = (int)a.x.dims[1], inputs = (int)a.w.dims[1], outputs = (int)a.w.dims[2];
   const int m = (int)blockIdx.x * TILE::BM, n = (int)blockIdx.y * TILE::BN;
   RGM_SHARED(float, shared, [TILE::SHARED]);
-  TILE_REPLICAS(r, a.y.dims[0]) {
+  TILE_REPLICAS (r, a.y.dims[0]) {
     rgm_sums<TILE> acc;
     const float *b = rgm_f32(a.b, r);
 #pragma unroll
@@ -118,11 +119,12 @@ RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_kernel(linear_args a) 
 
 // dx = (dz @ w^T) * act'(z)
 template <class TILE, bool WIDE>
-RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_dx_kernel(linear_args a) {
+RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT)
+linear_dx_kernel(linear_args a) {
   const int rows = (int)a.y.dims[1], inputs = (int)a.w.dims[1], outputs = (int)a.w.dims[2];
   const int m = (int)blockIdx.x * TILE::BM, n = (int)blockIdx.y * TILE::BN;
   RGM_SHARED(float, shared, [TILE::SHARED]);
-  TILE_REPLICAS(r, a.y.dims[0]) {
+  TILE_REPLICAS (r, a.y.dims[0]) {
     rgm_sums<TILE> acc = {};
     multiply_tile<TILE, true, true, WIDE, false>(
         &acc, NULL, shared, operand_of(rgm_f32(a.x, r), outputs, rows, outputs),
@@ -253,14 +255,15 @@ RGM_DEVICE void put_sum(const dw_args &a, int64_t r, int64_t k, int i, int o, fl
 
 // One row block of one tile of parameters; tiles of the first inputs also sum the bias.
 template <class TILE, bool WIDE, dw_form FORM>
-RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_dw_kernel(dw_args a) {
+RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT)
+linear_dw_kernel(dw_args a) {
   RGM_SHARED(rgm_adam_rates, step, [1]);
   RGM_SHARED(float, shared, [TILE::SHARED]);
   const int64_t k = (int)blockIdx.x / a.m_tiles, begin = (a.block + k) * ROWS;
   const int64_t left = a.x.dims[1] - begin;
   const int rows = (int)(left < ROWS ? left : ROWS);
   const int m = (int)blockIdx.x % a.m_tiles * TILE::BM, n = (int)blockIdx.y * TILE::BN;
-  TILE_REPLICAS(r, a.x.dims[0]) {
+  TILE_REPLICAS (r, a.x.dims[0]) {
     if (!is_active(a, r)) {
       continue;
     }
@@ -271,9 +274,9 @@ RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_dw_kernel(dw_args a) {
     if (FORM == DW_ADAM && threadIdx.x == 0) {
       step[0] = rates_of(a.step, r);
     }
-    multiply_tile<TILE, false, false, WIDE, true>(
-        &acc, &bias, shared, operand_of(x, a.inputs, a.inputs, rows),
-        operand_of(dz, a.outputs, a.width, rows), m, n);
+    multiply_tile<TILE, false, false, WIDE, true>(&acc, &bias, shared,
+                                                  operand_of(x, a.inputs, a.inputs, rows),
+                                                  operand_of(dz, a.outputs, a.width, rows), m, n);
     put_tile(acc, shared, m, n, a.inputs, a.width, [&](int row, int column, float sum) {
       put_sum<FORM>(a, r, k, row, column, sum, step);
     });
@@ -290,10 +293,11 @@ RGM_KERNEL_RESIDENT(TILE::THREADS, TILE::RESIDENT) linear_dw_kernel(dw_args a) {
 enum { TREE_LEVELS = 12 };
 
 template <dw_form FORM>
-RGM_KERNEL(THREADS) dw_tree_kernel(dw_args a, const float *slots, int64_t from, int64_t stride) {
+RGM_KERNEL(THREADS)
+dw_tree_kernel(dw_args a, const float *slots, int64_t from, int64_t stride) {
   RGM_SHARED(rgm_adam_rates, step, [1]);
   const int64_t size = (int64_t)(a.inputs + 1) * a.width;
-  RGM_REPLICAS(r, a.x.dims[0]) {
+  RGM_REPLICAS (r, a.x.dims[0]) {
     if (!is_active(a, r)) {
       continue;
     }
@@ -301,7 +305,7 @@ RGM_KERNEL(THREADS) dw_tree_kernel(dw_args a, const float *slots, int64_t from, 
       step[0] = rates_of(a.step, r);
     }
     __syncthreads();
-    RGM_ELEMENTS(i, size) {
+    RGM_ELEMENTS (i, size) {
       rgm_counter_tree<TREE_LEVELS> tree = {};
       for (int64_t k = 0; k < from; k++) {
         rgm_tree_push(&tree, slots[r * stride + k * size + i]);
@@ -351,7 +355,8 @@ static const int64_t CHUNK = 64;
 template <dw_form FORM> static void sum_in_chunks(rgm_stream *s, const dw_args &out) {
   const int64_t all = (out.x.dims[1] + ROWS - 1) / ROWS;
   const int64_t chunks = (all + CHUNK - 1) / CHUNK, size = (int64_t)(out.inputs + 1) * out.width;
-  const int64_t most = all < CHUNK ? all : CHUNK, stride = (chunks > 1 ? most + chunks : most) * size;
+  const int64_t most = all < CHUNK ? all : CHUNK,
+                stride = (chunks > 1 ? most + chunks : most) * size;
   float *slots = rgm_cuda_scratch(s), *sums = slots + most * size;
   for (int64_t chunk = 0; chunk < chunks; chunk++) {
     dw_args part = out;
@@ -388,7 +393,7 @@ static rgm_tensor from_replica(rgm_tensor t, int64_t r, int64_t count) {
 
 static rgm_adam_step step_from_replica(const rgm_adam_step &s, int64_t r, int64_t count) {
   rgm_adam_step to = s;
-  rgm_tensor *const parts[] = {&to.p,  &to.m,     &to.v,     &to.target, &to.count, &to.lr,
+  rgm_tensor *const parts[] = {&to.p,     &to.m,     &to.v,   &to.target, &to.count, &to.lr,
                                &to.beta1, &to.beta2, &to.eps, &to.rate,   &to.active};
   for (rgm_tensor *part : parts) {
     *part = from_replica(*part, r, count);

@@ -21,20 +21,20 @@ static dim3 grid_of(rgm_tensor p) {
 RGM_KERNEL(THREADS) adam_kernel(optim_args a) {
   // bias corrections need double precision, once for a block
   RGM_SHARED(rgm_adam_rates, shared, [1]);
-  RGM_REPLICAS(r, a.p.dims[0]) {
+  RGM_REPLICAS (r, a.p.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
       continue;
     }
     if (threadIdx.x == 0) {
-      shared[0] = rgm_adam_rates_of(rgm_f32(a.lr, r)[0], rgm_f32(a.beta1, r)[0],
-                                    rgm_f32(a.beta2, r)[0], rgm_f32(a.eps, r)[0],
-                                    rgm_u32(a.count, r)[0] + 1);
+      shared[0] =
+          rgm_adam_rates_of(rgm_f32(a.lr, r)[0], rgm_f32(a.beta1, r)[0], rgm_f32(a.beta2, r)[0],
+                            rgm_f32(a.eps, r)[0], rgm_u32(a.count, r)[0] + 1);
     }
     __syncthreads();
     const rgm_adam_rates rates = shared[0];
     float *p = rgm_f32(a.p, r), *m = rgm_f32(a.m, r), *v = rgm_f32(a.v, r);
     const float *g = rgm_f32(a.g, r);
-    RGM_ELEMENTS(i, rgm_slice(a.p)) {
+    RGM_ELEMENTS (i, rgm_slice(a.p)) {
       rgm_adam_one(&p[i], &m[i], &v[i], g[i], rates);
     }
     __syncthreads();
@@ -52,14 +52,14 @@ void rgm_cuda_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_
 
 
 RGM_KERNEL(THREADS) sgd_kernel(optim_args a) {
-  RGM_REPLICAS(r, a.p.dims[0]) {
+  RGM_REPLICAS (r, a.p.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
       continue;
     }
     float *p = rgm_f32(a.p, r), *velocity = rgm_f32(a.v, r);
     const float *g = rgm_f32(a.g, r);
     const float lr = rgm_f32(a.lr, r)[0], momentum = rgm_f32(a.beta1, r)[0];
-    RGM_ELEMENTS(i, rgm_slice(a.p)) {
+    RGM_ELEMENTS (i, rgm_slice(a.p)) {
       rgm_sgd_one(&p[i], &velocity[i], g[i], lr, momentum);
     }
   }
@@ -80,13 +80,13 @@ void rgm_cuda_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g
 
 
 RGM_KERNEL(THREADS) ema_kernel(optim_args a) {
-  RGM_REPLICAS(r, a.p.dims[0]) {
+  RGM_REPLICAS (r, a.p.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
       continue;
     }
     float *target = rgm_f32(a.m, r);
     const float *p = rgm_f32(a.p, r), rate = rgm_f32(a.lr, r)[0];
-    RGM_ELEMENTS(i, rgm_slice(a.p)) {
+    RGM_ELEMENTS (i, rgm_slice(a.p)) {
       target[i] = rgm_ema_one(target[i], p[i], rate);
     }
   }

@@ -36,7 +36,7 @@ RGM_DEVICE float policy_relu(float x) {
 }
 
 
-// The parameters of a replica (rgm_mlp layout), by all threads of the block; ends without a barrier.
+// The parameters of a replica (rgm_mlp layout), by all threads of the block; without barriers.
 template <int INPUTS> RGM_DEVICE void policy_load(float *policy, const float *params, int hidden) {
   const int padded = (hidden + 15) / 16 * 16, octets = (hidden + 7) / 8;
   const float *b1 = params + INPUTS * padded, *w2 = b1 + padded, *b2 = w2 + padded * 16;

@@ -16,14 +16,14 @@ typedef struct search_args {
 // a thread makes the four dims of one philox call
 RGM_KERNEL(THREADS) gaussian_draw_kernel(search_args a) {
   const int64_t dims = a.x.dims[2], fours = (dims + 3) / 4;
-  RGM_REPLICAS(r, a.x.dims[0]) {
+  RGM_REPLICAS (r, a.x.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
       continue;
     }
     const rgm_key key = rgm_stream_key(rgm_u32(a.seeds, r), a.random);
     const uint32_t step = rgm_u32(a.clock, 0)[0];
     const float *mean = rgm_f32(a.mean, r), *log_sd = rgm_f32(a.log_sd, r);
-    RGM_ELEMENTS(k, a.x.dims[1] * fours) {
+    RGM_ELEMENTS (k, a.x.dims[1] * fours) {
       const int64_t m = k / fours, d = k % fours * 4;
       const rgm_words words = rgm_philox(key, step, (uint32_t)m, (uint32_t)(d / 4), 0);
       float normal[4];
@@ -62,7 +62,7 @@ void rgm_cuda_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_te
 // them
 RGM_KERNEL(THREADS) gaussian_refit_kernel(search_args a) {
   const int64_t candidates = a.x.dims[1], dims = a.x.dims[2];
-  RGM_REPLICAS(r, a.x.dims[0]) {
+  RGM_REPLICAS (r, a.x.dims[0]) {
     const float *weight = rgm_f32(a.weight, r);
     bool any = false;
     for (int64_t m = 0; m < candidates && !any; m++) {
@@ -72,7 +72,7 @@ RGM_KERNEL(THREADS) gaussian_refit_kernel(search_args a) {
       continue;
     }
     const float rate = rgm_f32(a.rate, r)[0], floor = rgm_f32(a.floor, r)[0];
-    RGM_ELEMENTS(d, dims) {
+    RGM_ELEMENTS (d, dims) {
       const float *x = rgm_f32(a.x, r) + d;
       float *mean = rgm_f32(a.mean, r) + d, *log_sd = rgm_f32(a.log_sd, r) + d;
       float centre = 0.0f, variance = 0.0f;
@@ -108,13 +108,13 @@ void rgm_cuda_gaussian_refit(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, 
 
 
 RGM_KERNEL(THREADS) exponential_kernel(rgm_tensor y, rgm_tensor x, rgm_tensor active) {
-  RGM_REPLICAS(r, x.dims[0]) {
+  RGM_REPLICAS (r, x.dims[0]) {
     if (rgm_u32(active, r)[0] == 0) {
       continue;
     }
     const float *from = rgm_f32(x, r);
     float *to = rgm_f32(y, r);
-    RGM_ELEMENTS(i, rgm_slice(x)) {
+    RGM_ELEMENTS (i, rgm_slice(x)) {
       to[i] = rgm_exp(from[i]);
     }
   }

@@ -47,17 +47,17 @@ double rgm_cuda_burn(rgm_stream *s, int64_t rounds) {
 // 16 bytes at a time where the three lie so
 RGM_KERNEL(THREADS) triad_kernel(rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale, bool wide) {
   const int64_t n = rgm_slice(y), fours = wide ? n / 4 : 0;
-  RGM_REPLICAS(r, y.dims[0]) {
+  RGM_REPLICAS (r, y.dims[0]) {
     float *to = rgm_f32(y, r);
     const float *a = rgm_f32(x, r), *b = rgm_f32(z, r);
-    RGM_ELEMENTS(i, fours) {
+    RGM_ELEMENTS (i, fours) {
       const float4 u = reinterpret_cast<const float4 *>(a)[i];
       const float4 v = reinterpret_cast<const float4 *>(b)[i];
       reinterpret_cast<float4 *>(to)[i] =
-          make_float4(rgm_fma(scale, v.x, u.x), rgm_fma(scale, v.y, u.y),
-                      rgm_fma(scale, v.z, u.z), rgm_fma(scale, v.w, u.w));
+          make_float4(rgm_fma(scale, v.x, u.x), rgm_fma(scale, v.y, u.y), rgm_fma(scale, v.z, u.z),
+                      rgm_fma(scale, v.w, u.w));
     }
-    RGM_ELEMENTS(i, n - 4 * fours) {
+    RGM_ELEMENTS (i, n - 4 * fours) {
       to[4 * fours + i] = rgm_fma(scale, b[4 * fours + i], a[4 * fours + i]);
     }
   }

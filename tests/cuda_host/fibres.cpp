@@ -29,7 +29,7 @@ enum { STACK = 256 << 10, PAGE = 4096 };
 
 struct context {
   context *next; // of all
-  char *stack; // its lowest byte; NULL for the scheduler's
+  char *stack;   // its lowest byte; NULL for the scheduler's
 #if defined(__x86_64__)
   void *top;
 #else
@@ -235,8 +235,8 @@ bool release_block() {
   const thread &first = b.threads[0];
   for (const thread &q : b.threads) {
     if (q.is == AT_BARRIER && (first.is != AT_BARRIER || q.line != first.line)) {
-      stuck("some threads wait for all", q, first.is == AT_BARRIER || first.is == DONE ? &first
-                                                                                     : nullptr);
+      stuck("some threads wait for all", q,
+            first.is == AT_BARRIER || first.is == DONE ? &first : nullptr);
     }
   }
   for (const thread &q : b.threads) {

@@ -131,7 +131,7 @@ extern "C" rgm_status cuda_host_planted(rgm_stream *s, const char *what, float *
 // ---- a row that takes replicas to lie one after the other
 
 RGM_KERNEL(THREADS) dense_exponential_kernel(float *y, const float *x, int64_t n) {
-  RGM_ELEMENTS(i, n) {
+  RGM_ELEMENTS (i, n) {
     y[i] = rgm_exp(x[i]);
   }
 }

@@ -142,9 +142,9 @@ static void enqueue(cudaStream_t stream, std::function<void()> work) {
 }
 
 
-// words of an argument that are addresses must be of device memory; a stack or a heap lies at 0x55...
-// or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding beside a small number
-// may, hence the lower bound of the low word)
+// words of an argument that are addresses must be of device memory; a stack or a heap lies at
+// 0x55... or 0x7f..., which no pair of plausible 32-bit numbers looks like (padding beside a
+// small number may, hence the lower bound of the low word)
 void cuda_host_check_argument(const char *name, const void *argument, size_t bytes) {
   for (size_t at = 0; at + 8 <= bytes; at += 8) {
     uint64_t word;
@@ -226,8 +226,8 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
     return fail(cudaErrorMemoryAllocation);
   }
   if (arena == nullptr) {
-    void *memory = mmap(nullptr, 4 * MEMORY, PROT_NONE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory =
+        mmap(nullptr, 4 * MEMORY, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
       return fail(cudaErrorMemoryAllocation);
     }
@@ -244,8 +244,8 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
   used += bytes;
   const opened memory;
 
-  // garbage: NaN as floats; of a large block only the start, since pages that were touched make every
-  // change of protection slow
+  // garbage: NaN as floats; of a large block only the start, since pages that were touched make
+  // every change of protection slow
   std::memset(a.base, RED, ZONE);
   std::memset(a.base + ZONE, 0xff, bytes < GARBAGE ? bytes : (size_t)GARBAGE);
   std::memset(a.base + ZONE + bytes, RED, a.whole - ZONE - bytes);
