@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Eleveld's patients x every controller for CUDA, the twin of rollout_eleveld.c. The monitor's delay
-// line takes 40 registers, so a thread has one episode.
+// Eleveld's patients x every controller for CUDA, the twin of rollout_eleveld.c. The monitor's
+// delay line takes 40 registers, so a thread has one episode.
 
 #include "envs/controllers.h"
 #include "envs/eleveld.h"

@@ -117,8 +117,8 @@ const char *rgm_dtype_name(rgm_dtype dtype);
 // A contiguous view; rank is the number of leading dims given that are > 0.
 rgm_tensor rgm_view(void *data, rgm_dtype dtype, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
 
-// Replicas first ... first + count - 1 of a tensor. A pack that is larger than the caches runs faster
-// in groups: all rows of a step for some replicas, then for the next.
+// Replicas first ... first + count - 1 of a tensor. A pack that is larger than the caches runs
+// faster in groups: all rows of a step for some replicas, then for the next.
 rgm_tensor rgm_slice(rgm_tensor t, int64_t first, int64_t count);
 
 // Elements and bytes of a contiguous tensor of these dims.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fused whole-episode loop of CUDA, twin of kernels/env_loop.h: one launch runs all steps of
 // all episodes, with patient, state and random numbers in registers and the policy in shared
-// memory. A template: include it once per environment with the macros that kernels/env_loop.h lists, and
+// memory. A template: include it once per environment with the macros that kernels/env_loop.h
+// lists, and
 //   ENV_EPISODES          episodes that a thread can hold in its registers (1 or 2)
 //   ENV_RESIDENT          blocks of the long form that are to share a processor; 0: as ptxas finds
 // It defines rgm_cuda_ENV_sample and rgm_cuda_ENV_rollout.
@@ -63,18 +64,10 @@ typedef struct loop_place {
 
 // Keeps the compiler from computing ahead of the loop over time what it could then only keep in
 // registers that the episodes need: constants of the config, terms of a patient's words.
-#ifdef __CUDA_ARCH__
-#define LOOP_BARRIER() asm volatile("" ::: "memory")
-#define LOOP_FORGET(name) asm volatile("" : "+f"(e->patient.name));
-#define LOOP_HIDE(word) asm volatile("" : "+r"(word))
-#else
-#define LOOP_BARRIER()
-#define LOOP_HIDE(word)
-#define LOOP_FORGET(name)
-#endif
+#define LOOP_FORGET(name) RGM_FORGET_FLOAT(e->patient.name);
 
 RGM_DEVICE void loop_forget(loop_episode *e) {
-  LOOP_BARRIER();
+  RGM_FORGET_MEMORY();
   ENV_PATIENT(LOOP_FORGET)
   (void)e;
 }
@@ -129,8 +122,8 @@ RGM_DEVICE void loop_reset(loop_episode *e, const float *words) {
 RGM_DEVICE void loop_draw(loop_episode *e, const loop_place &at, uint32_t item, uint32_t pair,
                           bool stochastic) {
   rgm_key key = at.key;
-  LOOP_HIDE(key.k0);
-  LOOP_HIDE(key.k1);
+  RGM_FORGET_WORD(key.k0);
+  RGM_FORGET_WORD(key.k1);
   const rgm_words w = rgm_philox(key, at.step, item, pair, 0);
   rgm_normals(w.w0, w.w1, &e->normal, &e->normal2);
   if (stochastic) {
@@ -227,22 +220,32 @@ RGM_DEVICE float *loop_put(float *column, rgm_tensor out, int t, const float *re
 
 
 // writes the stage's records of one kind, `count` steps from `begin` on: neighbours in a warp write
-// neighbours in a record
+// neighbours in a record, as many episodes at a time as make up a warp
 template <int WORDS, int EPISODES>
 RGM_DEVICE const float *loop_write(const float *stage, rgm_tensor out, const loop_place &at,
                                    int64_t steps, int begin, int count) {
   const int pitch = 32 * EPISODES + 1, rows = LOOP_STAGE * WORDS;
+  const int wide = rows < 32 ? rows : 32; // lanes of an episode
+  static_assert(32 % wide == 0 && rows % wide == 0, "a warp writes whole rows");
   if (out.data == NULL) {
     return stage;
   }
-  float *to = rgm_f32(out, at.r) + (int64_t)begin * WORDS;
-  const int64_t first = at.first + threadIdx.x / 32 * 32;
-#pragma unroll 2
-  for (int k = (int)threadIdx.x % 32; k < 32 * EPISODES * rows; k += 32) {
-    const int column = k / rows, row = k % rows;
-    const int64_t episode = first + column / 32 * (int)blockDim.x + column % 32;
-    if (row < count * WORDS && episode < at.episodes) {
-      to[episode * steps * WORDS + row] = stage[row * pitch + column];
+  const int lane = (int)threadIdx.x % 32, mine = lane / wide;
+  const int64_t first = at.first + threadIdx.x / 32 * 32, stride = steps * WORDS;
+#pragma unroll 1
+  for (int n = 0; n < EPISODES; n++) {
+    const int64_t left = at.episodes - (first + n * (int)blockDim.x);
+    const int columns = left < 32 ? (int)left : 32;
+#pragma unroll 1
+    for (int row = lane % wide; row < count * WORDS; row += wide) {
+      const float *from = stage + row * pitch + n * 32;
+      float *to = rgm_f32(out, at.r) + (first + n * (int)blockDim.x + mine) * stride +
+                  (int64_t)begin * WORDS + row;
+#pragma unroll 4
+      for (int column = mine; column < columns; column += 32 / wide) {
+        *to = from[column];
+        to += 32 / wide * stride;
+      }
     }
   }
   return stage + rows * pitch;
@@ -271,7 +274,7 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
 #pragma unroll
   for (int n = 0; n < EPISODES; n++) {
     int index = n * (int)blockDim.x + (int)threadIdx.x;
-    LOOP_HIDE(index);
+    RGM_FORGET_WORD(index);
     loop_forget(&e[n]);
     if (t % 2 == 0) {
       loop_draw(&e[n], at, (uint32_t)(o.first + at.first) + (uint32_t)index, (uint32_t)t / 2,

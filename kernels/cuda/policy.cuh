@@ -123,11 +123,12 @@ RGM_DEVICE void policy_think(float *z, const float *policy, int hidden, const fl
 // The logit of the one episode of eight lanes; all of them get it.
 template <int INPUTS, bool FOLDED>
 RGM_DEVICE float policy_think_together(const float *policy, int hidden, const float *x) {
-  const float *unit = policy + threadIdx.x % 8;
-  const float *end = policy + (hidden + 7) / 8 * 8 * (INPUTS + POLICY_MORE);
+  const int octets = (hidden + 7) / 8;
+  const float *end = policy + octets * 8 * (INPUTS + POLICY_MORE);
   float part = 0.0f;
 #pragma unroll 4
-  for (; unit < end; unit += 8 * (INPUTS + POLICY_MORE)) {
+  for (int octet = 0; octet < octets; octet++) {
+    const float *unit = policy + octet * 8 * (INPUTS + POLICY_MORE) + threadIdx.x % 8;
     float a = unit[(INPUTS + (FOLDED ? POLICY_FOLDED : POLICY_BIAS)) * 8];
 #pragma unroll
     for (int k = FOLDED ? 0 : -1; k < INPUTS - 1; k++) {
