@@ -13,11 +13,7 @@
 #define ENV_ACT PROPOFOL_ACT
 #define ENV_SIGNALS PROPOFOL_SIGNALS
 #define ENV_EPISODES 1
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-#define ENV_RESIDENT 3 // a register short of four
-#else
-#define ENV_RESIDENT 0
-#endif
+#define ENV_RESIDENT 3 // four are a register short
 #include "kernels/cuda/env_loop.cuh"
 
 extern const rgm_env_kernels rgm_cuda_eleveld_kernels;
