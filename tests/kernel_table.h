@@ -72,7 +72,8 @@ static void softmax_reference(const rgm_tensor *t, double *const *want, double *
 static const int64_t policy_shapes[][NUMBERS] = {
     {1, 1, 1, 1, 1},      {2, 3, 255, 3, 8},    {3, 1, 256, 4, 100},
     {1, 16, 257, 7, 128}, {1, 3, 2000, 4, 130}, {7, 3, 257, 1, 130},
-    {2, 16, 1, 4, 8},     {1, 2, 513, 16, 33},  {0},
+    {2, 16, 1, 4, 8},     {1, 2, 513, 16, 33},  {2, 70, 5, 4, 8},
+    {1, 1900, 2, 2, 8},   {0},
 };
 
 static int64_t pad16(int64_t n) {

@@ -241,7 +241,7 @@ RGM_DEVICE const float *loop_write(const float *stage, rgm_tensor out, const loo
       const float *from = stage + row * pitch + n * 32;
       float *to = rgm_f32(out, at.r) + (first + n * (int)blockDim.x + mine) * stride +
                   (int64_t)begin * WORDS + row;
-#pragma unroll 4
+#pragma unroll(EPISODES > 1 ? 4 : 1)
       for (int column = mine; column < columns; column += 32 / wide) {
         *to = from[column];
         to += 32 / wide * stride;
@@ -481,9 +481,9 @@ RGM_KERNEL(LOOP_THREADS) ENV_(short_kernel)(const rgm_rollout o, int blocks) {
 enum loop_form { LOOP_SHORT, LOOP_LONG, LOOP_PAIR, LOOP_FORMS };
 static const char *const loop_names[LOOP_FORMS] = {"short", "long", "pair"};
 
-// Instructions that a warp issues for a step, from the compiler's output (README_rollout.md), and
+// Instructions that a warp issues for a step, from the compiler's output (README_rollout.md, 128 hidden units), and
 // its episodes. A warp alone on its scheduler waits about 2.5 times as long as it issues.
-static const double loop_slots[LOOP_FORMS] = {400.0, 1150.0, 1950.0};
+static const double loop_slots[LOOP_FORMS] = {450.0, 1150.0, 2100.0};
 static const int loop_lanes[LOOP_FORMS] = {4, 32, 64};
 
 

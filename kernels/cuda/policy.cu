@@ -61,14 +61,15 @@ RGM_DEVICE const int *places(const policy_args &a, int64_t r) {
 
 // ---- 256 rows ----------------------------------------------------------------------------------
 
-// A row: the inputs but the last, padded with zeros, and g x of them. Threads read it as float4.
-template <int INPUTS> struct policy_row { float x[INPUTS], gx[INPUTS]; };
+// A row: the inputs but the last, padded with zeros, the gradient g of its logit, g x of them, and
+// its loss; INPUTS + 1 is a multiple of 4, so that threads read it as float4.
+template <int INPUTS> struct alignas(16) policy_row { float x[INPUTS], g, gx[INPUTS], loss; };
 
 // What a block works on. Bit k of ends[j]: a run of rows that share the last input ends at row
 // 32 j + k.
 template <int INPUTS> struct policy_rows {
   policy_row<INPUTS> row[ROWS];
-  float g[ROWS], loss[ROWS], last[ROWS];
+  float last[ROWS];
   unsigned ends[ROWS / 32];
 };
 
@@ -87,8 +88,8 @@ RGM_DEVICE void load_rows(policy_rows<INPUTS> *b, const policy_args &a, int64_t 
     if (row < rows) {
       const float g = weight * (rgm_sigmoid(z[row]) - label[row]);
       const float last = x[row * a.inputs + rest];
-      b->g[row] = g;
-      b->loss[row] = weight * rgm_fma(-label[row], z[row], rgm_softplus(z[row]));
+      b->row[row].g = g;
+      b->row[row].loss = weight * rgm_fma(-label[row], z[row], rgm_softplus(z[row]));
       b->last[row] = last;
       ends = row + 1 == rows || last != x[(row + 1) * a.inputs + rest];
 #pragma unroll
@@ -147,7 +148,7 @@ RGM_DEVICE void unit_sums(const policy_rows<INPUTS> *b, const policy_args &a, co
       for (int i = 0; i < INPUTS; i++) {
         sum[i] = on ? sum[i] + x.gx[i] : sum[i];
       }
-      run = on ? run + b->g[row] : run;
+      run = on ? run + x.g : run;
     }
     sum_last = rgm_fma(last, run, sum_last);
     sum_bias = sum_bias + run;
@@ -184,10 +185,10 @@ template <int INPUTS> RGM_KERNEL(UNITS + SIDE) policy_block_kernel(policy_args a
       unit_sums<INPUTS>(&rows, a, rgm_f32(a.params, r), partial, h, count);
     }
   } else if (slice == 0 && (int)threadIdx.x - units < 2) {
-    const float *from = (int)threadIdx.x == units ? rows.g : rows.loss;
+    const bool loss = (int)threadIdx.x != units;
     float sum = 0.0f;
     for (int row = 0; row < count; row++) {
-      sum = sum + from[row];
+      sum = sum + (loss ? rows.row[row].loss : rows.row[row].g);
     }
     partial[(a.inputs + 1) * a.padded + (int)threadIdx.x - units] = sum;
   }
@@ -272,10 +273,10 @@ static void policy_some(rgm_stream *s, const policy_args &a, int64_t replicas) {
   const int64_t columns = (int64_t)(a.inputs + 1) * a.padded + 2;
   RGM_ASSERT(blocks <= INT32_MAX);
   RGM_LAUNCH(policy_place_kernel, (unsigned)replicas, 32, 0, s, a);
-  if (a.inputs <= 5) {
-    RGM_LAUNCH(policy_block_kernel<4>, (unsigned)blocks, units + SIDE, 0, s, a);
+  if (a.inputs <= 4) {
+    RGM_LAUNCH(policy_block_kernel<3>, (unsigned)blocks, units + SIDE, 0, s, a);
   } else {
-    RGM_LAUNCH(policy_block_kernel<16>, (unsigned)blocks, units + SIDE, 0, s, a);
+    RGM_LAUNCH(policy_block_kernel<15>, (unsigned)blocks, units + SIDE, 0, s, a);
   }
   int64_t step = 1;
   for (int64_t nodes = a.groups * a.blocks; nodes > FEW; nodes = (nodes + CHUNK - 1) / CHUNK) {
