@@ -42,10 +42,13 @@ static void check_values(const kernel_case *kernel, const int64_t *n) {
 }
 
 
+// words between the replicas of a larger block: odd, or a multiple of 4 where alignment matters
+static int64_t replica_gap = 7;
+
 // parts of a larger block: replicas lie further apart than they are long; inputs, and masks, of one
 // slice for all replicas
 static void check_strides(const kernel_case *kernel, const int64_t *n) {
-  call dense = make_call(kernel, n, 0, 0), apart = make_call(kernel, n, 0, 7);
+  call dense = make_call(kernel, n, 0, 0), apart = make_call(kernel, n, 0, replica_gap);
   run_call(&dense, streams[0]);
   expect_same(&apart, streams[0], &dense, "differs where replicas lie apart");
 
