@@ -77,7 +77,7 @@ RGM_INLINE void policy_logits(rgm_lanes *z, const float *folded, int inputs, int
   const float *unit = folded;
   const int width = inputs + 2, last = inputs - 1, rest = last_first ? last : inputs;
   for (int h = 0; h < hidden; h += RGM_POLICY_PARTS) {
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #pragma GCC unroll 8
 #endif
     for (int i = 0; i < RGM_POLICY_PARTS; i += RGM_POLICY_SIDE) {
@@ -92,7 +92,7 @@ RGM_INLINE void policy_logits(rgm_lanes *z, const float *folded, int inputs, int
           }
         }
       }
-#if defined(__GNUC__) && !defined(__clang__)
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #pragma GCC unroll 4
 #endif
       for (int m = 0; m < rest; m++) {

@@ -32,6 +32,12 @@
   extern __shared__ __align__(16) unsigned char rgm_dynamic_shared[]; \
   type *name = reinterpret_cast<type *>(rgm_dynamic_shared)
 
+// the compiler forgets what it knows of memory, of a float or of a 32-bit word: what it could
+// compute ahead of a loop and then keep in registers is computed where it is needed
+#define RGM_FORGET_MEMORY() asm volatile("" ::: "memory")
+#define RGM_FORGET_FLOAT(x) asm volatile("" : "+f"(x))
+#define RGM_FORGET_WORD(x) asm volatile("" : "+r"(x))
+
 #define RGM_START_(kernel, grid, block, shared, queue, ...) \
   (kernel)<<<grid, block, shared, queue>>>(__VA_ARGS__)
 
@@ -51,6 +57,10 @@
     cuda_host_poison((void *)&name, sizeof name); \
   }                                               \
   static_assert(sizeof name > 0, "shared memory")
+
+#define RGM_FORGET_MEMORY()
+#define RGM_FORGET_FLOAT(x)
+#define RGM_FORGET_WORD(x)
 
 #define RGM_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(cuda_host_dynamic())
 
