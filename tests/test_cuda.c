@@ -4,6 +4,7 @@
 // packs, masks, orders of threads, graphs, errors, and how a GPU is chosen.
 
 #include "tests/cuda_host/cuda_host.h"
+#include "tests/cuda_module.h"
 #include "tests/kernel_checks.h"
 
 #include <criterion/criterion.h>
@@ -16,7 +17,7 @@
 static void open_both(void) {
   char note[512];
   rgm_device_options options = {.threads = 1, .isa = "auto"};
-  setenv("RGM_CUDA_MODULE", RGM_CUDA_HOST_MODULE, 1);
+  setenv("RGM_CUDA_MODULE", cuda_module(), 1);
   cr_assert_eq(rgm_open("cuda", &options, &streams[0], note, sizeof note), RGM_OK, "%s",
                rgm_last_error());
   cr_assert_eq(rgm_open("cpu", &options, &streams[1], note, sizeof note), RGM_OK);
@@ -25,15 +26,6 @@ static void open_both(void) {
 
 
 TestSuite(cuda, .init = open_both, .fini = close_streams, .timeout = 120);
-
-
-// a function of tests/cuda_host
-static void *knob(const char *name) {
-  void *module = dlopen(RGM_CUDA_HOST_MODULE, RTLD_NOW | RTLD_NOLOAD);
-  void *function = module != NULL ? dlsym(module, name) : NULL;
-  cr_assert(function != NULL, "%s", name);
-  return function;
-}
 
 
 static void seed_threads(uint64_t seed) {

@@ -6,6 +6,7 @@
 #include "engine/engine.h"
 #include "envs/propofol.h"
 #include "tests/cuda_host/cuda_host.h"
+#include "tests/cuda_module.h"
 
 #include <criterion/criterion.h>
 #include <dlfcn.h>
@@ -46,7 +47,7 @@ static rgm_run *plan_run(const char *model) {
 static void open_both(void) {
   char note[512];
   const rgm_device_options options = {.threads = 1, .isa = "auto"};
-  setenv("RGM_CUDA_MODULE", RGM_CUDA_HOST_MODULE, 1);
+  setenv("RGM_CUDA_MODULE", cuda_module(), 1);
   unsetenv("RGM_CUDA_LOOP");
   cr_assert_eq(rgm_open("cuda", &options, &cuda, note, sizeof note), RGM_OK, "%s",
                rgm_last_error());
@@ -361,15 +362,6 @@ Test(cuda_rollout, several_blocks_and_the_widest_policy) {
     check(&large);
     check(&wide);
   }
-}
-
-
-// a function of tests/cuda_host
-static void *knob(const char *name) {
-  void *module = dlopen(RGM_CUDA_HOST_MODULE, RTLD_NOW | RTLD_NOLOAD);
-  void *function = module != NULL ? dlsym(module, name) : NULL;
-  cr_assert(function != NULL, "%s", name);
-  return function;
 }
 
 

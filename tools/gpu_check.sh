@@ -30,7 +30,7 @@ small=""
 if [ $dry = 1 ]; then
   tree=build/release
   export RGM_CUDA_MODULE=$PWD/$tree/libregimen_cuda_host.so
-  small="--set env.steps=33 --set run.replicas=2 --set run.steps=3 --set algorithm.hidden=24"
+  small="--set env.steps=33 --set run.replicas=2 --set run.steps=3"
 else
   export RGM_CUDA_MODULE=$PWD/$tree/libregimen_cuda.so
 fi
@@ -85,11 +85,13 @@ same() {
     check "$name-$backend" $bin train "$config" --out "$out/$name-$backend" --set run.backend=$backend \
       --json --quiet "$@" $small
   done
-  if [ "$(grep -o '"digest": "[0-9a-f]*"' "$out/$name-cpu.log")" = \
-    "$(grep -o '"digest": "[0-9a-f]*"' "$out/$name-cuda.log")" ]; then
+  local cpu cuda
+  cpu=$(grep -o '"digest": "[0-9a-f]*"' "$out/$name-cpu.log")
+  cuda=$(grep -o '"digest": "[0-9a-f]*"' "$out/$name-cuda.log")
+  if [ -n "$cpu" ] && [ "$cpu" = "$cuda" ]; then
     echo "ok    $name: the CPU's digest"
   else
-    echo "FAIL  $name: digests differ"
+    echo "FAIL  $name: digests differ, or there is none"
     bad=1
   fi
 }
@@ -118,15 +120,13 @@ part_sanitizer() {
 }
 
 part_bench() {
-  local suite seconds=1
-  [ $dry = 0 ] || seconds=0.001
-  for suite in rollout mlp cem; do
-    if [ $dry = 1 ] && [ $suite != mlp ]; then
-      echo "SKIP  bench $suite: its shapes take hours on the host-run form"
-      continue
-    fi
-    [ $dry = 0 ] || { echo "SKIP  bench mlp: likewise"; continue; }
-    check bench-$suite sh -c "$bin bench $suite --set run.backend=cuda --seconds $seconds --json --quiet \
+  local suite
+  if [ $dry = 1 ]; then
+    echo "SKIP  bench: its shapes take hours on the host-run form"
+    return
+  fi
+  for suite in rollout mlp cem io; do
+    check bench-$suite sh -c "$bin bench $suite --set run.backend=cuda --json --quiet \
       >'$out/bench-$suite.json'"
   done
 }

@@ -7,19 +7,6 @@
 const char *rgm_cuda_isa(void);
 
 
-// Rows that another file brings override these.
-__attribute__((weak)) void rgm_cuda_policy_xent(rgm_stream *, rgm_tensor, rgm_tensor, rgm_tensor,
-                                                rgm_tensor, rgm_tensor, rgm_tensor, rgm_tensor,
-                                                rgm_tensor, rgm_tensor, int) {
-  RGM_ASSERT(!"policy_xent has no CUDA kernel yet");
-}
-
-
-extern "C" __attribute__((weak)) const rgm_env_kernels *rgm_cuda_env_kernels(const char *) {
-  return NULL;
-}
-
-
 static rgm_backend table_of(void) {
   rgm_backend t = {};
   t.abi_version = RGM_BACKEND_ABI;
