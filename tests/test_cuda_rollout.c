@@ -134,6 +134,7 @@ static float *make_params(const plan *q, int64_t *words) {
 
 
 static propofol_config *make_configs(const plan *q) {
+  cr_assert(q->r > 0 && q->r <= 64);
   propofol_config *c = calloc((size_t)q->r, sizeof *c);
   for (int64_t r = 0; r < q->r; r++) {
     c[r] = configs[q->model];
