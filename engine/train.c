@@ -26,13 +26,6 @@ typedef struct trainer {
 } trainer;
 
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-
 // a line with the date, for people; nothing that is compared
 static void note(trainer *t, const char *text) {
   char date[32];
@@ -177,7 +170,7 @@ static void format_time(double s, char text[32]) {
 static void show_progress(trainer *t, bool last) {
   FILE *out = t->options->progress;
   const rgm_run *run = t->run;
-  const double now = seconds(), interval = t->options->terminal ? 0.2 : 5.0;
+  const double now = rgm_seconds(), interval = t->options->terminal ? 0.2 : 5.0;
   if (out == NULL || (!last && now - t->printed < interval)) {
     return;
   }
@@ -316,7 +309,7 @@ static rgm_status train(trainer *t, rgm_config *config) {
   if (t->options->profile) {
     rgm_profile_start(run->stream);
   }
-  t->begun = t->printed = seconds();
+  t->begun = t->printed = rgm_seconds();
   const rgm_status status = loop(t);
   if (status != RGM_OK) {
     // what failed is told, whatever becomes of the best so far
@@ -327,7 +320,7 @@ static rgm_status train(trainer *t, rgm_config *config) {
     return rgm_fail(status, "%s", why);
   }
   note(t, "done");
-  write_result(t, seconds() - t->begun);
+  write_result(t, rgm_seconds() - t->begun);
   return RGM_OK;
 }
 

@@ -316,7 +316,7 @@ rgm_status rgm_trial_run(rgm_trial *t, rgm_run *run, bool baselines) {
   RGM_TRY(take_patients(t));
   t->chunk = t->patients < CHUNK ? t->patients : CHUNK;
   t->steps = run->env->steps(run->env_keys);
-  if (strcmp(run->stream->backend->name, "cpu") != 0) {
+  if (!rgm_is_cpu(run->stream)) {
     char note[512];
     const rgm_device_options host = {(int)run->keys.threads, "auto", 0};
     RGM_TRY(rgm_open("cpu", &host, &t->threads, note, sizeof note));

@@ -82,9 +82,13 @@ void rgm_describe(const rgm_stream *s, char *text, size_t size) {
 }
 
 
+bool rgm_is_cpu(const rgm_stream *s) {
+  return strcmp(s->backend->name, "cpu") == 0;
+}
+
+
 int64_t rgm_group(const rgm_stream *s, int64_t replicas) {
-  const bool cpu = strcmp(s->backend->name, "cpu") == 0;
-  const int64_t most = cpu ? rgm_cpu_threads(s) : replicas;
+  const int64_t most = rgm_is_cpu(s) ? rgm_cpu_threads(s) : replicas;
   return replicas < most ? replicas : most;
 }
 
@@ -95,7 +99,7 @@ int64_t rgm_group(const rgm_stream *s, int64_t replicas) {
 const char *const rgm_row_names[RGM_ROW_COUNT] = {RGM_ROWS(ROW_NAME)};
 
 
-static double now(void) {
+double rgm_seconds(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
@@ -111,7 +115,7 @@ static double begin(rgm_stream *s, rgm_row row, double flops, double bytes) {
     return 0.0;
   }
   (void)s->backend->sync(s);
-  return now();
+  return rgm_seconds();
 }
 
 
@@ -119,7 +123,7 @@ static double begin(rgm_stream *s, rgm_row row, double flops, double bytes) {
 static void end(rgm_stream *s, rgm_row row, double begun) {
   if (s->timed) {
     (void)s->backend->sync(s);
-    s->counts[row].seconds += now() - begun;
+    s->counts[row].seconds += rgm_seconds() - begun;
   }
 }
 

@@ -228,9 +228,16 @@ void rgm_cpu_parallel(rgm_stream *s, int64_t count, void (*fn)(void *arg, int64_
                       void *arg);
 int rgm_cpu_threads(const rgm_stream *s);
 
+// Whether tensors of the stream lie in the host's memory and rgm_cpu_parallel may be called.
+bool rgm_is_cpu(const rgm_stream *s);
+
 // How many of a pack's replicas a step had best take at a time (rgm_slice): one for each thread of
 // a CPU, whose caches then hold what the step's rows hand to each other; all on a GPU.
 int64_t rgm_group(const rgm_stream *s, int64_t replicas);
+
+
+// Seconds of a clock that only rises, for measuring.
+double rgm_seconds(void);
 
 
 // ---- front doors -------------------------------------------------------------------------------

@@ -58,4 +58,22 @@ RGM_FN float rgm_ema_one(float target, float p, float rate) {
   return rgm_fma(rate, p - target, target);
 }
 
+
+// One dim of a search: weighted mean and variance of the candidates in order, then a step towards
+// them; dims stand `stride` apart.
+RGM_FN void rgm_refit_one(float *mean, float *log_sd, const float *x, const float *weight,
+                          int64_t candidates, int64_t stride, float rate, float floor) {
+  float centre = 0.0f, variance = 0.0f;
+  for (int64_t m = 0; m < candidates; m++) {
+    centre = rgm_fma(weight[m], x[m * stride], centre);
+  }
+  for (int64_t m = 0; m < candidates; m++) {
+    const float apart = x[m * stride] - centre;
+    variance = rgm_fma(weight[m] * apart, apart, variance);
+  }
+  const float sd = rgm_exp(*log_sd), next = rgm_fma(rate, rgm_sqrt(variance) - sd, sd);
+  *mean = rgm_fma(rate, centre - *mean, *mean);
+  *log_sd = rgm_log(rgm_max(next, floor));
+}
+
 #endif

@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_BLOCKS = 256, MAX_OVERRIDES = 300 };
 
@@ -22,19 +21,12 @@ static const struct {
 enum { SUITES = sizeof suites / sizeof *suites };
 
 
-double bench_now(void) {
-  struct timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-
 static double timed_calls(int64_t calls, void (*fn)(void *), void *arg) {
-  const double begun = bench_now();
+  const double begun = rgm_seconds();
   for (int64_t i = 0; i < calls; i++) {
     fn(arg);
   }
-  return bench_now() - begun;
+  return rgm_seconds() - begun;
 }
 
 
@@ -208,18 +200,13 @@ rgm_status bench_open(const bench *b, const char *const *overrides, int threads,
 }
 
 
-bool bench_is_cpu(const rgm_run *run) {
-  return strcmp(run->stream->backend->name, "cpu") == 0;
-}
-
-
 // how many threads the machine, or the command line, gives
 static rgm_status count_threads(bench *b) {
   static const char *const overrides[] = {"algorithm.name=pid", "env.name=propofol", NULL};
   rgm_run *run;
   const rgm_status status = bench_open(b, overrides, 0, &run);
   if (status == RGM_OK) {
-    b->threads = bench_is_cpu(run) ? rgm_cpu_threads(run->stream) : 1;
+    b->threads = rgm_is_cpu(run->stream) ? rgm_cpu_threads(run->stream) : 1;
     if (b->options->progress != NULL) {
       fprintf(b->options->progress, "%s on %s; best of blocks of 5 ms (median in brackets)\n",
               rgm_version_text(), run->device);

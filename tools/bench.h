@@ -38,8 +38,6 @@ typedef struct bench_case {
   double flops, bytes;        // of a call
 } bench_case;
 
-double bench_now(void);
-
 // Times fn(arg): blocks of at least 5 ms for at least `seconds`.
 bench_time bench_measure(double seconds, void (*fn)(void *), void *arg);
 
@@ -52,9 +50,6 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
 // Opens a run from defaults, these overrides (ended by NULL), those of the command line, and so
 // many threads (0: as the command line says).
 rgm_status bench_open(const bench *b, const char *const *overrides, int threads, rgm_run **out);
-
-// Whether the run's memory is the host's, so that other libraries can work on it.
-bool bench_is_cpu(const rgm_run *run);
 
 // The suites: tools/bench_*.c
 rgm_status bench_rollout(bench *b);

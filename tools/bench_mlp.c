@@ -213,7 +213,7 @@ static rgm_status bench_pack(bench *b, int64_t replicas, peer *peers) {
     row(b, &s, "linear_dx", replicas, product, 3 * square, backward_dx, &j);
     row(b, &s, "linear_dw", replicas, product, 3 * square, backward_dw, &j);
     row(b, &s, "layer_forward_backward", replicas, 3 * product, 7 * square, whole_layer, &j);
-    for (int i = 0; peers[i].name != NULL && bench_is_cpu(run); i++) {
+    for (int i = 0; peers[i].name != NULL && rgm_is_cpu(run->stream); i++) {
       peer_job p = {&j, &peers[i]};
       if (peers[i].handle != NULL ||
           open_peer(b, &peers[i], b->threads, run->stream->backend->isa)) {

@@ -3,6 +3,7 @@
 // to weighted candidates, and exponentials, since searches run in log space.
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/optim.h"
 #include "kernels/rng.h"
 
 typedef struct search_args {
@@ -55,24 +56,6 @@ void RGM_CPU(gaussian_draw)(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_te
 }
 
 
-// one dim: weighted mean and variance of the candidates in order, then a step towards them; dims
-// stand `stride` apart
-static void refit_dim(float *mean, float *log_sd, const float *x, const float *weight,
-                      int64_t candidates, int64_t stride, float rate, float floor) {
-  float centre = 0.0f, variance = 0.0f;
-  for (int64_t m = 0; m < candidates; m++) {
-    centre = rgm_fma(weight[m], x[m * stride], centre);
-  }
-  for (int64_t m = 0; m < candidates; m++) {
-    const float apart = x[m * stride] - centre;
-    variance = rgm_fma(weight[m] * apart, apart, variance);
-  }
-  const float sd = rgm_exp(*log_sd), next = rgm_fma(rate, rgm_sqrt(variance) - sd, sd);
-  *mean = rgm_fma(rate, centre - *mean, *mean);
-  *log_sd = rgm_log(rgm_max(next, floor));
-}
-
-
 static void gaussian_refit_task(void *arg, int64_t r) {
   const search_args *a = arg;
   const int64_t candidates = a->x.dims[1], dims = a->x.dims[2];
@@ -86,8 +69,8 @@ static void gaussian_refit_task(void *arg, int64_t r) {
   }
   const float rate = rgm_f32(a->rate, r)[0], floor = rgm_f32(a->floor, r)[0];
   for (int64_t d = 0; d < dims; d++) {
-    refit_dim(rgm_f32(a->mean, r) + d, rgm_f32(a->log_sd, r) + d, rgm_f32(a->x, r) + d, weight,
-              candidates, dims, rate, floor);
+    rgm_refit_one(rgm_f32(a->mean, r) + d, rgm_f32(a->log_sd, r) + d, rgm_f32(a->x, r) + d, weight,
+                  candidates, dims, rate, floor);
   }
 }
 

@@ -191,7 +191,7 @@ static inline bool rgm_is_wide(rgm_tensor t) {
 }
 
 // Elements of a replica.
-RGM_FN int64_t rgm_slice(rgm_tensor t) {
+RGM_FN int64_t rgm_per_replica(rgm_tensor t) {
   return t.dims[1] * t.dims[2] * t.dims[3];
 }
 

@@ -26,7 +26,7 @@ enum {
 RGM_KERNEL(THREADS) sum_tiles_kernel(rgm_tensor to, rgm_tensor x, float scale) {
   RGM_SHARED(float, stage, [THREADS][COLUMNS + 1]);
   RGM_SHARED(float, part, [32]);
-  const int64_t n = rgm_slice(x), first = (int64_t)blockIdx.x * TILE;
+  const int64_t n = rgm_per_replica(x), first = (int64_t)blockIdx.x * TILE;
   const int64_t row = first + (int64_t)threadIdx.x * RGM_ROW_BLOCK;
   const int64_t left = n - first, rows = (left + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
   RGM_REPLICAS (r, x.dims[0]) {
@@ -65,7 +65,7 @@ RGM_KERNEL(THREADS) sum_tree_kernel(rgm_tensor y, rgm_tensor tiles, float scale)
 
 
 void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
-  const int64_t tiles = (rgm_slice(x) + TILE - 1) / TILE;
+  const int64_t tiles = (rgm_per_replica(x) + TILE - 1) / TILE;
   if (tiles <= 1) {
     RGM_LAUNCH(sum_tiles_kernel, dim3(1, rgm_replica_blocks(x.dims[0])), THREADS, 0, s, y, x,
                scale);
@@ -221,7 +221,7 @@ RGM_KERNEL(THREADS) uniform_kernel(uniform_args a) {
   RGM_REPLICAS (r, a.x.dims[0]) {
     const rgm_key key = rgm_stream_key(rgm_u32(a.seeds, r), a.random);
     float *x = rgm_f32(a.x, r);
-    RGM_ELEMENTS (i, rgm_slice(a.x)) {
+    RGM_ELEMENTS (i, rgm_per_replica(a.x)) {
       const int64_t row = i / a.columns, column = i % a.columns;
       float value = 0.0f;
       if (column < a.used) {
@@ -240,7 +240,7 @@ RGM_KERNEL(THREADS) uniform_kernel(uniform_args a) {
 void rgm_cuda_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim) {
   const uniform_args a = {x, seeds, random, member, low, high, x.dims[x.rank - 1], last_dim};
-  const dim3 grid(rgm_blocks(rgm_slice(x), THREADS, BLOCKS), rgm_replica_blocks(x.dims[0]));
+  const dim3 grid(rgm_blocks(rgm_per_replica(x), THREADS, BLOCKS), rgm_replica_blocks(x.dims[0]));
   RGM_LAUNCH(uniform_kernel, grid, THREADS, 0, s, a);
 }
 
@@ -297,7 +297,7 @@ RGM_KERNEL(THREADS) nonfinite_kernel(rgm_tensor count, rgm_tensor x) {
   RGM_REPLICAS (r, x.dims[0]) {
     const float *from = rgm_f32(x, r);
     uint32_t mine = 0;
-    RGM_ELEMENTS (i, rgm_slice(x)) {
+    RGM_ELEMENTS (i, rgm_per_replica(x)) {
       mine += rgm_abs(from[i]) <= 0x1.fffffep127f ? 0u : 1u;
     }
     if (mine > 0) {
@@ -309,6 +309,6 @@ RGM_KERNEL(THREADS) nonfinite_kernel(rgm_tensor count, rgm_tensor x) {
 
 void rgm_cuda_nonfinite(rgm_stream *s, rgm_tensor count, rgm_tensor x) {
   RGM_LAUNCH(zero_kernel, rgm_blocks(count.dims[0], THREADS, BLOCKS), THREADS, 0, s, count);
-  const dim3 grid(rgm_blocks(rgm_slice(x), THREADS, BLOCKS), rgm_replica_blocks(x.dims[0]));
+  const dim3 grid(rgm_blocks(rgm_per_replica(x), THREADS, BLOCKS), rgm_replica_blocks(x.dims[0]));
   RGM_LAUNCH(nonfinite_kernel, grid, THREADS, 0, s, count, x);
 }

@@ -52,7 +52,7 @@ RGM_KERNEL(THREADS) act_backward_kernel(rgm_tensor dz, rgm_tensor y, rgm_act act
   RGM_REPLICAS (r, dz.dims[0]) {
     float *to = rgm_f32(dz, r);
     const float *from = rgm_f32(y, r);
-    RGM_ELEMENTS (i, rgm_slice(dz)) {
+    RGM_ELEMENTS (i, rgm_per_replica(dz)) {
       to[i] = mask(to[i], from[i], act);
     }
   }
@@ -60,7 +60,7 @@ RGM_KERNEL(THREADS) act_backward_kernel(rgm_tensor dz, rgm_tensor y, rgm_act act
 
 
 void rgm_cuda_act_backward(rgm_stream *s, rgm_tensor dz, rgm_tensor y, rgm_act act) {
-  const dim3 grid(rgm_blocks(rgm_slice(dz), THREADS, BLOCKS), rgm_replica_blocks(dz.dims[0]));
+  const dim3 grid(rgm_blocks(rgm_per_replica(dz), THREADS, BLOCKS), rgm_replica_blocks(dz.dims[0]));
   RGM_LAUNCH(act_backward_kernel, grid, THREADS, 0, s, dz, y, act);
 }
 

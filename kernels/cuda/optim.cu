@@ -14,7 +14,7 @@ typedef struct optim_args {
 
 
 static dim3 grid_of(rgm_tensor p) {
-  return dim3(rgm_blocks(rgm_slice(p), THREADS, BLOCKS), rgm_replica_blocks(p.dims[0]));
+  return dim3(rgm_blocks(rgm_per_replica(p), THREADS, BLOCKS), rgm_replica_blocks(p.dims[0]));
 }
 
 
@@ -34,7 +34,7 @@ RGM_KERNEL(THREADS) adam_kernel(optim_args a) {
     const rgm_adam_rates rates = shared[0];
     float *p = rgm_f32(a.p, r), *m = rgm_f32(a.m, r), *v = rgm_f32(a.v, r);
     const float *g = rgm_f32(a.g, r);
-    RGM_ELEMENTS (i, rgm_slice(a.p)) {
+    RGM_ELEMENTS (i, rgm_per_replica(a.p)) {
       rgm_adam_one(&p[i], &m[i], &v[i], g[i], rates);
     }
     __syncthreads();
@@ -59,7 +59,7 @@ RGM_KERNEL(THREADS) sgd_kernel(optim_args a) {
     float *p = rgm_f32(a.p, r), *velocity = rgm_f32(a.v, r);
     const float *g = rgm_f32(a.g, r);
     const float lr = rgm_f32(a.lr, r)[0], momentum = rgm_f32(a.beta1, r)[0];
-    RGM_ELEMENTS (i, rgm_slice(a.p)) {
+    RGM_ELEMENTS (i, rgm_per_replica(a.p)) {
       rgm_sgd_one(&p[i], &velocity[i], g[i], lr, momentum);
     }
   }
@@ -86,7 +86,7 @@ RGM_KERNEL(THREADS) ema_kernel(optim_args a) {
     }
     float *target = rgm_f32(a.m, r);
     const float *p = rgm_f32(a.p, r), rate = rgm_f32(a.lr, r)[0];
-    RGM_ELEMENTS (i, rgm_slice(a.p)) {
+    RGM_ELEMENTS (i, rgm_per_replica(a.p)) {
       target[i] = rgm_ema_one(target[i], p[i], rate);
     }
   }

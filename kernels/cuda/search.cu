@@ -3,6 +3,7 @@
 // to weighted candidates, and exponentials, since searches run in log space.
 
 #include "kernels/cuda/cuda.cuh"
+#include "kernels/optim.h"
 #include "kernels/rng.h"
 
 enum { THREADS = 128, BLOCKS = 1024 };
@@ -73,19 +74,8 @@ RGM_KERNEL(THREADS) gaussian_refit_kernel(search_args a) {
     }
     const float rate = rgm_f32(a.rate, r)[0], floor = rgm_f32(a.floor, r)[0];
     RGM_ELEMENTS (d, dims) {
-      const float *x = rgm_f32(a.x, r) + d;
-      float *mean = rgm_f32(a.mean, r) + d, *log_sd = rgm_f32(a.log_sd, r) + d;
-      float centre = 0.0f, variance = 0.0f;
-      for (int64_t m = 0; m < candidates; m++) {
-        centre = rgm_fma(weight[m], x[m * dims], centre);
-      }
-      for (int64_t m = 0; m < candidates; m++) {
-        const float apart = x[m * dims] - centre;
-        variance = rgm_fma(weight[m] * apart, apart, variance);
-      }
-      const float sd = rgm_exp(*log_sd), next = rgm_fma(rate, rgm_sqrt(variance) - sd, sd);
-      *mean = rgm_fma(rate, centre - *mean, *mean);
-      *log_sd = rgm_log(rgm_max(next, floor));
+      rgm_refit_one(rgm_f32(a.mean, r) + d, rgm_f32(a.log_sd, r) + d, rgm_f32(a.x, r) + d, weight,
+                    candidates, dims, rate, floor);
     }
   }
 }
@@ -114,7 +104,7 @@ RGM_KERNEL(THREADS) exponential_kernel(rgm_tensor y, rgm_tensor x, rgm_tensor ac
     }
     const float *from = rgm_f32(x, r);
     float *to = rgm_f32(y, r);
-    RGM_ELEMENTS (i, rgm_slice(x)) {
+    RGM_ELEMENTS (i, rgm_per_replica(x)) {
       to[i] = rgm_exp(from[i]);
     }
   }
@@ -122,6 +112,6 @@ RGM_KERNEL(THREADS) exponential_kernel(rgm_tensor y, rgm_tensor x, rgm_tensor ac
 
 
 void rgm_cuda_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active) {
-  const dim3 grid(rgm_blocks(rgm_slice(x), THREADS, BLOCKS), rgm_replica_blocks(x.dims[0]));
+  const dim3 grid(rgm_blocks(rgm_per_replica(x), THREADS, BLOCKS), rgm_replica_blocks(x.dims[0]));
   RGM_LAUNCH(exponential_kernel, grid, THREADS, 0, s, y, x, active);
 }

@@ -46,7 +46,7 @@ double rgm_cuda_burn(rgm_stream *s, int64_t rounds) {
 
 // 16 bytes at a time where the three lie so
 RGM_KERNEL(THREADS) triad_kernel(rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale, bool wide) {
-  const int64_t n = rgm_slice(y), fours = wide ? n / 4 : 0;
+  const int64_t n = rgm_per_replica(y), fours = wide ? n / 4 : 0;
   RGM_REPLICAS (r, y.dims[0]) {
     float *to = rgm_f32(y, r);
     const float *a = rgm_f32(x, r), *b = rgm_f32(z, r);
@@ -66,6 +66,7 @@ RGM_KERNEL(THREADS) triad_kernel(rgm_tensor y, rgm_tensor x, rgm_tensor z, float
 
 void rgm_cuda_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale) {
   const bool wide = rgm_is_wide(y) && rgm_is_wide(x) && rgm_is_wide(z);
-  const dim3 grid(rgm_blocks(rgm_slice(y) / 4, THREADS, BLOCKS), rgm_replica_blocks(y.dims[0]));
+  const dim3 grid(rgm_blocks(rgm_per_replica(y) / 4, THREADS, BLOCKS),
+                  rgm_replica_blocks(y.dims[0]));
   RGM_LAUNCH(triad_kernel, grid, THREADS, 0, s, y, x, z, scale, wide);
 }
