@@ -76,6 +76,9 @@ rgm_status rgm_config_finish(const rgm_config *config);
 // The text of a key as given, or NULL where it is not set; for choosing tables by name.
 const char *rgm_config_text(const rgm_config *config, const char *key);
 
+// Whether there is a `sweep:` section, which belongs to no run (engine/space.h).
+bool rgm_config_has_sweep(const rgm_config *config);
+
 // "file:line:col" where a key was set ("--set a.b=3" for overrides, "default" when it was not), for
 // messages of components that check combinations of keys. Valid as long as the config.
 const char *rgm_config_where(const rgm_config *config, const char *key);
@@ -419,6 +422,7 @@ struct rgm_run {
     size_t offset;
   } hyper[RGM_MAX_HYPERS];
   int hyper_count;
+  rgm_run *const *members; // of a pack: replica r is one of members[r / their replicas]; else NULL
   rgm_metrics *metrics;
   char device[512];         // one line: what runs and why
   char data_digest[65];     // SHA-256 of the data file, "" where there is none
@@ -446,6 +450,10 @@ rgm_status rgm_report_vector(rgm_run *run, const char *name, const char *unit, r
 // Fails with RGM_ENUMERIC, naming tensor, replica and step, if an f32 entry flagged RGM_STATE
 // holds NaN or Inf.
 rgm_status rgm_guard(rgm_run *run);
+rgm_status rgm_guard_replicas(rgm_run *run, int64_t first, int64_t n); // of these only
+
+// The seed of replica r.
+int64_t rgm_run_seed(const rgm_run *run, int64_t r);
 
 // Makes a run from a loaded config: reads all sections, opens the device, plans, binds,
 // initialises. Takes over `config`; *out is to be freed also on failure. rgm_run_plan_only stops
@@ -453,6 +461,28 @@ rgm_status rgm_guard(rgm_run *run);
 rgm_status rgm_run_create(rgm_config *config, rgm_run **out);
 rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out);
 void rgm_run_free(rgm_run *run);
+
+// A run that has its keys only, checked as far as they go by themselves (`check`: also with each
+// other); and its device, as run.* says, with `run->device` a line about it. Takes over `config`;
+// *out is to be freed also on failure.
+rgm_status rgm_run_read(rgm_config *config, bool check, rgm_run **out);
+rgm_status rgm_run_open_stream(rgm_run *run, rgm_stream **out);
+
+// A pack: `count` members of rgm_run_read, equal in all keys flagged RGM_SHAPE, side by side on the
+// replica axis of one run. Members and stream stay the caller's and must outlive it. Replicas i *
+// n ... i * n + n - 1 are member i's n replicas, as that run alone would start. `bound` false stops
+// before memory is bound.
+rgm_status rgm_run_pack(rgm_run *const *members, int64_t count, rgm_stream *stream, bool bound,
+                        rgm_run **out);
+
+// What `count` replicas from `first` on are at this moment, private tensors and all; and back into
+// replicas of any run of the same shapes.
+rgm_status rgm_run_take(rgm_run *run, int64_t first, int64_t count, rgm_checkpoint **out);
+rgm_status rgm_run_put(rgm_run *run, int64_t first, const rgm_checkpoint *taken);
+
+// Member m of a pack as the checkpoint that `regimen train` would leave of it after `step` steps,
+// without private state but with its digest.
+rgm_status rgm_run_snapshot_member(rgm_run *pack, int64_t m, uint64_t step, rgm_checkpoint **out);
 
 // The run as a checkpoint, without its private state; and with it, for a run that goes on (`done`:
 // that does not). *state is NULL where the run has no private tensors, or is done.

@@ -130,6 +130,10 @@ static rgm_status read_keys(rgm_run *run, const char *section, const rgm_field *
 
 
 static rgm_status read_sections(rgm_run *run) {
+  if (rgm_config_has_sweep(run->config)) {
+    return rgm_fail(RGM_ECONFIG, "%s: a sweep is run by `regimen sweep`",
+                    rgm_config_where(run->config, "sweep"));
+  }
   RGM_TRY(rgm_config_read(run->config, "run", rgm_run_fields, &run->keys));
   run->replicas = run->keys.replicas;
   RGM_TRY(choose_algorithm(run));
@@ -144,8 +148,34 @@ static rgm_status read_sections(rgm_run *run) {
     RGM_TRY(rgm_config_read(run->config, "data", rgm_data_fields, &run->data));
   }
   RGM_TRY(rgm_config_read(run->config, "eval", rgm_eval_fields, &run->eval));
-  RGM_TRY(rgm_config_finish(run->config));
-  return algorithm->check != NULL ? algorithm->check(run) : RGM_OK;
+  return rgm_config_finish(run->config);
+}
+
+
+rgm_status rgm_run_read(rgm_config *config, bool check, rgm_run **out) {
+  rgm_run *run = *out = calloc(1, sizeof *run);
+  if (run == NULL) {
+    rgm_config_free(config);
+    return rgm_fail(RGM_EMEMORY, "no memory for the run");
+  }
+  run->config = config;
+  RGM_TRY(read_sections(run));
+  if (!check) {
+    return RGM_OK;
+  }
+  if (run->algorithm->check != NULL) {
+    RGM_TRY(run->algorithm->check(run));
+  }
+  if (run->env != NULL) {
+    // a bad environment is told before anything is allocated
+    void *constants = calloc(1, run->env->config_size);
+    const rgm_status status = constants == NULL
+                                  ? rgm_fail(RGM_EMEMORY, "no memory for the environment")
+                                  : run->env->prepare(run->env_keys, config, constants);
+    free(constants);
+    return status;
+  }
+  return RGM_OK;
 }
 
 
@@ -197,7 +227,7 @@ static rgm_status upload(rgm_run *run) {
   }
   rgm_status status = RGM_OK;
   for (int64_t r = 0; r < run->replicas && status == RGM_OK; r++) {
-    const uint64_t seed = (uint64_t)run->keys.seed + (uint64_t)r;
+    const uint64_t seed = (uint64_t)rgm_run_seed(run, r);
     const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)}, one = 1;
     rgm_copy(run->stream, (uint32_t *)run->seeds.data + 2 * r, words, sizeof words);
     rgm_copy(run->stream, (uint32_t *)run->active.data + r, &one, sizeof one);
@@ -220,31 +250,12 @@ static rgm_status upload(rgm_run *run) {
 }
 
 
-rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
-  rgm_run *run = calloc(1, sizeof *run);
-  if (run == NULL) {
-    rgm_config_free(config);
-    return rgm_fail(RGM_EMEMORY, "no memory for the run");
-  }
-  *out = run;
-  run->config = config;
-  RGM_TRY(read_sections(run));
-  if (run->env != NULL) {
-    // a bad environment is told before anything is allocated
-    void *constants = calloc(1, run->env->config_size);
-    const rgm_status status = constants == NULL
-                                  ? rgm_fail(RGM_EMEMORY, "no memory for the environment")
-                                  : run->env->prepare(run->env_keys, config, constants);
-    free(constants);
-    RGM_TRY(status);
-  }
+// a run with its keys and its stream, up to the measuring pass
+static rgm_status measure(rgm_run *run) {
   run->self = calloc(1, run->algorithm->self_size > 0 ? run->algorithm->self_size : 1);
   if (run->self == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %s", run->algorithm->name);
   }
-  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, (int)run->keys.device};
-  RGM_TRY(rgm_open(rgm_backend_names[run->keys.backend], &options, &run->stream, run->device,
-                   sizeof run->device));
   if (run->env != NULL) {
     const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
@@ -259,14 +270,90 @@ rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
 }
 
 
-rgm_status rgm_run_create(rgm_config *config, rgm_run **out) {
-  RGM_TRY(rgm_run_plan_only(config, out));
-  rgm_run *run = *out;
+// memory for what was measured, and the state that training starts from
+static rgm_status bind(rgm_run *run) {
   RGM_TRY(rgm_arena_bind(run->arena));
   RGM_TRY(plan(run));
   RGM_TRY(rgm_arena_seal(run->arena));
   RGM_TRY(upload(run));
   return run->algorithm->init != NULL ? run->algorithm->init(run) : RGM_OK;
+}
+
+
+rgm_status rgm_run_open_stream(rgm_run *run, rgm_stream **out) {
+  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, (int)run->keys.device};
+  return rgm_open(rgm_backend_names[run->keys.backend], &options, out, run->device,
+                  sizeof run->device);
+}
+
+
+rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
+  RGM_TRY(rgm_run_read(config, true, out));
+  RGM_TRY(rgm_run_open_stream(*out, &(*out)->stream));
+  return measure(*out);
+}
+
+
+rgm_status rgm_run_create(rgm_config *config, rgm_run **out) {
+  RGM_TRY(rgm_run_plan_only(config, out));
+  return bind(*out);
+}
+
+
+// the keys of all members' replicas, one after the other
+static rgm_status gather_keys(rgm_run *pack, int64_t count) {
+  const int64_t each = pack->replicas / count;
+  const size_t env = pack->env != NULL ? pack->env->keys_size : 0;
+  const size_t algorithm = pack->algorithm->keys_size;
+  pack->algorithm_keys = malloc((size_t)pack->replicas * algorithm + 1);
+  pack->env_keys = env > 0 ? malloc((size_t)pack->replicas * env) : NULL;
+  if (pack->algorithm_keys == NULL || (env > 0 && pack->env_keys == NULL)) {
+    return rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)pack->replicas);
+  }
+  for (int64_t m = 0; m < count; m++) {
+    const rgm_run *member = pack->members[m];
+    memcpy((uint8_t *)pack->algorithm_keys + (size_t)(m * each) * algorithm, member->algorithm_keys,
+           (size_t)each * algorithm);
+    if (env > 0) {
+      memcpy((uint8_t *)pack->env_keys + (size_t)(m * each) * env, member->env_keys,
+             (size_t)each * env);
+    }
+  }
+  return RGM_OK;
+}
+
+
+rgm_status rgm_run_pack(rgm_run *const *members, int64_t count, rgm_stream *stream, bool bound,
+                        rgm_run **out) {
+  rgm_run *pack = *out = calloc(1, sizeof *pack);
+  if (pack == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for a pack");
+  }
+  const rgm_run *first = members[0];
+  pack->members = members;
+  pack->config = first->config;
+  pack->keys = first->keys;
+  pack->eval = first->eval;
+  pack->data = first->data;
+  pack->env = first->env;
+  pack->algorithm = first->algorithm;
+  pack->stream = stream;
+  pack->replicas = count * first->replicas;
+  pack->keys.replicas = pack->replicas;
+  snprintf(pack->device, sizeof pack->device, "%s", first->device);
+  RGM_TRY(gather_keys(pack, count));
+  RGM_TRY(measure(pack));
+  return bound ? bind(pack) : RGM_OK;
+}
+
+
+int64_t rgm_run_seed(const rgm_run *run, int64_t r) {
+  const rgm_run *member = run;
+  if (run->members != NULL) {
+    member = run->members[r / run->members[0]->replicas];
+    r %= member->replicas;
+  }
+  return member->keys.seed + r;
 }
 
 
@@ -276,8 +363,10 @@ void rgm_run_free(rgm_run *run) {
   }
   rgm_metrics_close(run->metrics);
   rgm_arena_free(run->arena);
-  rgm_close(run->stream);
-  rgm_config_free(run->config);
+  if (run->members == NULL) {
+    rgm_close(run->stream);
+    rgm_config_free(run->config);
+  }
   free(run->env_keys);
   free(run->algorithm_keys);
   free(run->self);
@@ -314,23 +403,24 @@ rgm_status rgm_report_vector(rgm_run *run, const char *name, const char *unit, r
 }
 
 
-// the first bad replica of an entry, -1 for none
-static rgm_status find_nonfinite(rgm_run *run, const rgm_entry *entry, int64_t *bad) {
+// the first bad one of n replicas of an entry from `first` on, -1 for none
+static rgm_status find_nonfinite(rgm_run *run, const rgm_entry *entry, int64_t first, int64_t n,
+                                 int64_t *bad) {
   const rgm_tensor t = entry->tensor;
-  const int64_t n = rgm_elements(t) / t.dims[0];
-  float *values = malloc((size_t)n * sizeof *values);
+  const int64_t size = rgm_elements(t) / t.dims[0];
+  float *values = malloc((size_t)size * sizeof *values);
   if (values == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory to check %s", entry->name);
   }
   *bad = -1;
-  for (int64_t r = 0; r < t.dims[0] && *bad < 0; r++) {
+  for (int64_t r = first; r < first + n && *bad < 0; r++) {
     rgm_copy(run->stream, values, (const float *)t.data + r * t.stride0,
-             (size_t)n * sizeof *values);
+             (size_t)size * sizeof *values);
     if (rgm_sync(run->stream) != RGM_OK) {
       free(values);
       return RGM_EDEVICE;
     }
-    for (int64_t i = 0; i < n && *bad < 0; i++) {
+    for (int64_t i = 0; i < size && *bad < 0; i++) {
       *bad = isfinite(values[i]) ? -1 : r;
     }
   }
@@ -339,20 +429,26 @@ static rgm_status find_nonfinite(rgm_run *run, const rgm_entry *entry, int64_t *
 }
 
 
-rgm_status rgm_guard(rgm_run *run) {
+rgm_status rgm_guard_replicas(rgm_run *run, int64_t first, int64_t n) {
   for (int i = 0; i < rgm_arena_count(run->arena); i++) {
     const rgm_entry *entry = rgm_arena_entry(run->arena, i);
     int64_t bad = -1;
     if ((entry->flags & RGM_STATE) && entry->tensor.dtype == RGM_F32) {
-      RGM_TRY(find_nonfinite(run, entry, &bad));
+      RGM_TRY(find_nonfinite(run, entry, first, n, &bad));
     }
     if (bad >= 0) {
       return rgm_fail(RGM_ENUMERIC,
                       "%s of replica %lld (seed %lld) is not finite at step %llu; the last good "
                       "checkpoint stays: lower the learning rate, or look at the data",
-                      entry->name, (long long)bad, (long long)(run->keys.seed + bad),
+                      entry->name, (long long)bad, (long long)rgm_run_seed(run, bad),
                       (unsigned long long)run->step);
     }
   }
+  return RGM_OK;
+}
+
+
+rgm_status rgm_guard(rgm_run *run) {
+  RGM_TRY(rgm_guard_replicas(run, 0, run->replicas));
   return rgm_arena_check(run->arena);
 }

@@ -28,15 +28,22 @@ const char *rgm_commit(void) {
 }
 
 
-// copies between an entry's device memory and a dense record, row by row of the last dim
-static void move_entry(rgm_run *run, const rgm_entry *entry, uint8_t *dense, bool save) {
+// Copies between an entry's device memory and a dense record, row by row of the last dim: `count`
+// replicas from `first` on.
+static void move_replicas(rgm_run *run, const rgm_entry *entry, int64_t first, int64_t count,
+                          uint8_t *dense, bool save) {
   const rgm_tensor t = entry->tensor;
   const size_t size = rgm_dtype_size(t.dtype);
   const int64_t stored = t.dims[t.rank - 1], meant = entry->last_dim;
-  const int64_t rows = t.rank > 1 ? rgm_elements(t) / t.dims[0] / stored : 1;
-  const int64_t replicas = t.rank > 1 ? t.dims[0] : 1;
+  if (t.rank == 1) {
+    uint8_t *device = (uint8_t *)t.data + (size_t)first * size;
+    const size_t all = (size_t)count * size;
+    rgm_copy(run->stream, save ? dense : device, save ? device : dense, all);
+    return;
+  }
+  const int64_t rows = rgm_elements(t) / t.dims[0] / stored;
   const size_t bytes = (size_t)meant * size;
-  for (int64_t r = 0; r < replicas; r++) {
+  for (int64_t r = first; r < first + count; r++) {
     uint8_t *device = (uint8_t *)t.data + (size_t)(r * t.stride0) * size;
     // whole replicas at a time where nothing is padded
     if (stored == meant) {
@@ -50,6 +57,11 @@ static void move_entry(rgm_run *run, const rgm_entry *entry, uint8_t *dense, boo
       rgm_copy(run->stream, save ? dense : at, save ? at : dense, bytes);
     }
   }
+}
+
+
+static void move_entry(rgm_run *run, const rgm_entry *entry, uint8_t *dense, bool save) {
+  move_replicas(run, entry, 0, entry->tensor.dims[0], dense, save);
 }
 
 
@@ -80,9 +92,9 @@ static void add_attribute(rgm_checkpoint *c, const char *name, const char *value
 }
 
 
-// what both files say of where they come from
-static void add_origin(const rgm_run *run, rgm_checkpoint *c) {
-  char hex[65], *text = rgm_config_emit(run->config, true);
+// what both files say of where they come from; `config` is the run's, or a member's
+static void add_origin(const rgm_run *run, const rgm_config *config, rgm_checkpoint *c) {
+  char hex[65], *text = rgm_config_emit(config, true);
   rgm_sha256_hex(text, strlen(text), hex);
   free(text);
   add_attribute(c, "version", rgm_version());
@@ -130,64 +142,81 @@ bool rgm_run_has_private(const rgm_run *run) {
 }
 
 
-// the entries of one of the two files, and where they come from
-static rgm_status gather(rgm_run *run, bool private, rgm_checkpoint **out) {
-  enum { ATTRIBUTES = 24 };
+enum { PUBLIC = 1, PRIVATE = 2 };
+
+// the state of `count` replicas from `first` on: records of the wanted kinds
+static rgm_status gather_records(rgm_run *run, int kinds, int64_t first, int64_t count,
+                                 rgm_checkpoint *c) {
   const int entries = rgm_arena_count(run->arena);
-  rgm_checkpoint *c = calloc(1, sizeof *c);
-  if (c != NULL) {
-    c->records = calloc((size_t)entries, sizeof *c->records);
-    c->attributes = calloc(ATTRIBUTES, sizeof *c->attributes);
-    c->config = private ? calloc(1, 1) : rgm_config_emit(run->config, false);
-  }
-  bool complete = c != NULL && c->records != NULL && c->attributes != NULL && c->config != NULL;
+  c->records = calloc((size_t)entries, sizeof *c->records);
+  bool complete = c->records != NULL;
   for (int i = 0; complete && i < entries; i++) {
     const rgm_entry *entry = rgm_arena_entry(run->arena, i);
-    if ((entry->flags & RGM_STATE) == 0 || is_private(entry) != private) {
+    if ((entry->flags & RGM_STATE) == 0 || (kinds & (is_private(entry) ? PRIVATE : PUBLIC)) == 0) {
       continue;
     }
     rgm_record *record = &c->records[c->record_count];
+    RGM_ASSERT(entry->tensor.dims[0] == run->replicas);
     describe_record(record, entry);
+    record->dims[0] = count;
     record->data = malloc(record_bytes(record));
     complete = record->data != NULL;
     if (complete) {
-      move_entry(run, entry, record->data, true);
+      move_replicas(run, entry, first, count, record->data, true);
       c->record_count++;
     }
   }
-  if (!complete) {
-    rgm_checkpoint_free(c);
-    return rgm_fail(RGM_EMEMORY, "no memory for a checkpoint");
+  return complete ? rgm_sync(run->stream) : rgm_fail(RGM_EMEMORY, "no memory for a checkpoint");
+}
+
+
+// the same with where they come from
+static rgm_status gather(rgm_run *run, int kinds, const rgm_config *config, int64_t first,
+                         int64_t count, rgm_checkpoint **out) {
+  enum { ATTRIBUTES = 32 };
+  rgm_checkpoint *c = calloc(1, sizeof *c);
+  if (c != NULL) {
+    c->attributes = calloc(ATTRIBUTES, sizeof *c->attributes);
+    c->config = kinds == PRIVATE ? calloc(1, 1) : rgm_config_emit(config, false);
   }
-  const rgm_status status = rgm_sync(run->stream);
+  rgm_status status = c != NULL && c->attributes != NULL && c->config != NULL
+                          ? gather_records(run, kinds, first, count, c)
+                          : rgm_fail(RGM_EMEMORY, "no memory for a checkpoint");
   if (status != RGM_OK) {
     rgm_checkpoint_free(c);
     return status;
   }
   c->schema = RGM_CHECKPOINT_SCHEMA;
-  c->confidential = private;
+  c->confidential = (kinds & PRIVATE) != 0;
   c->step = run->step;
-  add_origin(run, c);
+  add_origin(run, config, c);
   *out = c;
   return RGM_OK;
 }
 
 
-// a checkpoint, given what became of the private state and its digest
-static rgm_status snapshot(rgm_run *run, const char *kept, const char *state_digest,
-                           rgm_checkpoint **out) {
-  RGM_TRY(gather(run, false, out));
-  add_attribute(*out, "contains_patient_rows", "0");
-  add_best(&run->best, *out);
-  add_attribute(*out, "state", kept);
-  add_attribute(*out, "state_digest", state_digest);
-  add_digest(*out);
-  return RGM_OK;
+// what a checkpoint says beside its tensors, given what became of the private state
+static void finish(rgm_checkpoint *c, const rgm_best *best, const char *kept,
+                   const char *state_digest) {
+  add_attribute(c, "contains_patient_rows", "0");
+  add_best(best, c);
+  add_attribute(c, "state", kept);
+  add_attribute(c, "state_digest", state_digest);
+  add_digest(c);
+}
+
+
+static void finish_private(rgm_checkpoint *c) {
+  add_attribute(c, "contains_patient_rows", "1");
+  add_attribute(c, "kind", "state");
+  add_digest(c);
 }
 
 
 rgm_status rgm_run_snapshot(rgm_run *run, rgm_checkpoint **out) {
-  return snapshot(run, rgm_run_has_private(run) ? "omitted" : "none", "", out);
+  RGM_TRY(gather(run, PUBLIC, run->config, 0, run->replicas, out));
+  finish(*out, &run->best, rgm_run_has_private(run) ? "omitted" : "none", "");
+  return RGM_OK;
 }
 
 
@@ -198,20 +227,58 @@ rgm_status rgm_run_snapshot_pair(rgm_run *run, bool done, rgm_checkpoint **out,
     return rgm_run_snapshot(run, out);
   }
   rgm_checkpoint *c = NULL;
-  RGM_TRY(gather(run, true, &c));
-  add_attribute(c, "contains_patient_rows", "1");
-  add_attribute(c, "kind", "state");
-  add_digest(c);
+  RGM_TRY(gather(run, PRIVATE, run->config, 0, run->replicas, &c));
+  finish_private(c);
 
   // the digest counts even where the tensors are not kept: it is part of what was computed
-  const rgm_status status =
-      snapshot(run, done ? "deleted" : "file", rgm_checkpoint_attribute(c, "digest"), out);
+  const rgm_status status = gather(run, PUBLIC, run->config, 0, run->replicas, out);
+  if (status == RGM_OK) {
+    finish(*out, &run->best, done ? "deleted" : "file", rgm_checkpoint_attribute(c, "digest"));
+  }
   if (status == RGM_OK && !done) {
     *state = c;
   } else {
     rgm_checkpoint_free(c);
   }
   return status;
+}
+
+
+rgm_status rgm_run_snapshot_member(rgm_run *pack, int64_t m, uint64_t step, rgm_checkpoint **out) {
+  const rgm_config *config = pack->members[m]->config;
+  const int64_t each = pack->members[m]->replicas, first = m * each;
+  rgm_checkpoint *private = NULL;
+  const uint64_t before = pack->step;
+  pack->step = step;
+  rgm_status status = RGM_OK;
+  if (rgm_run_has_private(pack)) {
+    status = gather(pack, PRIVATE, config, first, each, &private);
+    if (status == RGM_OK) {
+      finish_private(private);
+    }
+  }
+  if (status == RGM_OK) {
+    status = gather(pack, PUBLIC, config, first, each, out);
+  }
+  if (status == RGM_OK) {
+    const rgm_best none = {.any = false};
+    finish(*out, &none, private != NULL ? "deleted" : "none",
+           private != NULL ? rgm_checkpoint_attribute(private, "digest") : "");
+  }
+  pack->step = before;
+  rgm_checkpoint_free(private);
+  return status;
+}
+
+
+rgm_status rgm_run_take(rgm_run *run, int64_t first, int64_t count, rgm_checkpoint **out) {
+  rgm_checkpoint *c = *out = calloc(1, sizeof *c);
+  if (c == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for a trial's state");
+  }
+  c->schema = RGM_CHECKPOINT_SCHEMA;
+  c->confidential = rgm_run_has_private(run);
+  return gather_records(run, PUBLIC | PRIVATE, first, count, c);
 }
 
 
@@ -325,6 +392,27 @@ rgm_status rgm_run_restore_state(rgm_run *run, const rgm_checkpoint *state) {
 }
 
 
+rgm_status rgm_run_put(rgm_run *run, int64_t first, const rgm_checkpoint *taken) {
+  for (int i = 0; i < rgm_arena_count(run->arena); i++) {
+    const rgm_entry *entry = rgm_arena_entry(run->arena, i);
+    if ((entry->flags & RGM_STATE) == 0) {
+      continue;
+    }
+    const rgm_record *record = rgm_checkpoint_record(taken, entry->name);
+    rgm_record meant = {0};
+    describe_record(&meant, entry);
+    if (record == NULL || record->dtype != meant.dtype || record->rank != meant.rank ||
+        memcmp(record->dims + 1, meant.dims + 1, sizeof meant.dims - sizeof meant.dims[0]) != 0) {
+      return rgm_fail(RGM_EDATA, "the state of a trial %s tensor %s of its configuration",
+                      record == NULL ? "lacks" : "has another shape of", entry->name);
+    }
+    RGM_ASSERT(first + record->dims[0] <= run->replicas);
+    move_replicas(run, entry, first, record->dims[0], record->data, false);
+  }
+  return rgm_sync(run->stream);
+}
+
+
 rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint) {
   int taken = 0;
   for (int i = 0; i < rgm_arena_count(run->arena); i++) {
@@ -345,13 +433,9 @@ rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint) {
                       entry->name);
     }
     // one replica after the other, so that a single one can serve all
-    rgm_entry one = *entry;
-    one.tensor.dims[0] = 1;
     const size_t step = record->dims[0] == 1 ? 0 : record_bytes(&meant) / (size_t)meant.dims[0];
     for (int64_t r = 0; r < entry->tensor.dims[0]; r++) {
-      one.tensor.data = (uint8_t *)entry->tensor.data +
-                        (size_t)(r * entry->tensor.stride0) * rgm_dtype_size(entry->tensor.dtype);
-      move_entry(run, &one, (uint8_t *)record->data + (size_t)r * step, false);
+      move_replicas(run, entry, r, 1, (uint8_t *)record->data + (size_t)r * step, false);
     }
     taken++;
   }
