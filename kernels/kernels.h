@@ -261,8 +261,8 @@ void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rg
 void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
 
 // linear_dw, adam and ema in one pass that keeps no gradient: the same bits as those rows one after
-// the other on each of its parameters. Reads step->count and leaves it; rgm_advance once per update.
-// Masked.
+// the other on each of its parameters. Reads step->count and leaves it; rgm_advance once per
+// update. Masked.
 void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
 
 // loss[R,B] = weight * (log sum_c exp z_c - z_label), dz[R,B,O] = weight * (softmax(z) - onehot);
@@ -294,8 +294,8 @@ void rgm_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm
 void rgm_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active);
 
 // x[R,M,D] = mean[R,D] + exp(log_sd[R,D]) * normal, independent for every candidate m: philox
-// counter {clock[R], m, d / 4, 0}, whose words w0, w1 give the normals of the first two dims of each
-// four and w2, w3 those of the others, so that neither M nor D changes a number. Masked.
+// counter {clock[R], m, d / 4, 0}, whose words w0, w1 give the normals of the first two dims of
+// each four and w2, w3 those of the others, so that neither M nor D changes a number. Masked.
 void rgm_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd,
                        rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active);
 
