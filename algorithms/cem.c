@@ -187,7 +187,7 @@ static void enqueue_group(const rgm_run *run, rgm_stream *stream, int64_t first,
       .patients = rgm_slice(s->patients, first, n),
       .config = rgm_slice(run->env_config, first, n),
       .seeds = rgm_slice(run->seeds, first, n),
-      .clock = run->clock,
+      .clock = rgm_slice(run->clock, first, n),
       .active = active,
       .random = RGM_RANDOM_PATIENT,
   };
@@ -200,7 +200,7 @@ static void enqueue_group(const rgm_run *run, rgm_stream *stream, int64_t first,
       .config = cohort.config,
       .params = params,
       .seeds = cohort.seeds,
-      .clock = run->clock,
+      .clock = cohort.clock,
       .active = active,
       .control = RGM_CONTROL_STOCHASTIC,
       .hidden = (int)k->hidden,
@@ -239,11 +239,11 @@ static void enqueue_batch(void *run_, rgm_stream *stream) {
   }
   rgm_ema(stream, s->average, s->policy.block, s->ema, run->active);
 
-  // a replica whose smoothed return is good enough is done
+  // a replica whose smoothed return is good enough is done after this step
   rgm_sum(stream, s->mean_return, s->returns, 1.0f / (float)s->returns.dims[1]);
   rgm_ema(stream, s->smoothed, s->mean_return, s->smooth, run->active);
+  rgm_advance(stream, run->clock, run->active);
   rgm_retire(stream, run->active, s->smoothed, s->stop_return);
-  rgm_advance(stream, run->clock);
 }
 
 

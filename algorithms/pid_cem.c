@@ -155,7 +155,7 @@ static void try_candidates(const rgm_run *run, rgm_stream *stream, int64_t r) {
       .config = slice_of(run->env_config, r, M, true),
       .params = slice_of(s->candidates, r, M, false),
       .seeds = slice_of(run->seeds, r, M, true),
-      .clock = run->clock,
+      .clock = slice_of(run->clock, r, M, true),
       .active = slice_of(run->active, r, M, true),
       .control = RGM_CONTROL_PID,
       .random = RGM_RANDOM_NOISE,
@@ -197,7 +197,7 @@ static void enqueue_generation(void *run_, rgm_stream *stream) {
   rgm_gaussian_refit(stream, s->mean, s->log_sd, s->log_candidates, s->elite, s->rate, s->min_sd,
                      run->active);
   rgm_exponential(stream, s->gains, s->mean, run->active);
-  rgm_advance(stream, run->clock);
+  rgm_advance(stream, run->clock, run->active);
 }
 
 

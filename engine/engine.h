@@ -414,7 +414,7 @@ struct rgm_run {
   int64_t replicas;
   uint64_t step;         // steps done
   rgm_tensor seeds;      // (R, 2) u32: low, high word of run.seed + r
-  rgm_tensor clock;      // (1) u32: steps done, on the device
+  rgm_tensor clock;      // (R) u32: steps that a replica has done, on the device
   rgm_tensor active;     // (R) u32
   rgm_tensor env_config; // (R, bytes) u8
   struct {

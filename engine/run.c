@@ -208,7 +208,8 @@ rgm_tensor rgm_plan_hyper(rgm_run *run, const char *name, size_t offset) {
 static rgm_status plan(rgm_run *run) {
   run->seeds = rgm_plan(run->arena, "seeds", RGM_U32, RGM_STATE, "replica, word", "", run->replicas,
                         2, 0, 0);
-  run->clock = rgm_plan(run->arena, "clock", RGM_U32, RGM_STATE, "one", "steps", 1, 0, 0, 0);
+  run->clock =
+      rgm_plan(run->arena, "clock", RGM_U32, RGM_STATE, "replica", "steps", run->replicas, 0, 0, 0);
   run->active =
       rgm_plan(run->arena, "active", RGM_U32, RGM_STATE, "replica", "", run->replicas, 0, 0, 0);
   if (run->env != NULL) {

@@ -335,6 +335,19 @@ static bool fits(const rgm_record *record, const rgm_entry *entry) {
 }
 
 
+// Packs of before every replica had a clock of its own have one for all.
+static bool restore_clock(rgm_run *run, const rgm_record *record, const rgm_entry *entry) {
+  if (entry->tensor.data != run->clock.data || record->dtype != RGM_U32 || record->rank != 1 ||
+      record->dims[0] != 1) {
+    return false;
+  }
+  for (int64_t r = 0; r < run->replicas; r++) {
+    rgm_copy(run->stream, (uint32_t *)run->clock.data + r, record->data, sizeof(uint32_t));
+  }
+  return true;
+}
+
+
 rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool exactly) {
   if (exactly) {
     RGM_TRY(check_config(run, checkpoint));
@@ -345,6 +358,9 @@ rgm_status rgm_run_restore(rgm_run *run, const rgm_checkpoint *checkpoint, bool 
       continue;
     }
     const rgm_record *record = rgm_checkpoint_record(checkpoint, entry->name);
+    if (record != NULL && restore_clock(run, record, entry)) {
+      continue;
+    }
     if (record == NULL || !fits(record, entry)) {
       return rgm_fail(RGM_EDATA,
                       "the checkpoint %s tensor %s of this configuration; was "

@@ -21,7 +21,7 @@ static void plan(rgm_trial *t, int64_t widest) {
   t->cohort = rgm_plan(a, "cohort", RGM_F32, RGM_SCRATCH, "replica, patient, word", "", 1, n,
                        env->patient_words, 0);
   t->seeds = rgm_plan(a, "seeds", RGM_U32, RGM_SCRATCH, "replica, word", "", 1, 2, 0, 0);
-  t->clock = rgm_plan(a, "clock", RGM_U32, RGM_SCRATCH, "one", "", 1, 0, 0, 0);
+  t->clock = rgm_plan(a, "clock", RGM_U32, RGM_SCRATCH, "replica", "", 1, 0, 0, 0);
   t->active = rgm_plan(a, "active", RGM_U32, RGM_SCRATCH, "replica", "", 1, 0, 0, 0);
   t->returns = rgm_plan(a, "returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", 1, n, 0, 0);
   t->act = rgm_plan(a, "act", RGM_F32, RGM_SCRATCH, "replica, episode, step, act", "1", 1, n, T,

@@ -381,7 +381,7 @@ static void loop_block_task(void *arg, int64_t index) {
   int64_t due = 0, events = 0;
   for (int64_t t = 0; t < o->steps; t++) {
     for (int b = 0; b < block.tiles && t % FLUSH == 0; b++) {
-      loop_draw(&block.tile[b], key, rgm_u32(o->clock, 0)[0],
+      loop_draw(&block.tile[b], key, rgm_u32(o->clock, r)[0],
                 (uint32_t)(o->first + block.first + b * LANES), t,
                 o->control == RGM_CONTROL_STOCHASTIC);
     }
@@ -422,7 +422,7 @@ static void loop_sample_task(void *arg, int64_t index) {
   ENV_(config) config;
   memcpy(&config, (const uint8_t *)c->config.data + r * c->config.stride0, sizeof config);
   const rgm_rng rng = {.key = rgm_stream_key(rgm_u32(c->seeds, r), c->random),
-                       .step = rgm_u32(c->clock, 0)[0],
+                       .step = rgm_u32(c->clock, r)[0],
                        .item = (uint32_t)(c->first + p)};
   ENV_(sample)(rgm_f32(c->patients, r) + p * ENV_WORDS, &config, rng);
 }

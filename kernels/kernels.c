@@ -342,7 +342,7 @@ void rgm_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor 
                        rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active) {
   check_gaussian(x, mean, log_sd, active);
   RGM_ASSERT(is_vector(seeds, RGM_U32, 2 * x.dims[0]) && seeds.dims[1] == 2);
-  RGM_ASSERT(is_vector(clock, RGM_U32, 1));
+  RGM_ASSERT(is_vector(clock, RGM_U32, x.dims[0]));
   LAUNCH(s, gaussian_draw, 2.0 * (double)rgm_elements(x), size_of(x) + 2.0 * size_of(mean), x, mean,
          log_sd, seeds, clock, random, active);
 }
@@ -395,16 +395,10 @@ void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
 }
 
 
-void rgm_advance(rgm_stream *s, rgm_tensor clock) {
-  RGM_ASSERT(is_vector(clock, RGM_U32, 1));
-  LAUNCH(s, advance, 0, 8, clock);
-}
-
-
-void rgm_raise(rgm_stream *s, rgm_tensor steps, rgm_tensor active) {
+void rgm_advance(rgm_stream *s, rgm_tensor steps, rgm_tensor active) {
   RGM_ASSERT(steps.dtype == RGM_U32 && rgm_elements(steps) == steps.dims[0]);
   RGM_ASSERT(is_vector(active, RGM_U32, steps.dims[0]));
-  LAUNCH(s, raise, 0, 2.0 * size_of(steps), steps, active);
+  LAUNCH(s, advance, 0, 2.0 * size_of(steps), steps, active);
 }
 
 
@@ -442,7 +436,9 @@ double rgm_burn(rgm_stream *s, int64_t rounds) {
 
 void rgm_env_sample(const rgm_env_kernels *env, rgm_stream *s, const rgm_cohort *cohort) {
   RGM_ASSERT(cohort->patients.dtype == RGM_F32 && cohort->config.dtype == RGM_U8);
-  RGM_ASSERT(is_vector(cohort->active, RGM_U32, cohort->patients.dims[0]));
+  const int64_t replicas = cohort->patients.dims[0];
+  RGM_ASSERT(is_vector(cohort->active, RGM_U32, replicas));
+  RGM_ASSERT(is_vector(cohort->clock, RGM_U32, replicas));
   const double begun = begin(s, RGM_ROW_sample, 0, size_of(cohort->patients));
   env->sample(s, cohort);
   end(s, RGM_ROW_sample, begun);
@@ -458,7 +454,7 @@ static double written(rgm_tensor t) {
 void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollout *o) {
   const int64_t replicas = o->returns.dims[0], episodes = o->returns.dims[1];
   RGM_ASSERT(o->returns.dtype == RGM_F32 && o->patients.dtype == RGM_F32 && o->steps > 0);
-  RGM_ASSERT(is_vector(o->active, RGM_U32, replicas) && is_vector(o->clock, RGM_U32, 1));
+  RGM_ASSERT(is_vector(o->active, RGM_U32, replicas) && is_vector(o->clock, RGM_U32, replicas));
   RGM_ASSERT(o->hidden >= 0 && o->hidden <= RGM_POLICY_MAX_HIDDEN);
   RGM_ASSERT(episodes % o->patients.dims[1] == 0);
 

@@ -24,7 +24,7 @@ typedef struct rgm_stream rgm_stream;
 typedef struct rgm_backend rgm_backend;
 typedef struct rgm_env_kernels rgm_env_kernels;
 
-enum { RGM_BACKEND_ABI = 2, RGM_ROW_BLOCK = 256 };
+enum { RGM_BACKEND_ABI = 3, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
   RGM_LINEAR = 0,
@@ -56,7 +56,7 @@ typedef struct rgm_device_options {
   X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(linear_dw_adam)                            \
   X(softmax_xent) X(policy_xent)                                                                   \
   X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
-  X(sum) X(quantile) X(select) X(uniform) X(advance) X(raise) X(retire) X(nonfinite)               \
+  X(sum) X(quantile) X(select) X(uniform) X(advance) X(retire) X(nonfinite)                        \
   X(triad) X(burn) X(sample) X(rollout)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -140,8 +140,7 @@ struct rgm_backend {
   void (*select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
   void (*uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                   float low, float high, int64_t last_dim);
-  void (*advance)(rgm_stream *s, rgm_tensor clock);
-  void (*raise)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
+  void (*advance)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
   void (*retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
   void (*nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 
@@ -173,7 +172,7 @@ typedef struct rgm_cohort {
   rgm_tensor patients; // (R, P, words) f32, written
   rgm_tensor config;   // (R, bytes) u8: the environment's constants of each replica
   rgm_tensor seeds;    // (R, 2) u32
-  rgm_tensor clock;    // (1) u32: counter word `step`
+  rgm_tensor clock;    // (R) u32: counter word `step`
   rgm_tensor active;   // (R) u32
   uint32_t random;     // RGM_RANDOM_PATIENT, plus RGM_RANDOM_EVAL for test patients
   int64_t first;       // counter word `item` of patient 0
@@ -191,7 +190,7 @@ typedef struct rgm_rollout {
   rgm_tensor config;   // (R, bytes) u8
   rgm_tensor params;   // (R, W) f32 of the controller
   rgm_tensor seeds;    // (R, 2) u32
-  rgm_tensor clock;    // (1) u32
+  rgm_tensor clock;    // (R) u32: counter word `step`
   rgm_tensor active;   // (R) u32, masked
   rgm_control control;
   int hidden;      // of the policy
@@ -263,8 +262,8 @@ void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rg
 void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
 
 // linear_dw, adam and ema in one pass that keeps no gradient: the same bits as those rows one after
-// the other on each of its parameters. Reads step->count and leaves it; rgm_raise once per update.
-// Masked.
+// the other on each of its parameters. Reads step->count and leaves it; rgm_advance once per
+// update. Masked.
 void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
 
 // loss[R,B] = weight * (log sum_c exp z_c - z_label), dz[R,B,O] = weight * (softmax(z) - onehot);
@@ -296,8 +295,8 @@ void rgm_sgd(rgm_stream *s, rgm_tensor p, rgm_tensor velocity, rgm_tensor g, rgm
 void rgm_ema(rgm_stream *s, rgm_tensor target, rgm_tensor p, rgm_tensor rate, rgm_tensor active);
 
 // x[R,M,D] = mean[R,D] + exp(log_sd[R,D]) * normal, independent for every candidate m: philox
-// counter {clock, m, d / 4, 0}, whose words w0, w1 give the normals of the first two dims of each
-// four and w2, w3 those of the others, so that neither M nor D changes a number. Masked.
+// counter {clock[R], m, d / 4, 0}, whose words w0, w1 give the normals of the first two dims of
+// each four and w2, w3 those of the others, so that neither M nor D changes a number. Masked.
 void rgm_gaussian_draw(rgm_stream *s, rgm_tensor x, rgm_tensor mean, rgm_tensor log_sd,
                        rgm_tensor seeds, rgm_tensor clock, uint32_t random, rgm_tensor active);
 
@@ -326,11 +325,8 @@ void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor thres
 void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                  float low, float high, int64_t last_dim);
 
-// clock[1] u32 += 1.
-void rgm_advance(rgm_stream *s, rgm_tensor clock);
-
-// count[R] u32 += 1. Masked.
-void rgm_raise(rgm_stream *s, rgm_tensor count, rgm_tensor active);
+// count[R] u32 += 1: the steps that a replica or an optimiser has done. Masked.
+void rgm_advance(rgm_stream *s, rgm_tensor count, rgm_tensor active);
 
 // active[R] = 0 where x[R] >= bound[R].
 void rgm_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);

@@ -18,17 +18,9 @@ static void draw_plan(operand *o, const int64_t *n) {
   o[1] = (operand){IN, RGM_F32, WIDE, {n[0], n[2]}};
   o[2] = (operand){IN, RGM_F32, SIGNED, {n[0], n[2]}};
   o[3] = (operand){IN, RGM_U32, WORDS, {n[0], 2}};
-  o[4] = (operand){IN, RGM_U32, ONES, {1}}; // the clock
+  o[4] = (operand){IN, RGM_U32, COUNTS, {n[0]}}; // the clocks
   o[5] = (operand){MASK, RGM_U32, ONES, {n[0]}};
 }
-
-
-// the step that candidates are drawn for
-static void draw_prepare(const rgm_tensor *t, const int64_t *n) {
-  (void)n;
-  u32(t[4], 0)[0] = 41;
-}
-
 
 static void draw_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
   (void)n;
@@ -42,7 +34,7 @@ static void draw_reference(const rgm_tensor *t, double *const *want, double *con
   for (int64_t k = 0; k < n[0] * n[1] * n[2]; k++) {
     const int64_t r = k / n[2] / n[1], m = k / n[2] % n[1], d = k % n[2];
     const rgm_key key = rgm_stream_key(u32(t[3], r), RGM_RANDOM_SEARCH);
-    const rgm_words w = rgm_philox(key, u32(t[4], 0)[0], (uint32_t)m, (uint32_t)(d / 4), 0);
+    const rgm_words w = rgm_philox(key, u32(t[4], r)[0], (uint32_t)m, (uint32_t)(d / 4), 0);
     const uint32_t radius = d % 4 < 2 ? w.w0 : w.w2, angle = d % 4 < 2 ? w.w1 : w.w3;
     const double turn = 2.0 * acos(-1.0) * floor((double)angle / 256.0) * 0x1p-24;
     const double size = sqrt(-2.0 * log((floor((double)radius / 256.0) + 1.0) * 0x1p-24));

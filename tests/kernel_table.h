@@ -463,26 +463,6 @@ static void uniform_reference(const rgm_tensor *t, double *const *want, double *
 }
 
 
-static const int64_t one_shape[][NUMBERS] = {{1}, {0}};
-
-static void advance_plan(operand *o, const int64_t *n) {
-  o[0] = op3(INOUT, RGM_U32, COUNTS, n[0], 0, 0);
-}
-
-
-static void advance_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
-  (void)n;
-  rgm_advance(s, t[0]);
-}
-
-
-static void advance_reference(const rgm_tensor *t, double *const *want, double *const *tol,
-                              const int64_t *n) {
-  (void)tol, (void)n;
-  want[0][0] = (double)u32(t[0], 0)[0] + 1.0;
-}
-
-
 // R
 static const int64_t replica_shapes[][NUMBERS] = {{1}, {2}, {3}, {7}, {64}, {0}};
 
@@ -520,20 +500,20 @@ static void retire_reference(const rgm_tensor *t, double *const *want, double *c
 }
 
 
-static void raise_plan(operand *o, const int64_t *n) {
+static void advance_plan(operand *o, const int64_t *n) {
   o[0] = op3(INOUT, RGM_U32, COUNTS, n[0], 0, 0);
   o[1] = op3(MASK, RGM_U32, ONES, n[0], 0, 0);
 }
 
 
-static void raise_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
+static void advance_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
   (void)n;
-  rgm_raise(s, t[0], t[1]);
+  rgm_advance(s, t[0], t[1]);
 }
 
 
-static void raise_reference(const rgm_tensor *t, double *const *want, double *const *tol,
-                            const int64_t *n) {
+static void advance_reference(const rgm_tensor *t, double *const *want, double *const *tol,
+                              const int64_t *n) {
   (void)tol;
   for (int64_t r = 0; r < n[0]; r++) {
     want[0][r] = (double)u32(t[0], r)[0] + 1.0;
@@ -600,15 +580,14 @@ static const kernel_case kernels[] = {
     {"adam", adam_plan, adam_run, adam_reference, NULL, optimiser_shapes},
     {"sgd", sgd_plan, sgd_run, sgd_reference, NULL, optimiser_shapes},
     {"ema", ema_plan, ema_run, ema_reference, NULL, optimiser_shapes},
-    {"gaussian_draw", draw_plan, draw_run, draw_reference, draw_prepare, search_shapes},
+    {"gaussian_draw", draw_plan, draw_run, draw_reference, NULL, search_shapes},
     {"gaussian_refit", refit_plan, refit_run, refit_reference, refit_prepare, search_shapes},
     {"exponential", exponential_plan, exponential_run, exponential_reference, NULL, search_shapes},
     {"sum", sum_plan, sum_run, sum_reference, NULL, sum_shapes},
     {"quantile", quantile_plan, quantile_run, quantile_reference, NULL, row_shapes},
     {"select", select_plan, select_run, select_reference, NULL, row_shapes},
     {"uniform", uniform_plan, uniform_run, uniform_reference, NULL, uniform_shapes},
-    {"advance", advance_plan, advance_run, advance_reference, NULL, one_shape},
-    {"raise", raise_plan, raise_run, raise_reference, NULL, replica_shapes},
+    {"advance", advance_plan, advance_run, advance_reference, NULL, replica_shapes},
     {"retire", retire_plan, retire_run, retire_reference, retire_prepare, replica_shapes},
     {"nonfinite", nonfinite_plan, nonfinite_run, nonfinite_reference, NULL, sum_shapes},
     {"triad", triad_plan, triad_run, triad_reference, NULL, sum_shapes},

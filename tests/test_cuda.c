@@ -146,7 +146,7 @@ Test(cuda, quantiles_of_odd_numbers) {
 // ---- the device
 
 typedef struct enqueued {
-  rgm_tensor clock, x, y;
+  rgm_tensor clock, active, x, y;
   int calls;
 } enqueued;
 
@@ -154,7 +154,7 @@ typedef struct enqueued {
 static void enqueue(void *arg, rgm_stream *s) {
   enqueued *e = arg;
   e->calls++;
-  rgm_advance(s, e->clock);
+  rgm_advance(s, e->clock, e->active);
   rgm_triad(s, e->y, e->x, e->y, 2.0f);
 }
 
@@ -169,12 +169,14 @@ static rgm_tensor device_tensor(rgm_stream *s, rgm_dtype dtype, int64_t n) {
 
 Test(cuda, graphs_are_captured_once_and_replayed) {
   rgm_stream *s = streams[0];
-  enqueued e = {device_tensor(s, RGM_U32, 1), device_tensor(s, RGM_F32, 5),
-                device_tensor(s, RGM_F32, 5), 0};
+  enqueued e = {device_tensor(s, RGM_U32, 1), device_tensor(s, RGM_U32, 1),
+                device_tensor(s, RGM_F32, 5), device_tensor(s, RGM_F32, 5), 0};
   enqueued other = e;
   const float ones[5] = {1, 1, 1, 1, 1};
   float y[5];
+  const uint32_t on = 1;
   uint32_t clock;
+  rgm_copy(s, e.active.data, &on, sizeof on);
   rgm_copy(s, e.x.data, ones, sizeof ones);
   for (int i = 1; i <= 4; i++) {
     rgm_graph(s, 3, enqueue, &e);
@@ -202,6 +204,7 @@ Test(cuda, graphs_are_captured_once_and_replayed) {
   cr_assert(e.calls == 4 && clock == 8 && s->counts[RGM_ROW_advance].launches == 8, "%u", clock);
   cr_assert_gt(s->counts[RGM_ROW_triad].seconds, 0.0);
   s->backend->release(s, e.clock.data);
+  s->backend->release(s, e.active.data);
   s->backend->release(s, e.x.data);
   s->backend->release(s, e.y.data);
 }

@@ -170,23 +170,23 @@ static void run_plan(rgm_stream *s, const plan *q, result *out) {
   int64_t words;
   float *params = make_params(q, &words);
   propofol_config *config = make_configs(q);
-  uint32_t seeds[2 * MOST], active[MOST];
-  const uint32_t clock = 12;
+  uint32_t seeds[2 * MOST], active[MOST], clock[MOST];
   for (int r = 0; r < R; r++) {
     seeds[2 * r] = 1000u + 7u * (uint32_t)r;
     seeds[2 * r + 1] = 3;
+    clock[r] = 12 + 5 * (uint32_t)r;
     active[r] = q->mask ? (uint32_t)(r % 3 != 1) : 1;
   }
   memory[0] = upload(s, params, (size_t)(R * words) * sizeof *params);
   memory[1] = upload(s, config, (size_t)R * sizeof *config);
   memory[2] = upload(s, seeds, (size_t)R * 2 * sizeof *seeds);
   memory[3] = upload(s, active, (size_t)R * sizeof *active);
-  memory[4] = upload(s, &clock, sizeof clock);
+  memory[4] = upload(s, clock, (size_t)R * sizeof *clock);
   const rgm_cohort cohort = {
       .patients = rgm_view(device[1], RGM_F32, R, q->p, PROPOFOL_WORDS, 0),
       .config = rgm_view(memory[1], RGM_U8, R, sizeof *config, 0, 0),
       .seeds = rgm_view(memory[2], RGM_U32, R, 2, 0, 0),
-      .clock = rgm_view(memory[4], RGM_U32, 1, 0, 0, 0),
+      .clock = rgm_view(memory[4], RGM_U32, R, 0, 0, 0),
       .active = rgm_view(memory[3], RGM_U32, R, 0, 0, 0),
       .random = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL,
       .first = q->first,

@@ -34,7 +34,7 @@ typedef struct world {
   const rgm_env_kernels *kernels;
   int64_t r, p, k, t, first; // first patient
   propofol_config config[REPLICAS];
-  uint32_t seeds[2 * REPLICAS], active[REPLICAS], clock, eval;
+  uint32_t seeds[2 * REPLICAS], active[REPLICAS], clock[REPLICAS], eval;
   float params[REPLICAS][POLICY];
   float *patients, *returns, *obs, *act, *logits, *signals;
   bool returns_only;
@@ -74,13 +74,14 @@ static void world_replica(world *w, int i, const propofol_config *config, int wh
   w->seeds[2 * i] = 1000u + 7u * (uint32_t)which;
   w->seeds[2 * i + 1] = 3;
   w->active[i] = 1;
+  w->clock[i] = 12 + 7 * (uint32_t)which;
   random_policy(w->params[i], 5000u * (uint32_t)(1 + which));
 }
 
 
 static world world_open(const char *isa, int threads, const propofol_config *config, int64_t r,
                         int64_t p, int64_t k, int64_t t) {
-  world w = {.r = r, .p = p, .k = k, .t = t, .clock = 12};
+  world w = {.r = r, .p = p, .k = k, .t = t};
   const rgm_device_options options = {threads, isa, 0};
   char note[256];
   cr_assert(rgm_open("cpu", &options, &w.stream, note, sizeof note) == RGM_OK, "%s",
@@ -115,7 +116,7 @@ static void world_sample(world *w) {
       .patients = rgm_view(w->patients, RGM_F32, w->r, w->p, PROPOFOL_WORDS, 0),
       .config = rgm_view(w->config, RGM_U8, w->r, sizeof *w->config, 0, 0),
       .seeds = rgm_view(w->seeds, RGM_U32, w->r, 2, 0, 0),
-      .clock = rgm_view(&w->clock, RGM_U32, 1, 0, 0, 0),
+      .clock = rgm_view(w->clock, RGM_U32, w->r, 0, 0, 0),
       .active = rgm_view(w->active, RGM_U32, w->r, 0, 0, 0),
       .random = RGM_RANDOM_PATIENT + w->eval,
       .first = w->first,
@@ -138,7 +139,7 @@ static void world_run(world *w, rgm_control control) {
       .config = rgm_view(w->config, RGM_U8, w->r, sizeof *w->config, 0, 0),
       .params = rgm_view(w->params, RGM_F32, w->r, POLICY, 0, 0),
       .seeds = rgm_view(w->seeds, RGM_U32, w->r, 2, 0, 0),
-      .clock = rgm_view(&w->clock, RGM_U32, 1, 0, 0, 0),
+      .clock = rgm_view(w->clock, RGM_U32, w->r, 0, 0, 0),
       .active = rgm_view(w->active, RGM_U32, w->r, 0, 0, 0),
       .control = control,
       .hidden = HIDDEN,
@@ -153,14 +154,14 @@ static void world_run(world *w, rgm_control control) {
 
 static person world_person(const world *w, int64_t r, int64_t episode) {
   const int64_t patient = w->first + episode / (w->k / w->p);
-  return draw_person(w->seeds + 2 * r, RGM_RANDOM_PATIENT + w->eval, w->clock, (uint32_t)patient,
+  return draw_person(w->seeds + 2 * r, RGM_RANDOM_PATIENT + w->eval, w->clock[r], (uint32_t)patient,
                      w->config[r].sex);
 }
 
 
 static void world_words(const world *w, int64_t r, int64_t episode, int64_t t, uint32_t out[4]) {
   const int64_t item = w->first * (w->k / w->p) + episode;
-  words_of(w->seeds + 2 * r, RGM_RANDOM_NOISE + w->eval, w->clock, (uint32_t)item,
+  words_of(w->seeds + 2 * r, RGM_RANDOM_NOISE + w->eval, w->clock[r], (uint32_t)item,
            (uint32_t)(t / 2), out);
 }
 

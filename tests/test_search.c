@@ -195,18 +195,22 @@ Test(search, candidates_meet_the_same_patients_and_noise) {
 }
 
 
-// replica r of a pack has the bits of the run alone with seed + r
+// replica r of a pack, at a step of its own, has the bits of the run alone with seed + r there
 Test(search, replica_of_a_pack_equals_the_run_alone) {
   static const char *const pack_sets[] = {"run.replicas=4", "run.threads=2"};
-  static const char *const names[] = {"search/mean", "search/log_sd", "gains",
-                                      "generation/returns"};
+  static const char *const names[] = {"search/mean", "search/log_sd", "gains", "generation/returns",
+                                      "clock"};
   rgm_run *pack = make_run(small, 2, pack_sets);
+  for (uint32_t r = 0; r < 4; r++) {
+    ((uint32_t *)pack->clock.data)[r] = r * r;
+  }
   steps(pack, 5);
   for (int r = 0; r < 4; r++) {
     char seed[32];
     snprintf(seed, sizeof seed, "run.seed=%d", 11 + r);
     const char *const sets[] = {seed, "run.threads=1"};
     rgm_run *alone = make_run(small, 2, sets);
+    ((uint32_t *)alone->clock.data)[0] = (uint32_t)(r * r);
     steps(alone, 5);
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
       const rgm_tensor t = tensor(alone, names[k]);
@@ -274,6 +278,8 @@ Test(search, masked_replicas_keep_their_bits) {
   ((uint32_t *)tensor(run, "active").data)[1] = 0;
   rgm_checkpoint *before = snapshot(run);
   steps(run, 2);
+  const uint32_t *clock = tensor(run, "clock").data;
+  cr_assert(clock[0] == 3 && clock[1] == 1 && clock[2] == 3);
   for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
     const float *old = rgm_checkpoint_record(before, names[k])->data, *now = values(run, names[k]);
     for (int r = 0; r < 3; r++) {

@@ -58,8 +58,7 @@ void RGM_CPU(quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor 
 void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
 void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim);
-void RGM_CPU(advance)(rgm_stream *s, rgm_tensor clock);
-void RGM_CPU(raise)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
+void RGM_CPU(advance)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
 void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
 void RGM_CPU(nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);

@@ -141,13 +141,7 @@ void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t ra
 }
 
 
-void RGM_CPU(advance)(rgm_stream *s, rgm_tensor clock) {
-  (void)s;
-  rgm_u32(clock, 0)[0]++;
-}
-
-
-void RGM_CPU(raise)(rgm_stream *s, rgm_tensor count, rgm_tensor active) {
+void RGM_CPU(advance)(rgm_stream *s, rgm_tensor count, rgm_tensor active) {
   (void)s;
   for (int64_t r = 0; r < count.dims[0]; r++) {
     rgm_u32(count, r)[0] += rgm_u32(active, r)[0] != 0;

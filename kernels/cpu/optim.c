@@ -37,7 +37,7 @@ void RGM_CPU(adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_
                    rgm_tensor active) {
   optim_args a = {p, m, v, count, g, lr, beta1, beta2, eps, active, pieces_of(p)};
   rgm_cpu_parallel(s, p.dims[0] * a.pieces, adam_task, &a);
-  RGM_CPU(raise)(s, count, active);
+  RGM_CPU(advance)(s, count, active);
 }
 
 

@@ -27,7 +27,7 @@ static void gaussian_draw_task(void *arg, int64_t r) {
   }
   const int64_t candidates = a->x.dims[1], dims = a->x.dims[2];
   const rgm_key key = rgm_stream_key(rgm_u32(a->seeds, r), a->random);
-  const uint32_t step = rgm_u32(a->clock, 0)[0];
+  const uint32_t step = rgm_u32(a->clock, r)[0];
   const float *mean = rgm_f32(a->mean, r), *log_sd = rgm_f32(a->log_sd, r);
   float *x = rgm_f32(a->x, r);
   for (int64_t m = 0; m < candidates; m++) {

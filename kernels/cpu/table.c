@@ -41,7 +41,6 @@ const rgm_backend RGM_CPU(backend) = {
     .select = RGM_CPU(select),
     .uniform = RGM_CPU(uniform),
     .advance = RGM_CPU(advance),
-    .raise = RGM_CPU(raise),
     .retire = RGM_CPU(retire),
     .nonfinite = RGM_CPU(nonfinite),
 

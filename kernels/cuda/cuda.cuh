@@ -165,8 +165,7 @@ void rgm_cuda_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor 
 void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
 void rgm_cuda_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim);
-void rgm_cuda_advance(rgm_stream *s, rgm_tensor clock);
-void rgm_cuda_raise(rgm_stream *s, rgm_tensor count, rgm_tensor active);
+void rgm_cuda_advance(rgm_stream *s, rgm_tensor count, rgm_tensor active);
 void rgm_cuda_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor bound);
 void rgm_cuda_nonfinite(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void rgm_cuda_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);

@@ -245,25 +245,15 @@ void rgm_cuda_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t ra
 }
 
 
-RGM_KERNEL(1) advance_kernel(rgm_tensor clock) {
-  rgm_u32(clock, 0)[0]++;
-}
-
-
-void rgm_cuda_advance(rgm_stream *s, rgm_tensor clock) {
-  RGM_LAUNCH(advance_kernel, 1, 1, 0, s, clock);
-}
-
-
-RGM_KERNEL(THREADS) raise_kernel(rgm_tensor count, rgm_tensor active) {
+RGM_KERNEL(THREADS) advance_kernel(rgm_tensor count, rgm_tensor active) {
   RGM_ELEMENTS (r, count.dims[0]) {
     rgm_u32(count, r)[0] += rgm_u32(active, r)[0] != 0 ? 1u : 0u;
   }
 }
 
 
-void rgm_cuda_raise(rgm_stream *s, rgm_tensor count, rgm_tensor active) {
-  RGM_LAUNCH(raise_kernel, rgm_blocks(count.dims[0], THREADS, BLOCKS), THREADS, 0, s, count,
+void rgm_cuda_advance(rgm_stream *s, rgm_tensor count, rgm_tensor active) {
+  RGM_LAUNCH(advance_kernel, rgm_blocks(count.dims[0], THREADS, BLOCKS), THREADS, 0, s, count,
              active);
 }
 

@@ -85,7 +85,7 @@ RGM_DEVICE loop_place loop_enter(loop_block *block, float *policy, const rgm_rol
   at.first = first;
   at.episodes = o.returns.dims[1];
   at.key = rgm_stream_key(rgm_u32(o.seeds, r), o.random);
-  at.step = rgm_u32(o.clock, 0)[0];
+  at.step = rgm_u32(o.clock, r)[0];
   const uint32_t *from = reinterpret_cast<const uint32_t *>(
       static_cast<const uint8_t *>(o.config.data) + r * o.config.stride0);
   uint32_t *to = reinterpret_cast<uint32_t *>(&block->config);
@@ -590,7 +590,7 @@ RGM_KERNEL(LOOP_THREADS) ENV_(sample_kernel)(const rgm_cohort c) {
       static_cast<const uint8_t *>(c.config.data) + r * c.config.stride0);
   rgm_rng rng;
   rng.key = rgm_stream_key(rgm_u32(c.seeds, r), c.random);
-  rng.step = rgm_u32(c.clock, 0)[0];
+  rng.step = rgm_u32(c.clock, r)[0];
   rng.item = (uint32_t)(c.first + p);
   rng.draw = 0;
   ENV_(sample)(rgm_f32(c.patients, r) + p * ENV_WORDS, config, rng);

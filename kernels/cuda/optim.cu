@@ -47,7 +47,7 @@ void rgm_cuda_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_
                    rgm_tensor active) {
   const optim_args a = {p, m, v, count, g, lr, beta1, beta2, eps, active};
   RGM_LAUNCH(adam_kernel, grid_of(p), THREADS, 0, s, a);
-  rgm_cuda_raise(s, count, active);
+  rgm_cuda_advance(s, count, active);
 }
 
 

@@ -14,15 +14,16 @@ typedef struct search_args {
 } search_args;
 
 
-// a thread makes the four dims of one philox call
-RGM_KERNEL(THREADS) gaussian_draw_kernel(search_args a) {
+// a thread makes the four dims of one philox call; told how many blocks share a processor, nvcc
+// spills nothing (sm_120)
+RGM_KERNEL_RESIDENT(THREADS, 8) gaussian_draw_kernel(search_args a) {
   const int64_t dims = a.x.dims[2], fours = (dims + 3) / 4;
   RGM_REPLICAS (r, a.x.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
       continue;
     }
     const rgm_key key = rgm_stream_key(rgm_u32(a.seeds, r), a.random);
-    const uint32_t step = rgm_u32(a.clock, 0)[0];
+    const uint32_t step = rgm_u32(a.clock, r)[0];
     const float *mean = rgm_f32(a.mean, r), *log_sd = rgm_f32(a.log_sd, r);
     RGM_ELEMENTS (k, a.x.dims[1] * fours) {
       const int64_t m = k / fours, d = k % fours * 4;

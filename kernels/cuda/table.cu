@@ -46,7 +46,6 @@ static rgm_backend table_of(void) {
   t.select = rgm_cuda_select;
   t.uniform = rgm_cuda_uniform;
   t.advance = rgm_cuda_advance;
-  t.raise = rgm_cuda_raise;
   t.retire = rgm_cuda_retire;
   t.nonfinite = rgm_cuda_nonfinite;
 
