@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between checkpoint.c (what is in a file: HDF5) and durable.c (how its bytes reach the disk and
-// come back unharmed). Nobody else includes this.
+// come back unharmed); for others of the engine that write files that must not be half written.
 
 #ifndef RGM_CHECKPOINT_PRIVATE_H
 #define RGM_CHECKPOINT_PRIVATE_H

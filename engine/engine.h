@@ -370,7 +370,8 @@ typedef struct rgm_run_keys {
   char keep_best[RGM_STRING_SIZE];
   int backend;   // index into rgm_backend_names
   int best_mode; // 0 auto, 1 max, 2 min
-  int64_t seed, replicas, steps, device, threads, report_every, checkpoint_every, keep;
+  rgm_list devices;
+  int64_t seed, replicas, steps, threads, report_every, checkpoint_every, keep;
 } rgm_run_keys;
 
 typedef struct rgm_eval_keys {
@@ -524,6 +525,10 @@ double rgm_metrics_headline(const rgm_metrics *m, const char **name); // mean ov
 // The mean over replicas of the metric called `name` as last reported. RGM_ECONFIG where there is
 // none of this name.
 rgm_status rgm_metrics_mean(const rgm_metrics *m, const char *name, double *mean);
+
+// The same for every replica; and metrics that no file holds, to be asked only.
+rgm_status rgm_metrics_values(const rgm_metrics *m, const char *name, const float **values);
+rgm_status rgm_metrics_memory(rgm_metrics **out);
 void rgm_metrics_close(rgm_metrics *m);
 
 

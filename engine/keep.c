@@ -15,7 +15,27 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+
+// ---- the folder -----------------------------------------------------------------------------------
+
+rgm_status rgm_make_folder(const char *path) {
+  char partial[2048];
+  snprintf(partial, sizeof partial, "%s", path);
+  for (char *c = partial + 1; *c != '\0'; c++) {
+    if (*c == '/') {
+      *c = '\0';
+      mkdir(partial, 0777);
+      *c = '/';
+    }
+  }
+  if (mkdir(partial, 0777) != 0 && errno != EEXIST) {
+    return rgm_fail(RGM_EIO, "%s: %s; choose another --out", path, strerror(errno));
+  }
+  return RGM_OK;
+}
 
 
 // ---- the lock ----------------------------------------------------------------------------------

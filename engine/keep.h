@@ -16,6 +16,9 @@ typedef struct rgm_keep {
   char digest[65];      // its digest
 } rgm_keep;
 
+// Makes a folder and those above it. RGM_EIO.
+rgm_status rgm_make_folder(const char *path);
+
 // Locks the folder for this process until rgm_keep_close or the process ends, in whatever way.
 // RGM_EIO, with the pid and host of the other one, where a process trains there already.
 rgm_status rgm_keep_lock(rgm_keep *k, const char *folder);

@@ -170,12 +170,12 @@ double rgm_metrics_headline(const rgm_metrics *m, const char **name) {
 }
 
 
-rgm_status rgm_metrics_mean(const rgm_metrics *m, const char *name, double *mean) {
+static rgm_status find(const rgm_metrics *m, const char *name, int *out) {
   const char *names[RGM_MAX_METRICS + 1] = {NULL};
   char list[1024] = "";
-  for (int i = 0; i < m->count; i++) {
+  for (*out = 0; *out < m->count; ++*out) {
+    const int i = *out;
     if (strcmp(m->name[i], name) == 0) {
-      *mean = mean_of(m, i);
       return RGM_OK;
     }
     names[i] = m->name[i];
@@ -186,6 +186,28 @@ rgm_status rgm_metrics_mean(const rgm_metrics *m, const char *name, double *mean
   return rgm_fail(RGM_ECONFIG, "no metric \"%s\"%s%s%s; there are: %s", name,
                   nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "",
                   nearest != NULL ? "?" : "", list);
+}
+
+
+rgm_status rgm_metrics_mean(const rgm_metrics *m, const char *name, double *mean) {
+  int index;
+  RGM_TRY(find(m, name, &index));
+  *mean = mean_of(m, index);
+  return RGM_OK;
+}
+
+
+rgm_status rgm_metrics_values(const rgm_metrics *m, const char *name, const float **values) {
+  int index;
+  RGM_TRY(find(m, name, &index));
+  *values = m->values[index];
+  return RGM_OK;
+}
+
+
+rgm_status rgm_metrics_memory(rgm_metrics **out) {
+  *out = calloc(1, sizeof **out);
+  return *out != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for metrics");
 }
 
 

@@ -24,6 +24,8 @@ typedef struct rgm_options {
   bool resume;     // go on from the newest checkpoint of the run folder
   bool json;       // results as one JSON object
   double seconds;  // of a case of `regimen bench`, 0: one
+  int workers;     // of a sweep's driver, 0: as the device asks
+  bool status;     // of a sweep: look, do not take part
   bool profile;    // training tells where its time went, kernel by kernel
   FILE *result;    // where results go (stdout)
   FILE *progress;  // where progress goes (stderr), NULL: nowhere
@@ -56,6 +58,24 @@ rgm_status rgm_info(const rgm_options *options);
 // Checks every checkpoint of a run folder, or one file: prefix, length, SHA-256, schema, digests of
 // tensors and config; prints a line for each. RGM_EDATA if any is bad.
 rgm_status rgm_verify(const rgm_options *options);
+
+// A worker of a sweep: joins the sweep of a config (its `sweep:` section) or of a sweep's folder,
+// takes trials as long as there are any, and returns when the whole sweep is done, by whomever.
+// Without `resume` the folder must not hold the sweep yet. Errors as rgm_train.
+rgm_status rgm_sweep_run(const rgm_options *options);
+
+// What a driver of several workers needs to know of a sweep before it starts them: its folder, and
+// the GPUs that run.devices names (none on the CPU). Errors: what is wrong with the config.
+typedef struct rgm_sweep_plan {
+  char folder[2048];
+  int devices[64], device_count;
+  int threads; // run.threads
+} rgm_sweep_plan;
+rgm_status rgm_sweep_look(const rgm_options *options, rgm_sweep_plan *out);
+
+// How a sweep stands: who works, what is finished, the best trials so far; *lines (may be NULL)
+// gets the lines printed.
+rgm_status rgm_sweep_status(const rgm_options *options, FILE *out, int *lines);
 
 // "regimen 0.1.0 (commit)".
 const char *rgm_version_text(void);

@@ -29,8 +29,8 @@ const rgm_field rgm_run_fields[] = {
      "Device: auto takes a GPU where there is one and says why if not."},
     {"isa", RGM_STRING, RUN(isa), "", "auto", 0, 0, NULL, RGM_PROVENANCE,
      "CPU instruction set: auto, avx512, avx2; changes speed, never bits."},
-    {"device", RGM_INT, RUN(device), "1", "0", 0, 255, NULL, RGM_PROVENANCE | RGM_ADDED,
-     "Which GPU, counted from 0; a run uses one. Two runs share two GPUs by this key."},
+    {"devices", RGM_LIST, RUN(devices), "1", "[0]", 0, 255, NULL, RGM_PROVENANCE | RGM_ADDED,
+     "Which GPUs, counted from 0: a training uses one, a sweep starts a worker on each."},
     {"threads", RGM_INT, RUN(threads), "1", "0", 0, 256, NULL, RGM_PROVENANCE,
      "CPU threads, 0 for one per processor; changes speed, never bits."},
     {"report_every", RGM_INT, RUN(report_every), "steps", "50", 1, 1e9, NULL, RGM_PROVENANCE,
@@ -282,7 +282,9 @@ static rgm_status bind(rgm_run *run) {
 
 
 rgm_status rgm_run_open_stream(rgm_run *run, rgm_stream **out) {
-  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, (int)run->keys.device};
+  const rgm_list *devices = &run->keys.devices;
+  const int first = devices->count > 0 ? (int)devices->value[0] : 0;
+  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, first};
   return rgm_open(rgm_backend_names[run->keys.backend], &options, out, run->device,
                   sizeof run->device);
 }
@@ -290,6 +292,12 @@ rgm_status rgm_run_open_stream(rgm_run *run, rgm_stream **out) {
 
 rgm_status rgm_run_plan_only(rgm_config *config, rgm_run **out) {
   RGM_TRY(rgm_run_read(config, true, out));
+  if ((*out)->keys.devices.count > 1) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: run.devices: a run uses one GPU; `regimen sweep` starts a worker on each "
+                    "(seeds are swept over by `sweep: {seeds: N}`)",
+                    rgm_config_where(config, "run.devices"));
+  }
   RGM_TRY(rgm_run_open_stream(*out, &(*out)->stream));
   return measure(*out);
 }

@@ -73,9 +73,8 @@ rgm_status rgm_space_fail(const rgm_space *space, const rgm_dimension *dim, cons
       found = entry;
     }
   }
-  return found != NULL
-             ? rgm_config_fail(config, RGM_ECONFIG, found->value_at, full, "%s", text)
-             : rgm_fail(RGM_ECONFIG, "%s: %s", full, text);
+  return found != NULL ? rgm_config_fail(config, RGM_ECONFIG, found->value_at, full, "%s", text)
+                       : rgm_fail(RGM_ECONFIG, "%s: %s", full, text);
 }
 
 
@@ -235,9 +234,10 @@ static rgm_status read_dimensions(rgm_space *space) {
   }
   return space->dim_count > 0 || space->keys.seeds > 1
              ? RGM_OK
-             : rgm_space_fail(space, NULL, "seeds",
-                              "nothing is swept: give keys such as `algorithm.lr: [0.01, 0.03]`, or "
-                              "seeds");
+             : rgm_space_fail(
+                   space, NULL, "seeds",
+                   "nothing is swept: give keys such as `algorithm.lr: [0.01, 0.03]`, or "
+                   "seeds");
 }
 
 
@@ -332,7 +332,8 @@ static rgm_status check_range(const rgm_space *space, rgm_dimension *dim, const 
     text = "an empty range: min is not below max";
   } else if (dim->log && !(dim->min > 0)) {
     text = "log needs a min above 0";
-  } else if (field->type == RGM_INT && (floor(dim->min) != dim->min || floor(dim->max) != dim->max)) {
+  } else if (field->type == RGM_INT &&
+             (floor(dim->min) != dim->min || floor(dim->max) != dim->max)) {
     text = "the key is a whole number, so min and max are";
   }
   dim->whole = field->type == RGM_INT;
@@ -518,10 +519,12 @@ static rgm_status count_points(rgm_space *space) {
     }
   }
   if (k->trials > 0 || points > 1e6) {
-    snprintf(text, sizeof text, points > 1e6 ? "the grid has %.0f points; a random search takes "
-                                               "trials: N of them"
-                                             : "the grid has %.0f points; leave trials out, or "
-                                               "choose search: random", points);
+    snprintf(text, sizeof text,
+             points > 1e6 ? "the grid has %.0f points; a random search takes "
+                            "trials: N of them"
+                          : "the grid has %.0f points; leave trials out, or "
+                            "choose search: random",
+             points);
     return rgm_space_fail(space, NULL, "trials", text);
   }
   // those that a condition makes alike count once
@@ -594,13 +597,30 @@ rgm_status rgm_space_member(const rgm_space *space, char *const *values, rgm_run
   sets[count] = format_text("run.replicas=%lld", (long long)space->keys.seeds);
   good = good && sets[count++] != NULL;
   rgm_config *config = NULL;
-  rgm_status status = good ? rgm_config_parse("sweep", space->base, (const char *const *)sets,
-                                              count, &config)
-                           : rgm_config_no_memory();
+  rgm_status status =
+      good ? rgm_config_parse("sweep", space->base, (const char *const *)sets, count, &config)
+           : rgm_config_no_memory();
   for (int i = 0; i < count; i++) {
     free(sets[i]);
   }
   return status == RGM_OK ? rgm_run_read(config, true, out) : status;
+}
+
+
+char *rgm_space_shape(const rgm_config *config) {
+  char *text = NULL;
+  size_t size = 0;
+  FILE *out = open_memstream(&text, &size);
+  if (out == NULL) {
+    return NULL;
+  }
+  for (int i = 0; i < config->slot_count; i++) {
+    const config_slot *slot = &config->slots[i];
+    if (slot->field->flags & RGM_SHAPE) {
+      fprintf(out, "%s: %s\n", slot->key, slot->text);
+    }
+  }
+  return rgm_config_close(out, &text) ? text : NULL;
 }
 
 

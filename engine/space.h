@@ -83,6 +83,10 @@ rgm_status rgm_space_perturb(const rgm_space *space, int dim, const char *text, 
 // of a pack. Free with rgm_run_free.
 rgm_status rgm_space_member(const rgm_space *space, char *const *values, rgm_run **out);
 
+// What trials must have in common to be packed: the keys that change shapes, as text. The caller
+// frees it; NULL without memory.
+char *rgm_space_shape(const rgm_config *config);
+
 // Fails at a dimension, or at a key of the sweep section.
 rgm_status rgm_space_fail(const rgm_space *space, const rgm_dimension *dim, const char *key,
                           const char *text);

@@ -39,23 +39,6 @@ static void note(trainer *t, const char *text) {
 
 // ---- folder ------------------------------------------------------------------------------------
 
-static rgm_status make_folder(const char *path) {
-  char partial[2048];
-  snprintf(partial, sizeof partial, "%s", path);
-  for (char *c = partial + 1; *c != '\0'; c++) {
-    if (*c == '/') {
-      *c = '\0';
-      mkdir(partial, 0777);
-      *c = '/';
-    }
-  }
-  if (mkdir(partial, 0777) != 0 && errno != EEXIST) {
-    return rgm_fail(RGM_EIO, "%s: %s; choose another --out", path, strerror(errno));
-  }
-  return RGM_OK;
-}
-
-
 static rgm_status write_text(const char *folder, const char *name, const char *text) {
   char path[4096];
   snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -111,7 +94,7 @@ static rgm_status open_folder(trainer *t) {
   } else {
     snprintf(t->folder, sizeof t->folder, "runs/%s", run->keys.name);
   }
-  RGM_TRY(make_folder(t->folder));
+  RGM_TRY(rgm_make_folder(t->folder));
   RGM_TRY(rgm_keep_lock(&t->keep, t->folder));
   char path[4096];
   snprintf(path, sizeof path, "%s/log.txt", t->folder);

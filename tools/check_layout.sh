@@ -33,7 +33,7 @@ includes engine 'envs|algorithms|tools|tests' "the engine knows environments and
 includes envs 'algorithms|tools|tests' "environments never see algorithms"
 includes algorithms 'envs|tools|tests' "algorithms never see environments"
 grep -nE '^#include "' $(echo "$sources" | grep '^tools/') /dev/null |
-  grep -vE '"engine/regimen.h"|"tools/bench.h"|tools/bench[^:]*:[0-9]+:#include "engine/engine.h"' |
+  grep -vE '"engine/regimen.h"|"tools/(bench|sweep).h"|tools/bench[^:]*:[0-9]+:#include "engine/engine.h"' |
   breach "tools use engine/regimen.h (bench also engine/engine.h)"
 grep -nE '^#include "\.\.?/|^#include "[^/"]+"' $sources /dev/null | breach "includes are written from the root"
 
@@ -65,7 +65,7 @@ grep -nE '(^|[^a-z_])(exit|_exit|rand|srand|strcpy|strcat|sprintf|gets) *\(' $li
   grep -vE '^[^:]*:[0-9]+: *//' | breach "is banned in the library"
 grep -nE '(^|[^a-z_])abort *\(' $library /dev/null | grep -v '^kernels/base.c:' |
   breach "abort belongs to RGM_ASSERT"
-grep -nE '(^|[^a-z_])time\((NULL|&)' $library /dev/null | grep -v '^engine/train.c:' |
+grep -nE '(^|[^a-z_])time\((NULL|&)' $library /dev/null | grep -vE '^engine/(train|sweep).c:' |
   breach "dates belong to the log of a run"
 grep -n 'include <assert.h>' $sources /dev/null | breach "use RGM_ASSERT"
 grep -nE '[-]ffast-math|[-]Ofast|use_fast_math' CMakeLists.txt CMakePresets.json |

@@ -3,6 +3,7 @@
 
 #include "engine/regimen.h"
 #include "tools/bench.h"
+#include "tools/sweep.h"
 
 #include <argp.h>
 #include <signal.h>
@@ -10,7 +11,17 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_SETS = 256, KEY_OUT = 256, KEY_RESUME, KEY_QUIET, KEY_JSON, KEY_PROFILE, KEY_SECONDS };
+enum {
+  MAX_SETS = 256,
+  KEY_OUT = 256,
+  KEY_RESUME,
+  KEY_QUIET,
+  KEY_JSON,
+  KEY_PROFILE,
+  KEY_SECONDS,
+  KEY_WORKERS,
+  KEY_STATUS,
+};
 
 typedef struct invocation {
   rgm_options options;
@@ -41,6 +52,8 @@ static const command commands[] = {
      "Print keys: of a section, an algorithm, an environment, or one key (env.noise_sd)."},
     {"info", rgm_info, "RUN|CHECKPOINT", "Verify a checkpoint and print what is in it."},
     {"verify", rgm_verify, "RUN|CHECKPOINT", "Check every checkpoint of a run, bit by bit."},
+    {"sweep", sweep_command, "CONFIG|DIR",
+     "Run the sweep of a config, join one (--resume), or look at it (--status)."},
     {"bench", bench_command, "[SUITE]",
      "Measure this machine: rollout, mlp, cem or io, beside its peaks; all without a name."},
     {0},
@@ -82,6 +95,9 @@ static const struct argp_option options[] = {
     {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
     {"seconds", KEY_SECONDS, "S", 0, "Measure each case of a bench for S seconds (default: 1)", 0},
     {"profile", KEY_PROFILE, NULL, 0, "Tell where the time of a training went", 0},
+    {"workers", KEY_WORKERS, "N", 0,
+     "Processes of a sweep (default: one; on GPUs one for each of run.devices)", 0},
+    {"status", KEY_STATUS, NULL, 0, "How a sweep stands, without taking part", 0},
     {"json", KEY_JSON, NULL, 0, "Results as one JSON object on stdout", 0},
     {0},
 };
@@ -119,6 +135,15 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     return 0;
   case KEY_PROFILE:
     in->options.profile = true;
+    return 0;
+  case KEY_WORKERS:
+    in->options.workers = (int)strtol(value, &rest, 10);
+    if (*rest != '\0' || in->options.workers < 1 || in->options.workers > 1024) {
+      argp_error(state, "--workers: %s is not a number from 1 to 1024", value);
+    }
+    return 0;
+  case KEY_STATUS:
+    in->options.status = true;
     return 0;
   case KEY_JSON:
     in->options.json = true;
@@ -161,7 +186,7 @@ static int run_command(const command *c, int argc, char **argv) {
   argp_parse(&argp, argc - 1, argv + 1, 0, NULL, &in);
   in.options.progress = in.quiet ? NULL : stderr;
   in.options.terminal = isatty(STDERR_FILENO) != 0;
-  if (c->run == rgm_train) {
+  if (c->run == rgm_train || c->run == sweep_command) {
     catch_signals();
   }
   const rgm_status status = c->run(&in.options);
