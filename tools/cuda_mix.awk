@@ -5,8 +5,8 @@
 # The hot loop of a kernel is one of its innermost loops: from the target of a backward branch to
 # the branch, with no other such pair and no way out in between. Loops that work on shared memory
 # alone come first, then those with most and densest fp32 arithmetic (its count times its share
-# squared). Code that the compiler calls, such as the slow ends of divisions, counts as the kernel's;
-# NOP does not.
+# squared). What the compiler calls, such as the slow ends of divisions, counts as the kernel's; NOP
+# does not.
 
 BEGIN {
   columns = "total fp32 fp64 mufu int ldg ldg64 ldg128 stg stg128 lds lds128 sts sts128"

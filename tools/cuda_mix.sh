@@ -115,8 +115,8 @@ now=$build/cuda/mix.txt
 } >"$now"
 
 # the ledger: columns whose change says something
-shown="total fp32 fp64 mufu int ldg ldg128 stg lds lds128 sts atom bar shfl mma async slow call loop"
-shown="$shown loop_fp32 loop_lds kernel"
+shown="total fp32 fp64 mufu int ldg ldg128 stg lds lds128 sts atom bar shfl mma async slow call"
+shown="$shown loop loop_fp32 loop_lds kernel"
 awk -v shown="file arch $shown" '
   NR == 1 { print $0 "; tools/cuda_mix.sh --update writes this file"; next }
   NR == 2 {
