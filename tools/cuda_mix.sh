@@ -179,5 +179,5 @@ if [ -s "$work/bad" ]; then
 fi
 awk -v archs="$(cut -d' ' -f2- "$build/cuda/nvcc.txt")" '
   NR > 2 { kernels++; total += $3 }
-  END { print kernels " kernels on " archs ": " total " instructions, no local memory, no calls, " \
+  END { print kernels " kernels on " archs ": " total " instructions, no local memory, no functions, " \
           "fp64 and widths as ruled" }' "$now"
