@@ -26,6 +26,12 @@ show_cuda() {
   line=$(tools/cuda_ledger.sh build/release 2>&1 | tail -1)
   row "ledger of registers and spills" "0 spills, no growth" "$line" \
     "$(echo "$line" | grep -cE 'no spills|SKIP' || true)"
+  line=$(tools/cuda_mix.sh build/release 2>&1 | tail -1)
+  row "ledger of instructions" "0 local, no growth" "$line" \
+    "$(echo "$line" | grep -cE 'no local memory|SKIP.*no nvcc' || true)"
+  line=$(tools/cuda_mix.sh --planted build/release 2>&1 | tail -1)
+  row "planted local array, fp64, call, ..." "each found" "$line" \
+    "$(echo "$line" | grep -cE 'each found|SKIP.*no nvcc' || true)"
 }
 
 # fastest COMMAND...: ms, the best of 30 starts
