@@ -432,6 +432,29 @@ double rgm_burn(rgm_stream *s, int64_t rounds) {
 }
 
 
+rgm_status rgm_library(rgm_stream *s, char *text, size_t size) {
+  if (s->backend->library == NULL) {
+    return rgm_fail(RGM_EDEVICE, "the backend %s brings no library of matrix products",
+                    s->backend->name);
+  }
+  return s->backend->library(s, text, size);
+}
+
+
+void rgm_library_gemm(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b, bool transpose_a,
+                      bool transpose_b) {
+  const int64_t sum = a.dims[transpose_a ? 1 : 2];
+  RGM_ASSERT(s->backend->library_gemm != NULL);
+  RGM_ASSERT(c.dtype == RGM_F32 && a.dtype == RGM_F32 && b.dtype == RGM_F32);
+  RGM_ASSERT(c.dims[3] == 1 && a.dims[3] == 1 && b.dims[3] == 1);
+  RGM_ASSERT(a.dims[0] == c.dims[0] && b.dims[0] == c.dims[0]);
+  RGM_ASSERT(a.dims[transpose_a ? 2 : 1] == c.dims[1]);
+  RGM_ASSERT(b.dims[transpose_b ? 2 : 1] == sum && b.dims[transpose_b ? 1 : 2] == c.dims[2]);
+  LAUNCH(s, library_gemm, 2.0 * (double)rgm_elements(c) * (double)sum,
+         size_of(c) + size_of(a) + size_of(b), c, a, b, transpose_a, transpose_b);
+}
+
+
 // ---- whole episodes ----------------------------------------------------------------------------
 
 void rgm_env_sample(const rgm_env_kernels *env, rgm_stream *s, const rgm_cohort *cohort) {

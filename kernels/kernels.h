@@ -24,7 +24,7 @@ typedef struct rgm_stream rgm_stream;
 typedef struct rgm_backend rgm_backend;
 typedef struct rgm_env_kernels rgm_env_kernels;
 
-enum { RGM_BACKEND_ABI = 3, RGM_ROW_BLOCK = 256 };
+enum { RGM_BACKEND_ABI = 4, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
   RGM_LINEAR = 0,
@@ -57,7 +57,7 @@ typedef struct rgm_device_options {
   X(softmax_xent) X(policy_xent)                                                                   \
   X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
   X(sum) X(quantile) X(select) X(uniform) X(advance) X(retire) X(nonfinite)                        \
-  X(triad) X(burn) X(sample) X(rollout)
+  X(triad) X(burn) X(library_gemm) X(sample) X(rollout)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
 typedef enum rgm_row { RGM_ROWS(RGM_ROW_INDEX) RGM_ROW_COUNT } rgm_row;
@@ -147,6 +147,9 @@ struct rgm_backend {
   // ---- yardsticks
   void (*triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
   double (*burn)(rgm_stream *s, int64_t rounds);
+  rgm_status (*library)(rgm_stream *s, char *text, size_t size); // NULL, both: there is none
+  void (*library_gemm)(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b, bool transpose_a,
+                       bool transpose_b);
 
   // The rows of an environment's loop ("propofol", "eleveld") that came with this backend, NULL if
   // it has none of this name. The CPU's are part of the program, by instruction set: NULL there.
@@ -341,6 +344,16 @@ void rgm_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float sc
 // The arithmetic yardstick: `rounds` of independent fused multiply-adds on every processing unit of
 // the stream; returns how many floating-point operations that were.
 double rgm_burn(rgm_stream *s, int64_t rounds);
+
+// The library of matrix products that the device's maker gives, the yardstick of linear, linear_dx
+// and linear_dw: opens it, where it is installed, and tells its name and version. Training does
+// not use it, since its order of sums is its own. RGM_EDEVICE: there is none, with the reason.
+rgm_status rgm_library(rgm_stream *s, char *text, size_t size);
+
+// c[R,M,N] = A @ B by that library, in fp32, once rgm_library has opened it: a[R,M,K] is A, or
+// a[R,K,M] if transposed; b[R,K,N] is B, or b[R,N,K]. Bits may depend on anything.
+void rgm_library_gemm(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b, bool transpose_a,
+                      bool transpose_b);
 
 // Draws patients, runs episodes: the rows of an environment.
 void rgm_env_sample(const rgm_env_kernels *env, rgm_stream *s, const rgm_cohort *cohort);

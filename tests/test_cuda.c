@@ -6,6 +6,7 @@
 #include "tests/cuda_host/cuda_host.h"
 #include "tests/cuda_module.h"
 #include "tests/kernel_checks.h"
+#include "tests/kernel_library.h"
 
 #include <criterion/criterion.h>
 #include <dlfcn.h>
@@ -232,6 +233,73 @@ Test(cuda, memory_is_zero_and_can_run_out) {
 Test(cuda, burn_counts_its_work) {
   cr_assert_eq(rgm_burn(streams[0], 10), 2.0 * 16 * 10 * 256 * 16);
   cr_assert_eq(rgm_sync(streams[0]), RGM_OK);
+}
+
+
+// ---- the library of the device's maker
+
+Test(cuda, products_of_the_library) {
+  char text[64];
+  if (rgm_library(streams[0], text, sizeof text) != RGM_OK) {
+    cr_skip_test("%s", rgm_last_error());
+  }
+  int shapes = 0;
+  for (const int64_t(*size)[4] = library_sizes; (*size)[0] > 0; size++) {
+    for (int form = 0; form < 4; form++, shapes++) {
+      const int64_t n[NUMBERS] = {(*size)[0], (*size)[1], (*size)[2],
+                                  (*size)[3], form & 1,   form >> 1};
+      for (device_shift = 0; device_shift <= 3; device_shift += 3) {
+        check_library(streams[0], n);
+      }
+    }
+  }
+  cr_assert_eq(shapes, 40);
+  cr_assert_eq(streams[0]->counts[RGM_ROW_library_gemm].launches, 40u * 2 * 9);
+}
+
+
+static void install(cuda_host_installed what) {
+  void (*set)(cuda_host_installed);
+  *(void **)&set = knob("cuda_host_install");
+  set(what);
+}
+
+
+// asked for again it may have been installed; it is opened once
+Test(cuda, library_is_opened_when_it_is_there) {
+  char text[64] = "";
+  install(CUDA_HOST_NONE);
+  cr_assert_eq(rgm_library(streams[0], text, sizeof text), RGM_EDEVICE);
+  cr_assert(strstr(rgm_last_error(), "cuBLAS is not found here") != NULL, "%s", rgm_last_error());
+  install(CUDA_HOST_OLD);
+  cr_assert_eq(rgm_library(streams[0], text, sizeof text), RGM_EDEVICE);
+  cr_assert(strstr(rgm_last_error(), "libcublas.so.12 is no cuBLAS that this build can use"), "%s",
+            rgm_last_error());
+  cr_assert_str_empty(text);
+  install(CUDA_HOST_ALL);
+  for (int i = 0; i < 2; i++) {
+    cr_assert_eq(rgm_library(streams[0], text, sizeof text), RGM_OK, "%s", rgm_last_error());
+    cr_assert_str_eq(text, "cuBLAS 1.2.3");
+  }
+  cr_assert_eq(rgm_sync(streams[0]), RGM_OK);
+}
+
+
+// it counts as any row; the other stream has no library, and says so
+Test(cuda, library_counts_its_work) {
+  char text[64];
+  if (rgm_library(streams[0], text, sizeof text) != RGM_OK) {
+    cr_skip_test("%s", rgm_last_error());
+  }
+  const int64_t n[NUMBERS] = {7, 5, 16, 3, 1, 0};
+  call c = make_call(&library_case, n, 0, 0);
+  run_call(&c, streams[0]);
+  const rgm_counts *counts = &streams[0]->counts[RGM_ROW_library_gemm];
+  cr_assert_eq(counts->launches, 1u);
+  cr_assert_eq(counts->flops, 2.0 * 7 * 5 * 16 * 3);
+  cr_assert_eq(counts->bytes, 4.0 * 7 * (5 * 16 + 3 * 5 + 3 * 16));
+  cr_assert_eq(rgm_library(streams[1], text, sizeof text), RGM_EDEVICE);
+  cr_assert(strstr(rgm_last_error(), "cpu brings no library") != NULL, "%s", rgm_last_error());
 }
 
 

@@ -494,6 +494,24 @@ Test(kernels, open_without_a_gpu) {
 }
 
 
+// the yardstick library_gemm is a GPU's: on the CPU the bench has other ones (tools/bench_mlp.c)
+Test(kernels, the_cpu_brings_no_library) {
+  char text[64] = "";
+  for (int k = 0; k < stream_count; k++) {
+    cr_assert_eq(rgm_library(streams[k], text, sizeof text), RGM_EDEVICE);
+    cr_assert(strstr(rgm_last_error(), "no library of matrix products") != NULL, "%s",
+              rgm_last_error());
+  }
+  cr_assert_str_empty(text);
+}
+
+
+Test(kernels, to_call_a_library_that_is_not_there_is_our_bug, .signal = SIGABRT) {
+  const rgm_tensor a = fresh(1, 2, 16), b = fresh(1, 16, 16);
+  rgm_library_gemm(streams[0], fresh(1, 2, 16), a, b, false, false);
+}
+
+
 Test(kernels, a_wrong_shape_is_our_bug, .signal = SIGABRT) {
   const rgm_tensor x = fresh(1, 2, 16), w = fresh(1, 16, 17), b = fresh(1, 17, 0);
   rgm_linear(streams[0], fresh(1, 2, 17), x, w, b, RGM_LINEAR);

@@ -117,7 +117,7 @@ static void scaled(double value, char text[24]) {
 
 
 static void report_json(bench *b, const bench_case *c, double value, double median, double flops,
-                        double bytes, double fraction) {
+                        double bytes, double fraction, double times_ours) {
   rgm_json_open(&b->json, NULL, '{');
   rgm_json_string(&b->json, "suite", c->suite);
   rgm_json_string(&b->json, "case", c->name);
@@ -134,6 +134,12 @@ static void report_json(bench *b, const bench_case *c, double value, double medi
   rgm_json_number(&b->json, "flops", flops);
   rgm_json_number(&b->json, "bytes", bytes);
   rgm_json_number(&b->json, "fraction_of_peak", fraction);
+  if (c->library != NULL) {
+    rgm_json_string(&b->json, "library", c->library);
+  }
+  if (c->ours > 0) {
+    rgm_json_number(&b->json, "times_ours", times_ours);
+  }
   rgm_json_close(&b->json, '}');
 }
 
@@ -142,6 +148,9 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
   const double value = c->seconds ? time.best : c->work / time.best;
   const double median = c->seconds ? time.median : c->work / time.median;
   const double flops = c->flops / time.best, bytes = c->bytes / time.best;
+
+  // how much faster another library is than ours
+  const double times_ours = c->ours / time.best;
 
   // of the peak that is nearer
   double fraction = 0.0;
@@ -152,7 +161,7 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
     bound = memory ? "of memory" : "of FMA";
   }
   if (b->json.out != NULL) {
-    report_json(b, c, value, median, flops, bytes, fraction);
+    report_json(b, c, value, median, flops, bytes, fraction, times_ours);
     return;
   }
   char shape[48] = "", best[24], middle[24], rate[24], stream[24];
@@ -171,6 +180,9 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
           c->name, shape, c->threads, best, c->unit, middle, rate, stream);
   if (s != NULL) {
     fprintf(b->options->result, " %5.1f %% %s", 100.0 * fraction, bound);
+  }
+  if (c->ours > 0) {
+    fprintf(b->options->result, ", %.2f times ours", times_ours);
   }
   fputc('\n', b->options->result);
   fflush(b->options->result);

@@ -36,6 +36,8 @@ typedef struct bench_case {
   const char *unit;           // "env-steps/s"
   bool seconds;               // the value is the time of a call, not work over time
   double flops, bytes;        // of a call
+  const char *library;        // whose it is, with the version; NULL: ours, or not known
+  double ours;                // s per call of our own rows for the same work, 0: not compared
 } bench_case;
 
 // Times fn(arg): blocks of at least 5 ms for at least `seconds`.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `regimen bench mlp`: a layer forward and backward for packs of replicas, beside the matrix
-// products alone of oneDNN and OpenBLAS where those libraries are installed; and what optimisers
-// take from memory.
+// products alone of other libraries where those are installed: on the CPU oneDNN and OpenBLAS, on a
+// GPU its maker's; and what optimisers take from memory.
 
 #include "tools/bench.h"
 
@@ -174,28 +174,115 @@ static bool open_peer(const bench *b, peer *p, int threads, const char *isa) {
 }
 
 
-// ---- the suite ---------------------------------------------------------------------------------
+// ---- the same products by the library of the device's maker ------------------------------------
 
-static void row(bench *b, bench_stream *s, const char *name, int64_t replicas, double flops,
-                double bytes, void (*fn)(void *), void *job) {
-  bench_peaks(s);
-  const bench_time time = bench_measure(b->seconds, fn, job);
-  bench_peaks(s);
-  const bench_case c = {
-      .suite = "mlp",
-      .name = name,
-      .threads = s->threads,
-      .replicas = replicas,
-      .work = flops > 0 ? flops : bytes,
-      .unit = flops > 0 ? "FLOP/s" : "B/s",
-      .flops = flops,
-      .bytes = bytes,
-  };
-  bench_report(b, &c, time, s);
+static void library_linear(void *job) {
+  const mlp_job *j = job;
+  rgm_library_gemm(j->stream, j->y, j->x, j->w, false, false);
+  (void)rgm_sync(j->stream);
 }
 
 
-static rgm_status bench_pack(bench *b, int64_t replicas, peer *peers) {
+static void library_dx(void *job) {
+  const mlp_job *j = job;
+  rgm_library_gemm(j->stream, j->dx, j->dy, j->w, false, true);
+  (void)rgm_sync(j->stream);
+}
+
+
+static void library_dw(void *job) {
+  const mlp_job *j = job;
+  rgm_library_gemm(j->stream, j->dw, j->x, j->dy, true, false);
+  (void)rgm_sync(j->stream);
+}
+
+
+static rgm_status library_products(const mlp_job *j) {
+  rgm_library_gemm(j->stream, j->y, j->x, j->w, false, false);
+  rgm_library_gemm(j->stream, j->dx, j->dy, j->w, false, true);
+  rgm_library_gemm(j->stream, j->dw, j->x, j->dy, true, false);
+  return rgm_sync(j->stream);
+}
+
+
+static void library_layer(void *job) {
+  (void)library_products(job);
+}
+
+
+// opens it, and sees that it does its work before that is timed
+static rgm_status open_library(const mlp_job *j, char *text, size_t size) {
+  RGM_TRY(rgm_library(j->stream, text, size));
+  return library_products(j);
+}
+
+
+// ---- the suite ---------------------------------------------------------------------------------
+
+// times and reports the case; returns seconds of a call
+static double row(bench *b, bench_stream *s, bench_case c, void (*fn)(void *), void *job) {
+  bench_peaks(s);
+  const bench_time time = bench_measure(b->seconds, fn, job);
+  bench_peaks(s);
+  c.suite = "mlp";
+  c.threads = s->threads;
+  c.work = c.flops > 0 ? c.flops : c.bytes;
+  c.unit = c.flops > 0 ? "FLOP/s" : "B/s";
+  bench_report(b, &c, time, s);
+  return time.best;
+}
+
+
+typedef struct part {
+  const char *name, *library; // of our row, and of the library's products alone
+  void (*fn)(void *), (*library_fn)(void *);
+  int products, squares; // products of matrices; matrices read or written
+} part;
+
+static const part parts[] = {
+    {"linear_relu", "library_linear", forward, library_linear, 1, 3},
+    {"linear_dx", "library_dx", backward_dx, library_dx, 1, 3},
+    {"linear_dw", "library_dw", backward_dw, library_dw, 1, 3},
+    {"layer_forward_backward", "library_products", whole_layer, library_layer, 3, 7},
+};
+
+enum { PARTS = sizeof parts / sizeof *parts };
+
+
+// Our rows and, where the device has a library of such, its own beside each; `tell`: say where it
+// has none. Returns seconds of the last part, the whole layer.
+static double bench_parts(bench *b, bench_stream *s, mlp_job *j, bool tell) {
+  const int64_t replicas = j->x.dims[0];
+  const double product = 2.0 * SIDE * SIDE * SIDE * (double)replicas;
+  const double square = 4.0 * SIDE * SIDE * (double)replicas;
+  char library[64];
+  const bool gpu = !rgm_is_cpu(s->stream);
+  const bool found = gpu && open_library(j, library, sizeof library) == RGM_OK;
+  if (gpu && !found && tell && b->options->progress != NULL) {
+    fprintf(b->options->progress, "no comparison with the device's library: %s\n",
+            rgm_last_error());
+  }
+  double ours = 0.0;
+  for (int i = 0; i < PARTS; i++) {
+    bench_case c = {
+        .name = parts[i].name,
+        .replicas = replicas,
+        .flops = product * parts[i].products,
+        .bytes = square * parts[i].squares,
+    };
+    ours = row(b, s, c, parts[i].fn, j);
+    if (found) {
+      c.name = parts[i].library;
+      c.library = library;
+      c.ours = ours;
+      (void)row(b, s, c, parts[i].library_fn, j);
+    }
+  }
+  return ours;
+}
+
+
+static rgm_status bench_pack(bench *b, int64_t replicas, peer *peers, bool tell) {
   char packed[64];
   snprintf(packed, sizeof packed, "run.replicas=%lld", (long long)replicas);
   const char *const overrides[] = {"algorithm.name=pid", "env.name=propofol", packed, NULL};
@@ -209,19 +296,20 @@ static rgm_status bench_pack(bench *b, int64_t replicas, peer *peers) {
     bench_stream s = {.stream = run->stream, .threads = b->threads, .seconds = 0.1 * b->seconds};
     const double product = 2.0 * SIDE * SIDE * SIDE * (double)replicas;
     const double square = 4.0 * SIDE * SIDE * (double)replicas;
-    row(b, &s, "linear_relu", replicas, product, 3 * square, forward, &j);
-    row(b, &s, "linear_dx", replicas, product, 3 * square, backward_dx, &j);
-    row(b, &s, "linear_dw", replicas, product, 3 * square, backward_dw, &j);
-    row(b, &s, "layer_forward_backward", replicas, 3 * product, 7 * square, whole_layer, &j);
+    bench_case c = {.replicas = replicas, .flops = 3 * product, .bytes = 7 * square};
+    c.ours = bench_parts(b, &s, &j, tell);
     for (int i = 0; peers[i].name != NULL && rgm_is_cpu(run->stream); i++) {
       peer_job p = {&j, &peers[i]};
       if (peers[i].handle != NULL ||
           open_peer(b, &peers[i], b->threads, run->stream->backend->isa)) {
-        row(b, &s, peers[i].name, replicas, 3 * product, 7 * square, peer_layer, &p);
+        c.name = peers[i].name;
+        (void)row(b, &s, c, peer_layer, &p);
       }
     }
-    row(b, &s, "adam", replicas, 0, 7 * square, adam, &j);
-    row(b, &s, "ema", replicas, 0, 3 * square, ema, &j);
+    (void)row(b, &s, (bench_case){.name = "adam", .replicas = replicas, .bytes = 7 * square}, adam,
+              &j);
+    (void)row(b, &s, (bench_case){.name = "ema", .replicas = replicas, .bytes = 3 * square}, ema,
+              &j);
   }
   rgm_arena_free(j.arena);
   rgm_run_free(run);
@@ -237,7 +325,7 @@ rgm_status bench_mlp(bench *b) {
   };
   static const int64_t packs[] = {1, 8, 64};
   for (int i = 0; i < 3; i++) {
-    RGM_TRY(bench_pack(b, packs[i], peers));
+    RGM_TRY(bench_pack(b, packs[i], peers, i == 0));
   }
   return RGM_OK;
 }

@@ -47,7 +47,7 @@ only 'yaml' 'engine/config\.c'
 only 'csv' 'engine/dataset\.c'
 only 'zlib' 'engine/dataset\.c'
 only 'mpi' 'engine/dist\.c'
-only 'cuda|cublas|cudnn|nccl' 'kernels/cuda/[a-z_.]*|envs/rollout\.cu'
+only 'cuda|cublas|cudnn|nccl' 'kernels/cuda/[a-z_.]*|envs/rollout\.cu|tests/cuda_host/[a-z_.]*'
 
 # CUDA: one header knows the two compilers; what launches, shares memory or names CUDA stays with it
 cuda=$(echo "$sources" | grep -E '[.](cu|cuh)$')

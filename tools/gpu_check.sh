@@ -126,7 +126,8 @@ part_bench() {
     return
   fi
   for suite in rollout mlp cem io; do
-    check bench-$suite sh -c "$bin bench $suite --set run.backend=cuda --json --quiet \
+    # what it has no rows for (a library that is not installed) stands in the log
+    check bench-$suite sh -c "$bin bench $suite --set run.backend=cuda --json \
       >'$out/bench-$suite.json'"
   done
 }
@@ -137,11 +138,11 @@ part_report() {
     echo "## $(cat "$out/device.txt" 2>/dev/null || echo 'host-run form, no device'), $(date +%F)," \
       "commit $(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)"
     echo
-    echo "| suite | case | replicas | episodes | value | unit | of peak |"
-    echo "|---|---|---|---|---|---|---|"
+    echo "| suite | case | replicas | episodes | value | unit | of peak | times ours |"
+    echo "|---|---|---|---|---|---|---|---|"
     for file in "$out"/bench-*.json; do
       [ -s "$file" ] || continue
-      jq -r '.[] | "| \(.suite) | \(.case) | \(.replicas // "") | \(.patients // "") | \(.value) | \(.unit) | \(.fraction_of_peak * 1000 | round / 10) % |"' "$file"
+      jq -r '.[] | "| \(.suite) | \(.case) | \(.replicas // "") | \(.patients // "") | \(.value) | \(.unit) | \(.fraction_of_peak * 1000 | round / 10) % | \(if .times_ours then "\(.times_ours * 100 | round / 100), \(.library // .case)" else "" end) |"' "$file"
     done
     echo
     for file in "$out"/table-*.log "$out"/sanitizer-*.log; do

@@ -13,6 +13,7 @@
 #include "kernels/optim.h"
 
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 
 // ---- the two compilers
 
@@ -41,6 +42,10 @@
 #define RGM_START_(kernel, grid, block, shared, queue, ...) \
   (kernel)<<<grid, block, shared, queue>>>(__VA_ARGS__)
 
+// a library of the maker's, by the name of its file, and a function of it; NULL: it is not here
+#define RGM_LIBRARY_OPEN(file) dlopen(file, RTLD_NOW | RTLD_LOCAL)
+#define RGM_LIBRARY_FIND(library, name) dlsym(library, name)
+
 #else
 
 #define RGM_DEVICE static inline
@@ -66,6 +71,9 @@
 
 #define RGM_START_(kernel, grid, block, shared, queue, ...) \
   cuda_host_launch(cuda_host_launch_shape{#kernel, grid, block, shared, queue}, kernel, __VA_ARGS__)
+
+#define RGM_LIBRARY_OPEN(file) cuda_host_library_open(file)
+#define RGM_LIBRARY_FIND(library, name) cuda_host_library_find(library, name)
 
 #endif
 
@@ -104,6 +112,7 @@ typedef struct rgm_cuda_stream {
   int64_t room;   // floats of it: a 2,048th of the device's memory, or RGM_CUDA_SCRATCH
   cudaError_t error;
   char where[96];
+  void *library; // handle of the library of matrix products; NULL until a bench asks for it
   rgm_cuda_slot slots[RGM_CUDA_SLOTS];
 } rgm_cuda_stream;
 
@@ -170,6 +179,10 @@ void rgm_cuda_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor 
 void rgm_cuda_nonfinite(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void rgm_cuda_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
 double rgm_cuda_burn(rgm_stream *s, int64_t rounds);
+rgm_status rgm_cuda_library(rgm_stream *s, char *text, size_t size);
+void rgm_cuda_library_gemm(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b,
+                           bool transpose_a, bool transpose_b);
+void rgm_cuda_library_close(rgm_stream *s);
 
 // The rows of an environment (envs/rollout.cu) by the name of its loop; NULL: there is none.
 extern "C" const rgm_env_kernels *rgm_cuda_env_kernels(const char *name);

@@ -97,6 +97,7 @@ void rgm_cuda_close(rgm_stream *stream) {
       (void)cudaGraphExecDestroy(s->slots[i].graph);
     }
   }
+  rgm_cuda_library_close(stream);
   (void)cudaFree(s->scratch);
   if (s->queue != NULL) {
     (void)cudaStreamDestroy(s->queue);

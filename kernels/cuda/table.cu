@@ -51,6 +51,9 @@ static rgm_backend table_of(void) {
 
   t.triad = rgm_cuda_triad;
   t.burn = rgm_cuda_burn;
+  t.library = rgm_cuda_library;
+  t.library_gemm = rgm_cuda_library_gemm;
+
   t.env_kernels = rgm_cuda_env_kernels;
   return t;
 }

@@ -24,6 +24,15 @@ void cuda_host_use_sanitizer(bool use);
 size_t cuda_host_allocations(void);
 uint64_t cuda_host_waits(void);
 
+// Which libraries of the toolkit are installed from here on: all (at first), none, or some so old
+// that they lack a function.
+typedef enum cuda_host_installed {
+  CUDA_HOST_ALL,
+  CUDA_HOST_NONE,
+  CUDA_HOST_OLD
+} cuda_host_installed;
+void cuda_host_install(cuda_host_installed what);
+
 #pragma GCC visibility pop
 
 #ifdef __cplusplus

@@ -264,6 +264,11 @@ static inline cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int bytes
   return bytes <= 232448 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+// ---- libraries of the toolkit, by the name of their file: cublas.cpp
+
+void *cuda_host_library_open(const char *file);
+void *cuda_host_library_find(void *library, const char *name);
+
 // ---- launches
 
 struct cuda_host_launch_shape {

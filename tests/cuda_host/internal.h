@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the two files of CUDA on the CPU share.
+// What the files of CUDA on the CPU share.
 
 #ifndef RGM_CUDA_HOST_INTERNAL_H
 #define RGM_CUDA_HOST_INTERNAL_H
@@ -9,6 +9,9 @@
 
 // Runs a grid now.
 void cuda_host_run(const cuda_host_launch_shape &shape, const std::function<void()> &kernel);
+
+// Does the work, with device memory open to it, when the stream comes to it.
+void cuda_host_do(cudaStream_t stream, std::function<void()> work);
 
 // Says what went wrong and aborts.
 [[noreturn]] void cuda_host_stop(const char *what);

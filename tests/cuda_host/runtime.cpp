@@ -167,9 +167,14 @@ void cuda_host_enqueue(const cuda_host_launch_shape &shape, std::function<void()
     last_error = cudaErrorInvalidConfiguration;
     return;
   }
-  enqueue(shape.stream, [shape, thread = std::move(thread)] {
+  cuda_host_do(shape.stream, [shape, thread = std::move(thread)] { cuda_host_run(shape, thread); });
+}
+
+
+void cuda_host_do(cudaStream_t stream, std::function<void()> work) {
+  enqueue(stream, [work = std::move(work)] {
     const opened memory;
-    cuda_host_run(shape, thread);
+    work();
   });
 }
 
