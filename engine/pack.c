@@ -120,7 +120,7 @@ static bool stopped(const rgm_sweep *s) {
 }
 
 
-// steps of the whole pack, in pieces of a tenth of a second, so that there is time for signs of life
+// steps of the whole pack, in pieces of a tenth of a second, so that people see it live
 static rgm_status run_steps(rgm_sweep *s, rgm_run *pack, uint64_t steps, double until,
                             uint64_t *done) {
   uint64_t piece = 1;

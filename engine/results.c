@@ -205,14 +205,8 @@ static void write_rows(const rgm_sweep *s, const rgm_entrant *e, FILE *out) {
 }
 
 
-static rgm_status write_table(const outcome *o) {
+static void write_table(const outcome *o, FILE *out) {
   const rgm_sweep *s = o->s;
-  char path[4200], *text = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&text, &size);
-  if (out == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for the results of a sweep");
-  }
   fprintf(out, "trial,seed,status,step,%s", s->metric);
   for (int d = 0; d < s->space->dim_count; d++) {
     fprintf(out, ",%s", s->space->dims[d].key);
@@ -227,13 +221,6 @@ static rgm_status write_table(const outcome *o) {
       write_rows(s, &o->brackets[u]->trials[i], out);
     }
   }
-  rgm_status status = fclose(out) == 0 ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for results");
-  if (status == RGM_OK) {
-    snprintf(path, sizeof path, "%s/results.csv", s->folder);
-    status = rgm_sweep_write_text(path, text, size);
-  }
-  free(text);
-  return status;
 }
 
 
@@ -272,8 +259,9 @@ static void count_statuses(const outcome *o, int64_t counts[5]) {
 }
 
 
-static void write_summary(const outcome *o, rgm_json *json) {
+static void write_summary(const outcome *o, FILE *out) {
   const rgm_sweep *s = o->s;
+  rgm_json writer = {.out = out}, *json = &writer;
   int64_t counts[5];
   count_statuses(o, counts);
   rgm_json_open(json, NULL, '{');
@@ -294,22 +282,54 @@ static void write_summary(const outcome *o, rgm_json *json) {
 }
 
 
-static rgm_status write_summary_file(const outcome *o) {
-  char path[4200], *text = NULL;
-  size_t size = 0;
-  rgm_json json = {.out = open_memstream(&text, &size)};
-  if (json.out == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for the results of a sweep");
+static int show_trial(const rgm_sweep *s, const rgm_entrant *e, FILE *out) {
+  const int64_t seeds = s->space->keys.seeds;
+  const int last = last_rung(s, e);
+  rgm_seeds over = {NAN, NAN, NAN};
+  if (last >= 0) {
+    rgm_seed_summary(e->scores + last * seeds, seeds, &over);
   }
-  write_summary(o, &json);
-  rgm_status status =
-      fclose(json.out) == 0 ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for results");
-  if (status == RGM_OK) {
-    snprintf(path, sizeof path, "%s/summary.json", o->s->folder);
-    status = rgm_sweep_write_text(path, text, size);
+  fprintf(out, "%7lld  %-7s %8llu  %12.6g", (long long)e->index, statuses[e->status],
+          (unsigned long long)e->step, over.mean);
+  if (seeds > 1) {
+    fprintf(out, "  %10.3g  %12.6g", over.error, over.iqm);
   }
-  free(text);
-  return status;
+  for (int d = 0; d < s->space->dim_count; d++) {
+    fprintf(out, "  %12s", e->values[d] != NULL ? e->values[d] : "-");
+  }
+  fputc('\n', out);
+  return 1;
+}
+
+
+static int show_ranking(const outcome *o, FILE *out, int64_t most) {
+  const rgm_sweep *s = o->s;
+  int lines = 1;
+  fprintf(out, "  trial  status      step  %12.12s", s->metric);
+  if (s->space->keys.seeds > 1) {
+    fprintf(out, "        s.e.  interq. mean");
+  }
+  for (int d = 0; d < s->space->dim_count; d++) {
+    const char *dot = strrchr(s->space->dims[d].key, '.');
+    fprintf(out, "  %12.12s", dot + 1);
+  }
+  fputc('\n', out);
+  for (int64_t i = 0; i < o->count && i < most; i++) {
+    lines += show_trial(s, o->order[i], out);
+  }
+  return lines;
+}
+
+
+static void write_ranking(const outcome *o, FILE *out) {
+  enum { MOST = 10 };
+  int64_t counts[5];
+  count_statuses(o, counts);
+  fprintf(out, "%lld trials: %lld done, %lld stopped, %lld failed; the best by %s (%s)\n",
+          (long long)o->count, (long long)counts[RGM_TRIAL_DONE],
+          (long long)counts[RGM_TRIAL_STOPPED], (long long)counts[RGM_TRIAL_FAILED], o->s->metric,
+          o->s->is_min ? "least" : "most");
+  show_ranking(o, out, MOST);
 }
 
 
@@ -399,6 +419,26 @@ void rgm_sweep_tidy(const rgm_sweep *s) {
 }
 
 
+static rgm_status write_file(const outcome *o, const char *name,
+                             void (*write)(const outcome *o, FILE *out)) {
+  char path[4200], *text = NULL;
+  size_t size = 0;
+  FILE *out = open_memstream(&text, &size);
+  if (out == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the results of a sweep");
+  }
+  write(o, out);
+  rgm_status status =
+      fclose(out) == 0 ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for the results of a sweep");
+  if (status == RGM_OK) {
+    snprintf(path, sizeof path, "%s/%s", o->s->folder, name);
+    status = rgm_sweep_write_text(path, text, size);
+  }
+  free(text);
+  return status;
+}
+
+
 rgm_status rgm_sweep_conclude(rgm_sweep *s) {
   outcome o;
   rgm_status status = read_outcome(s, &o);
@@ -407,11 +447,15 @@ rgm_status rgm_sweep_conclude(rgm_sweep *s) {
       status = write_folder(s, o.order[i], i);
     }
   }
-  if (status == RGM_OK) {
-    status = write_summary_file(&o);
-  }
-  if (status == RGM_OK) {
-    status = write_table(&o);
+  // the table of all trials comes last: it says that the sweep is done
+  static const struct {
+    const char *name;
+    void (*write)(const outcome *o, FILE *out);
+  } files[] = {{"summary.json", write_summary},
+               {"summary.txt", write_ranking},
+               {"results.csv", write_table}};
+  for (size_t i = 0; i < sizeof files / sizeof *files && status == RGM_OK; i++) {
+    status = write_file(&o, files[i].name, files[i].write);
   }
   free_outcome(&o);
   if (status == RGM_OK) {
@@ -422,45 +466,6 @@ rgm_status rgm_sweep_conclude(rgm_sweep *s) {
 
 
 // ---- how things stand --------------------------------------------------------------------------
-
-static int show_trial(const rgm_sweep *s, const rgm_entrant *e, FILE *out) {
-  const int64_t seeds = s->space->keys.seeds;
-  const int last = last_rung(s, e);
-  rgm_seeds over = {NAN, NAN, NAN};
-  if (last >= 0) {
-    rgm_seed_summary(e->scores + last * seeds, seeds, &over);
-  }
-  fprintf(out, "%7lld  %-7s %8llu  %12.6g", (long long)e->index, statuses[e->status],
-          (unsigned long long)e->step, over.mean);
-  if (seeds > 1) {
-    fprintf(out, "  %10.3g  %12.6g", over.error, over.iqm);
-  }
-  for (int d = 0; d < s->space->dim_count; d++) {
-    fprintf(out, "  %12s", e->values[d] != NULL ? e->values[d] : "-");
-  }
-  fputc('\n', out);
-  return 1;
-}
-
-
-static int show_ranking(const outcome *o, FILE *out, int64_t most) {
-  const rgm_sweep *s = o->s;
-  int lines = 1;
-  fprintf(out, "  trial  status      step  %12.12s", s->metric);
-  if (s->space->keys.seeds > 1) {
-    fprintf(out, "        s.e.  interq. mean");
-  }
-  for (int d = 0; d < s->space->dim_count; d++) {
-    const char *dot = strrchr(s->space->dims[d].key, '.');
-    fprintf(out, "  %12.12s", dot + 1);
-  }
-  fputc('\n', out);
-  for (int64_t i = 0; i < o->count && i < most; i++) {
-    lines += show_trial(s, o->order[i], out);
-  }
-  return lines;
-}
-
 
 // the brackets that are in work or left behind
 static rgm_status show_work(const rgm_sweep *s, FILE *out, int64_t most, int *lines) {
@@ -488,20 +493,21 @@ static rgm_status show_work(const rgm_sweep *s, FILE *out, int64_t most, int *li
 }
 
 
-static rgm_status show_done(const rgm_sweep *s, FILE *out, bool json) {
+// as the conclusion wrote it
+static rgm_status show_done(const rgm_sweep *s, FILE *out, bool json, int *lines) {
   char path[4200], *text = NULL;
-  // as it was written, or as a table of its first rows
-  snprintf(path, sizeof path, "%s/%s", s->folder, json ? "summary.json" : "results.csv");
+  snprintf(path, sizeof path, "%s/%s", s->folder, json ? "summary.json" : "summary.txt");
   RGM_TRY(rgm_sweep_read_text(path, &text));
-  if (json) {
-    fputs(text, out);
-  } else {
-    fprintf(out,
-            "%s: done, %lld trials; results.csv has every trial, best/ is the winner: "
-            "`regimen eval %s/best`\n",
-            s->folder, (long long)s->space->points, s->folder);
+  fputs(text, out);
+  for (const char *c = text; *c != '\0'; c++) {
+    *lines += *c == '\n';
   }
   free(text);
+  if (!json) {
+    *lines += 1;
+    fprintf(out, "%s: all trials in results.csv; `regimen eval %s/best` tests the winner\n",
+            s->folder, s->folder);
+  }
   return RGM_OK;
 }
 
@@ -511,15 +517,15 @@ rgm_status rgm_sweep_show(const rgm_sweep *s, FILE *out, bool json, int *lines) 
   int count = 0;
   outcome o;
   if (rgm_sweep_is_done(s)) {
+    const rgm_status status = show_done(s, out, json, &count);
     if (lines != NULL) {
-      *lines = json ? 0 : 1;
+      *lines = count;
     }
-    return show_done(s, out, json);
+    return status;
   }
   rgm_status status = read_outcome(s, &o);
   if (status == RGM_OK && json) {
-    rgm_json writer = {.out = out};
-    write_summary(&o, &writer);
+    write_summary(&o, out);
   } else if (status == RGM_OK) {
     status = show_work(s, out, most, &count);
     if (o.count > 0) {

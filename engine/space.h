@@ -74,7 +74,7 @@ void rgm_space_free(rgm_space *space);
 // caller frees each. A point of a random search depends on sweep.seed and its index alone.
 rgm_status rgm_space_point(const rgm_space *space, int64_t index, char **values);
 
-// PBT's step away from a text: times or over `factor` for a range (kept inside it), a neighbour in a
+// A step of pbt away from a text: times or over `factor` in a range (kept inside), a neighbour in a
 // list; `draw` counts the draws of a trial. The caller frees *out.
 rgm_status rgm_space_perturb(const rgm_space *space, int dim, const char *text, int64_t trial,
                              uint32_t draw, char **out);

@@ -3,7 +3,8 @@
 // folder holds
 //
 //   sweep.yaml                  the sweep, resolved; its first line is the digest of what it is
-//   results.csv, summary.json   one row for each trial and seed; written last: the sweep is done
+//   results.csv                 one row for each trial and seed; written last: the sweep is done
+//   summary.json summary.txt    one row for each trial; the best of them
 //   best/ trial-INDEX/          run folders of the winner and of others that sweep.keep asks for
 //   log.txt                     who claimed and finished what; no part of the results
 //   work/                       until then: claims (claim.h), progress-UNIT.GENERATION.h5 and
@@ -81,7 +82,7 @@ typedef struct rgm_sweep {
 // A line with date and pid into log.txt; nothing that is compared.
 void rgm_sweep_log(const rgm_sweep *s, const char *format, ...) RGM_PRINTF(2, 3);
 
-// ---- bracket.c: what a bracket is, how it is decided, saved and finished -------------------------
+// ---- bracket.c: what a bracket is, how it is decided, saved and finished -----------------------
 
 // The trials of a unit: from the newest progress there is, or from the start.
 rgm_status rgm_bracket_open(rgm_sweep *s, int64_t unit, int generation, rgm_bracket **out);
@@ -124,7 +125,7 @@ bool rgm_sweep_part(const rgm_sweep *s, int64_t unit, char *path, size_t size);
 rgm_status rgm_sweep_write_text(const char *path, const char *text, size_t size);
 rgm_status rgm_sweep_read_text(const char *path, char **text);
 
-// ---- results.c: what comes out -------------------------------------------------------------------
+// ---- results.c: what comes out -----------------------------------------------------------------
 
 // Over the seeds of a trial: mean, standard error (NaN for one), and the mean of the middle half
 // (Agarwal et al. 2021).
