@@ -42,7 +42,7 @@ only() { # header allowed-files
   grep -nE "^#include <$1" $sources /dev/null | grep -vE "^($2|tests/[a-z_]*\.[ch]):" |
     breach "belongs to $2 alone"
 }
-only 'hdf5' 'engine/dataset\.c|engine/checkpoint\.c'
+only 'hdf5' 'engine/dataset[a-z_]*\.c|engine/checkpoint\.c|engine/image\.h'
 only 'yaml' 'engine/config\.c'
 only 'csv' 'engine/dataset\.c'
 only 'zlib' 'engine/dataset\.c'
