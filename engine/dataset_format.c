@@ -411,6 +411,10 @@ static rgm_status recognise(rgm_source *s, bool ours) {
     s->format = RGM_FORMAT_OWN;
     return rgm_source_open_own(s);
   }
+  if (rgm_source_is_own(s)) {
+    return rgm_input_refuse(&s->in, "/",
+                            "a data set of ours whose prefix is damaged; import or copy it again");
+  }
   for (int i = 0; i < 3; i++) {
     bool has;
     RGM_TRY(rgm_input_has(&s->in, formats[i].name, &has));

@@ -63,7 +63,8 @@ rgm_status rgm_source_open_whole(rgm_source *s, int part);
 // Adds 1 to sum[i] where a flag of rows first... is not 0.
 rgm_status rgm_source_flags(rgm_source *s, int part, int64_t first, int64_t rows, double *sum);
 
-// Our own layout (dataset_own.c).
+// Our own layout (dataset_own.c); and whether a file has its mark, prefix or not.
 rgm_status rgm_source_open_own(rgm_source *s);
+bool rgm_source_is_own(const rgm_source *s);
 
 #endif

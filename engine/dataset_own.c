@@ -183,6 +183,13 @@ static rgm_status open_note(rgm_source *s, const char *name) {
 }
 
 
+bool rgm_source_is_own(const rgm_source *s) {
+  char kind[32];
+  return H5Aexists(s->in.file, "kind") > 0 && get_text(s->in.file, "kind", kind, sizeof kind) &&
+         strcmp(kind, RGM_DATASET_KIND) == 0;
+}
+
+
 rgm_status rgm_source_open_own(rgm_source *s) {
   char kind[32];
   int32_t schema = 0;
