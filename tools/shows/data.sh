@@ -57,7 +57,7 @@ stream_of() {
 }
 
 show_data-stream() {
-  stream_of 192 160
+  stream_of 144 120
 }
 
 show_data-stream-long() {
@@ -66,12 +66,13 @@ show_data-stream-long() {
 
 # 10,000 mutants, under ASan and UBSan where that build is there
 show_data-mutants() {
-  local build=build/dev line
+  local build=build/dev line reports
   [ -x $build/test_hostile ] || { build=build/release; echo "SKIP no build/dev: without sanitizers"; }
   line=$(ASAN_OPTIONS=log_path=$work/asan RGM_MUTANTS=10000 $build/test_hostile --verbose \
     --filter 'hostile/mutants*' 2>&1 | grep -E 'mutants:|Tested' | tail -2 | tr '\n' ' ')
   row "10,000 mutated HDF5 files, $build" "0 crashed or hung" "$line" \
     "$(echo "$line" | grep -c 'Failing: 0 | Crashing: 0' || true)" | tr -s ' '
-  row "  reports of sanitizers" "0" "$(find "$work" -name 'asan*' | wc -l)" \
-    "$(holds "$(find "$work" -name 'asan*' | wc -l) == 0")"
+  # a request of HDF5 for absurd memory, which it is refused, is a warning
+  reports=$(cat "$work"/asan* 2>/dev/null | grep -c 'ERROR: ' || true)
+  row "  reports of sanitizers" "0" "$reports" "$(holds "$reports == 0")"
 }
