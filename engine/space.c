@@ -146,6 +146,14 @@ static rgm_status add_dimension(rgm_space *space, const char *key, int entry, rg
 }
 
 
+static void free_texts(char **texts, int count) {
+  for (int i = 0; texts != NULL && i < count; i++) {
+    free(texts[i]);
+  }
+  free(texts);
+}
+
+
 // the items of a list, or a scalar as a list of one
 static rgm_status copy_items(const config_entry *entry, char ***out, int *count) {
   const int n = entry->kind == CONFIG_LIST ? entry->count : 1;
@@ -177,6 +185,7 @@ static rgm_status read_part(rgm_space *space, rgm_dimension *dim, const char *pa
     if (entry->kind == CONFIG_LIST && entry->count == 0) {
       return rgm_space_fail(space, dim, NULL, "an empty list; give values");
     }
+    free_texts(dim->values, dim->count);
     return copy_items(entry, &dim->values, &dim->count);
   }
   if (strcmp(part, "log") == 0 && entry->kind == CONFIG_SCALAR) {
@@ -191,8 +200,10 @@ static rgm_status read_part(rgm_space *space, rgm_dimension *dim, const char *pa
     return rgm_space_fail(space, dim, NULL, text);
   }
   if (strcmp(part, "count") == 0) {
-    dim->count = number >= 1 && number <= 65536 ? (int)number : 0;
-    return dim->count > 0 && dim->count == number
+    const int count = number >= 1 && number <= 65536 ? (int)number : 0;
+    dim->counted = true;
+    dim->count = dim->values == NULL ? count : dim->count;
+    return count > 0 && count == number
                ? RGM_OK
                : rgm_space_fail(space, dim, NULL, "count is a whole number from 1 to 65536");
   }
@@ -232,12 +243,10 @@ static rgm_status read_dimensions(rgm_space *space) {
       RGM_TRY(read_part(space, dim, part, entry));
     }
   }
-  return space->dim_count > 0 || space->keys.seeds > 1
-             ? RGM_OK
-             : rgm_space_fail(
-                   space, NULL, "seeds",
-                   "nothing is swept: give keys such as `algorithm.lr: [0.01, 0.03]`, or "
-                   "seeds");
+  const bool any = space->dim_count > 0 || space->keys.seeds > 1;
+  return any ? RGM_OK
+             : rgm_space_fail(space, NULL, "seeds",
+                              "nothing is swept: give algorithm.lr: [0.01, 0.03], say, or seeds");
 }
 
 
@@ -400,6 +409,9 @@ static rgm_status check_dimension(rgm_space *space, int d) {
   }
   if (dim->values == NULL) {
     RGM_TRY(check_range(space, dim, slot->field));
+  } else if (!isnan(dim->min) || !isnan(dim->max) || dim->log || dim->counted) {
+    return rgm_space_fail(space, dim, NULL,
+                          "a list of values and parts of a range (min, max, log, count); give one");
   }
   return check_values(space, d);
 }
@@ -447,8 +459,7 @@ static double draw(const rgm_space *space, int64_t trial, int dim, uint32_t coun
 }
 
 
-// whether the condition of dimension d holds, given the values of those before it
-static bool holds(const rgm_space *space, int d, char *const *values) {
+bool rgm_space_holds(const rgm_space *space, int d, char *const *values) {
   const rgm_dimension *dim = &space->dims[d];
   const char *text = NULL;
   if (dim->when_key == NULL) {
@@ -482,7 +493,7 @@ static bool grid_place(const rgm_space *space, int64_t place, char **values, boo
   for (int d = 0; d < space->dim_count; d++) {
     const rgm_dimension *dim = &space->dims[d];
     values[d] = NULL;
-    if (!holds(space, d, values)) {
+    if (!rgm_space_holds(space, d, values)) {
       once = once && index[d] == 0;
     } else {
       values[d] = dim->values != NULL
@@ -519,12 +530,9 @@ static rgm_status count_points(rgm_space *space) {
     }
   }
   if (k->trials > 0 || points > 1e6) {
-    snprintf(text, sizeof text,
-             points > 1e6 ? "the grid has %.0f points; a random search takes "
-                            "trials: N of them"
-                          : "the grid has %.0f points; leave trials out, or "
-                            "choose search: random",
-             points);
+    snprintf(text, sizeof text, "the grid has %.0f points; %s", points,
+             points > 1e6 ? "a random search takes trials: N of them"
+                          : "leave trials out, or choose search: random");
     return rgm_space_fail(space, NULL, "trials", text);
   }
   // those that a condition makes alike count once
@@ -556,20 +564,27 @@ rgm_status rgm_space_point(const rgm_space *space, int64_t index, char **values)
   }
   for (int d = 0; d < space->dim_count; d++) {
     const rgm_dimension *dim = &space->dims[d];
-    values[d] = holds(space, d, values) ? value_at(dim, draw(space, index, d, 0)) : NULL;
+    const bool counts = rgm_space_holds(space, d, values);
+    values[d] = counts ? value_at(dim, draw(space, index, d, 0)) : NULL;
+    memory = memory && (!counts || values[d] != NULL);
   }
-  return RGM_OK;
+  return memory ? RGM_OK : rgm_config_no_memory();
 }
 
 
 rgm_status rgm_space_perturb(const rgm_space *space, int d, const char *text, int64_t trial,
                              uint32_t count, char **out) {
   const rgm_dimension *dim = &space->dims[d];
-  const bool up = draw(space, trial, d, count) > 0.5;
-  if (dim->values == NULL) {
-    const double x = strtod(text, NULL) * (up ? space->keys.factor : 1.0 / space->keys.factor);
-    const double inside = fmin(fmax(dim->whole ? nearbyint(x) : x, dim->min), dim->max);
-    *out = write_value(dim, inside);
+  const double u = draw(space, trial, d, count);
+  const bool up = u > 0.5;
+  if (text == NULL) {
+    *out = value_at(dim, u);
+  } else if (dim->values == NULL) {
+    const double old = strtod(text, NULL);
+    const double x = old * (up ? space->keys.factor : 1.0 / space->keys.factor);
+    // a small whole number would stay what it is for ever
+    const double whole = nearbyint(x) == old ? old + (up ? 1 : -1) : nearbyint(x);
+    *out = write_value(dim, fmin(fmax(dim->whole ? whole : x, dim->min), dim->max));
   } else {
     int i = 0;
     while (i < dim->count && strcmp(dim->values[i], text) != 0) {
@@ -757,14 +772,6 @@ rgm_status rgm_space_create(rgm_config *config, rgm_space **out) {
   }
   free(section);
   return status == RGM_OK ? check_points(space) : status;
-}
-
-
-static void free_texts(char **texts, int count) {
-  for (int i = 0; texts != NULL && i < count; i++) {
-    free(texts[i]);
-  }
-  free(texts);
 }
 
 
