@@ -81,11 +81,24 @@ static bool read_trial(const rgm_sweep *s, rgm_entrant *e, const char *line) {
 }
 
 
+// whether a text is a value of a dimension
+static bool is_value(const rgm_dimension *dim, const char *text) {
+  char *end = NULL;
+  for (int i = 0; dim->values != NULL && i < dim->count; i++) {
+    if (strcmp(dim->values[i], text) == 0) {
+      return true;
+    }
+  }
+  const double x = strtod(text, &end);
+  return dim->values == NULL && end != text && *end == '\0' && x >= dim->min && x <= dim->max;
+}
+
+
 static bool read_value(const rgm_sweep *s, rgm_entrant *e, const char *line) {
   int dim = -1, used = 0;
   if (s->space->keys.scheduler != RGM_SCHEDULE_PBT ||
       sscanf(line, "value %*d %d %n", &dim, &used) != 1 || dim < 0 || dim >= s->space->dim_count ||
-      used == 0 || e->values[dim] != NULL) {
+      used == 0 || e->values[dim] != NULL || !is_value(&s->space->dims[dim], line + used)) {
     return false;
   }
   e->values[dim] = strdup(line + used);
