@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // 5,000 damaged configs: bytes and tokens of every file in configs/ and configs/sweeps/ changed at
-// random (seeded), then loaded, read, planned (of sweeps: their points drawn) and emitted. None may crash, hang or be a bug by our own account; what
-// is accepted must emit a text that is accepted and emits itself.
+// random (seeded), then loaded, read, planned (of sweeps: their points drawn) and emitted. None may
+// crash, hang or be a bug by our own account; what is accepted must emit a text that is accepted
+// and emits itself.
 
 #include "engine/space.h"
 

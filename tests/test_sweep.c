@@ -105,7 +105,7 @@ Test(sweep, random_points_have_the_distribution_asked_for) {
   cr_expect(lr < 0.01628, "lr %g", lr);
   cr_expect(percentile < 0.01628, "percentile %g", percentile);
 
-  // ten whole numbers, chi-square at 1 % with 9 degrees of freedom: 21.67; dimensions are independent
+  // ten whole numbers, chi-square at 1 % with 9 degrees of freedom: 21.67; no correlation
   int count[10] = {0}, both[2][2] = {{0}};
   for (int i = 0; i < 10000; i++) {
     const double x = number_at(space, i, 2);
@@ -216,6 +216,12 @@ Test(sweep, digest_is_of_what_decides_the_results) {
       {SWEEP "  trials: 4\n  algorithm.lr: {min: 1, max: 2.5}\n", false},
       {SWEEP "  trials: 4\n  algorithm.lr: {min: 1, max: 2, log: true}\n", false},
       {SWEEP "  trials: 4\n  env.noise_sd: {min: 0.1, max: 0.2}\n", false},
+      {"env: {name: propofol, steps: 21}\nsweep: {trials: 4, algorithm.lr: {min: 1, max: 2}}\n"
+       "algorithm: {name: cem, episodes: 4, hidden: 16}\nrun: {steps: 12}\n",
+       false},
+      {"env: {name: propofol, steps: 20}\nsweep: {trials: 4, algorithm.lr: {min: 1, max: 2}}\n"
+       "algorithm: {name: cem, episodes: 4, hidden: 16}\nrun: {steps: 12, name: other}\n",
+       true}, // names decide nothing
       {"run: {seed: 2}\nsweep: {trials: 4, algorithm.lr: {min: 1, max: 2}}\n"
        "algorithm: {name: cem}\nenv: {name: propofol}\n",
        false},
@@ -379,7 +385,7 @@ static rgm_bracket *rest(const rgm_sweep *s, int rung, const float *scores, unsi
 }
 
 
-// how many trials stand before trial i: better ones, equal ones of a lower index, numbers before NaN
+// how many trials stand before trial i: better ones, equal ones of a lower index; NaN is last
 static int rank_of(const float *scores, unsigned failed, int n, int i, bool less) {
   const bool none = (failed >> i & 1) || isnan(scores[i]);
   int before = 0;

@@ -197,8 +197,23 @@ show_sweep-kills() {
   row "SIGTERM to the driver: exit code" "75" "$code" "$(holds "$code == 75")"
   row "  workers that stay" "0" "$(workers_of "$work/stopped" | wc -l)" \
     "$(holds "$(workers_of "$work/stopped" | wc -l) == 0")"
-  $bin sweep "$work/stopped" --quiet --resume >/dev/null
-  row "  resumed by the folder's name" "equal" \
+
+  # the driver outlives its workers, and says so; one that is asked to leave does not stop the others
+  code=0
+  $bin sweep "$work/stopped" --quiet --resume --workers 3 >/dev/null 2>"$work/message" &
+  pid=$!
+  sleep 0.4
+  pkill -9 -P $pid || true
+  wait $pid 2>/dev/null || code=$?
+  row "all workers killed: exit code" "74" "$code" "$(holds "$code == 74")"
+  code=0
+  $bin sweep "$work/stopped" --quiet --resume --workers 3 >/dev/null 2>"$work/message" &
+  pid=$!
+  sleep 0.4
+  pkill -TERM -n -P $pid || true
+  wait $pid 2>/dev/null || code=$?
+  row "SIGTERM to one worker: exit code" "0" "$code" "$(holds "$code == 0")"
+  row "  in the end" "equal" \
     "$([ "$(same "$work/whole" "$work/stopped")" = 1 ] && echo equal || echo differ)" \
     "$(same "$work/whole" "$work/stopped")"
 }
