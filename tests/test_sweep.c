@@ -546,7 +546,7 @@ Test(sweep, pbt_worst_take_over_from_best) {
     ends[1] += to[0] == '4';
     free(to);
   }
-  cr_expect(moves > 40 && ends[0] > 10 && ends[1] > 10, "%d %d %d", moves, ends[0], ends[1]);
+  cr_expect(moves > 58 && ends[0] > 10 && ends[1] > 10, "%d %d %d", moves, ends[0], ends[1]);
   rgm_space_free(space);
 }
 
