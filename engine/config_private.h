@@ -72,6 +72,16 @@ struct rgm_config {
   int section_count;
 };
 
+// The slot of a key that a table claimed, NULL where none did.
+static inline const config_slot *rgm_config_slot(const rgm_config *config, const char *key) {
+  for (int i = 0; i < config->slot_count; i++) {
+    if (strcmp(config->slots[i].key, key) == 0) {
+      return &config->slots[i];
+    }
+  }
+  return NULL;
+}
+
 // Fails with "place: key: text" and, for files, the source line with a caret. `key` may be NULL.
 rgm_status rgm_config_fail(const rgm_config *config, rgm_status status, config_place at,
                            const char *key, const char *format, ...) RGM_PRINTF(5, 6);
