@@ -181,8 +181,9 @@ typedef struct rgm_cohort {
 
 // Runs whole episodes, environment and controller fused. Outputs with data NULL are not
 // written, but `returns` always is. Where `items` is given, slot k < count[r] runs episode
-// items[r,k] of a batch of `episodes` again, with its patient and its random numbers: the same bits.
-// The other slots return 0, and nothing else of them is written; K counts slots then.
+// items[r,k] of a batch of `episodes` again, with its patient and its random numbers: the same
+// bits. The other slots return 0, and nothing else of them is written; K counts slots then, and
+// RGM_CONTROL_OPEN_LOOP reads the actions of slots.
 typedef struct rgm_rollout {
   rgm_tensor returns;  // (R, K) f32, written: sum of rewards, in blocks of 16 steps
   rgm_tensor obs;      // (R, K, T, O) f32, written
@@ -326,10 +327,10 @@ void rgm_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rg
 // weight[R,N] = 1/count where x >= threshold[R], else 0; count = how many pass (all 0 if none).
 void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
 
-// items[R,E] u32 = where weight[R,N] is not 0, in order, share[R,E] = the weights there and 0 behind
-// them, count[R] u32 = how many there are. Where they are more than E, no share is a number (NaN),
-// so that no result rests on a part of them, and lost[R] u32 goes up by how many found no place.
-// Items from count on are not written. Masked.
+// items[R,E] u32 = where weight[R,N] is not 0, in order, share[R,E] = the weights there and 0
+// behind them, count[R] u32 = how many there are. Where they are more than E, no share is a number
+// (NaN), so that no result rests on a part of them, and lost[R] u32 goes up by how many found no
+// place. Items from count on are not written. Masked.
 void rgm_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
                 rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
 
