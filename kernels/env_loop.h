@@ -45,8 +45,6 @@ typedef struct loop_policy {
 
 // Everything that 16 episodes need; row k of a table holds word k of every lane.
 typedef struct loop_tile {
-  uint32_t item[LANES]; // episodes of the batch
-  int used;             // lanes that have an episode of their own; the others repeat the last
   float patient[LOOP_PATIENT_WORDS][LANES];
   float state[LOOP_STATE_WORDS][LANES];
   float integral[LANES];
@@ -57,6 +55,8 @@ typedef struct loop_tile {
   float act[FLUSH][ENV_ACT][LANES];
   float logits[FLUSH][LANES];
   float signals[FLUSH][ENV_SIGNALS][LANES];
+  uint32_t item[LANES]; // episodes of the batch
+  int used;             // lanes that have an episode of their own; the others repeat the last
 } __attribute__((aligned(64))) loop_tile;
 
 // Tiles that run step by step side by side: their chains of dependent operations overlap, and two
