@@ -261,6 +261,9 @@ static rgm_status measure(rgm_run *run) {
     const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
                                                     : run->env->kernels(set);
+    for (int64_t r = 1; r < run->replicas && run->env->kernels_of != NULL; r++) {
+      RGM_ASSERT(run->env->kernels_of(rgm_env_keys(run, r), set) == run->env_kernels);
+    }
     if (run->env_kernels == NULL) {
       return rgm_fail(RGM_EDEVICE, "run.backend: %s has no kernels of %s; use cpu", set->name,
                       run->env->name);
@@ -323,6 +326,7 @@ static rgm_status gather_keys(rgm_run *pack, int64_t count) {
     const rgm_run *member = pack->members[m];
     memcpy((uint8_t *)pack->algorithm_keys + (size_t)(m * each) * algorithm, member->algorithm_keys,
            (size_t)each * algorithm);
+    RGM_ASSERT(member->replicas == each && member->algorithm == pack->algorithm);
     if (env > 0) {
       memcpy((uint8_t *)pack->env_keys + (size_t)(m * each) * env, member->env_keys,
              (size_t)each * env);

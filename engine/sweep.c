@@ -515,6 +515,61 @@ rgm_status rgm_sweep_run(const rgm_options *options) {
 }
 
 
+// groups of all trials, as far as they are checked one by one
+static rgm_status count_groups(rgm_sweep *s) {
+  enum { COUNTED = 4096 };
+  for (int64_t i = 0; i < s->space->points && i < COUNTED; i++) {
+    rgm_entrant e = {.index = i};
+    rgm_status status = rgm_space_point(s->space, i, e.values);
+    if (status == RGM_OK) {
+      status = rgm_entrant_prepare(s, &e);
+    }
+    rgm_run_free(e.member);
+    for (int d = 0; d < s->space->dim_count; d++) {
+      free(e.values[d]);
+    }
+    RGM_TRY(status);
+  }
+  return RGM_OK;
+}
+
+
+rgm_status rgm_sweep_check(const rgm_options *options) {
+  rgm_sweep s = {0};
+  FILE *out = options->result;
+  rgm_status status = load(&s, options);
+  if (status == RGM_OK) {
+    status = rgm_run_open_stream(s.space->run, &s.stream);
+  }
+  if (status == RGM_OK) {
+    status = rgm_pack_check_metric(&s);
+  }
+  if (status == RGM_OK) {
+    status = rgm_pack_size(&s);
+  }
+  if (status == RGM_OK) {
+    status = count_groups(&s);
+  }
+  if (status == RGM_OK) {
+    const rgm_space *space = s.space;
+    fprintf(out, "device       %s\n", space->run->device);
+    fprintf(out, "trials       %lld (%s), %lld seed%s each, by %s (%s)\n", (long long)space->points,
+            space->grid ? "a grid" : "drawn", (long long)space->keys.seeds,
+            space->keys.seeds == 1 ? "" : "s", s.metric, s.is_min ? "least" : "most");
+    fprintf(out, "brackets     %lld of up to %lld trials, compared at step", (long long)s.units,
+            (long long)space->keys.bracket);
+    for (int k = 0; k < s.rungs; k++) {
+      fprintf(out, "%s %llu", k > 0 ? "," : "", (unsigned long long)s.rung_step[k]);
+    }
+    fprintf(out, "\npacks        of up to %lld replicas, from %d group%s of equal shapes\n",
+            (long long)s.capacity, s.group_count, s.group_count == 1 ? "" : "s");
+    fprintf(out, "folder       %s\n", s.folder);
+  }
+  close_sweep(&s);
+  return status;
+}
+
+
 rgm_status rgm_sweep_look(const rgm_options *options, rgm_sweep_plan *out) {
   rgm_sweep s = {0};
   char path[4200];

@@ -82,6 +82,9 @@ typedef struct rgm_sweep {
 // A line with date and pid into log.txt; nothing that is compared.
 void rgm_sweep_log(const rgm_sweep *s, const char *format, ...) RGM_PRINTF(2, 3);
 
+// `regimen check` of a config with a sweep: what it would do.
+rgm_status rgm_sweep_check(const rgm_options *options);
+
 // ---- bracket.c: what a bracket is, how it is decided, saved and finished -----------------------
 
 // The trials of a unit: from the newest progress there is, or from the start.
