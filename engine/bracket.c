@@ -265,7 +265,8 @@ static rgm_status take_over(rgm_sweep *s, rgm_entrant *e, const rgm_entrant *don
   for (int d = 0; d < s->space->dim_count; d++) {
     free(e->values[d]);
     e->values[d] = NULL;
-    if (donor->values[d] != NULL) {
+    // a condition may have begun or ceased to hold
+    if (rgm_space_holds(s->space, d, e->values)) {
       e->draws++;
       RGM_TRY(rgm_space_perturb(s->space, d, donor->values[d], e->index, e->draws, &e->values[d]));
     }

@@ -50,8 +50,7 @@ static double draw(const rgm_space *space, int64_t trial, int dim, uint32_t coun
 }
 
 
-// whether the condition of dimension d holds, given the values of those before it
-static bool holds(const rgm_space *space, int d, char *const *values) {
+bool rgm_space_holds(const rgm_space *space, int d, char *const *values) {
   const rgm_dimension *dim = &space->dims[d];
   const char *text = NULL;
   if (dim->when_key == NULL) {
@@ -85,7 +84,7 @@ static bool grid_place(const rgm_space *space, int64_t place, char **values, boo
   for (int d = 0; d < space->dim_count; d++) {
     const rgm_dimension *dim = &space->dims[d];
     values[d] = NULL;
-    if (!holds(space, d, values)) {
+    if (!rgm_space_holds(space, d, values)) {
       once = once && index[d] == 0;
     } else {
       values[d] = dim->values != NULL
@@ -122,12 +121,9 @@ rgm_status rgm_space_count(rgm_space *space) {
     }
   }
   if (k->trials > 0 || points > 1e6) {
-    snprintf(text, sizeof text,
-             points > 1e6 ? "the grid has %.0f points; a random search takes "
-                            "trials: N of them"
-                          : "the grid has %.0f points; leave trials out, or "
-                            "choose search: random",
-             points);
+    snprintf(text, sizeof text, "the grid has %.0f points; %s", points,
+             points > 1e6 ? "a random search takes trials: N of them"
+                          : "leave trials out, or choose search: random");
     return rgm_space_fail(space, NULL, "trials", text);
   }
   // those that a condition makes alike count once
@@ -159,20 +155,27 @@ rgm_status rgm_space_point(const rgm_space *space, int64_t index, char **values)
   }
   for (int d = 0; d < space->dim_count; d++) {
     const rgm_dimension *dim = &space->dims[d];
-    values[d] = holds(space, d, values) ? value_at(dim, draw(space, index, d, 0)) : NULL;
+    const bool counts = rgm_space_holds(space, d, values);
+    values[d] = counts ? value_at(dim, draw(space, index, d, 0)) : NULL;
+    memory = memory && (!counts || values[d] != NULL);
   }
-  return RGM_OK;
+  return memory ? RGM_OK : rgm_config_no_memory();
 }
 
 
 rgm_status rgm_space_perturb(const rgm_space *space, int d, const char *text, int64_t trial,
                              uint32_t count, char **out) {
   const rgm_dimension *dim = &space->dims[d];
-  const bool up = draw(space, trial, d, count) > 0.5;
-  if (dim->values == NULL) {
-    const double x = strtod(text, NULL) * (up ? space->keys.factor : 1.0 / space->keys.factor);
-    const double inside = fmin(fmax(dim->whole ? nearbyint(x) : x, dim->min), dim->max);
-    *out = write_value(dim, inside);
+  const double u = draw(space, trial, d, count);
+  const bool up = u > 0.5;
+  if (text == NULL) {
+    *out = value_at(dim, u);
+  } else if (dim->values == NULL) {
+    const double old = strtod(text, NULL);
+    const double x = old * (up ? space->keys.factor : 1.0 / space->keys.factor);
+    // a small whole number would stay what it is for ever
+    const double whole = nearbyint(x) == old ? old + (up ? 1 : -1) : nearbyint(x);
+    *out = write_value(dim, fmin(fmax(dim->whole ? whole : x, dim->min), dim->max));
   } else {
     int i = 0;
     while (i < dim->count && strcmp(dim->values[i], text) != 0) {

@@ -143,6 +143,14 @@ static rgm_status add_dimension(rgm_space *space, const char *key, int entry, rg
 }
 
 
+static void free_texts(char **texts, int count) {
+  for (int i = 0; texts != NULL && i < count; i++) {
+    free(texts[i]);
+  }
+  free(texts);
+}
+
+
 // the items of a list, or a scalar as a list of one
 static rgm_status copy_items(const config_entry *entry, char ***out, int *count) {
   const int n = entry->kind == CONFIG_LIST ? entry->count : 1;
@@ -174,6 +182,7 @@ static rgm_status read_part(rgm_space *space, rgm_dimension *dim, const char *pa
     if (entry->kind == CONFIG_LIST && entry->count == 0) {
       return rgm_space_fail(space, dim, NULL, "an empty list; give values");
     }
+    free_texts(dim->values, dim->count);
     return copy_items(entry, &dim->values, &dim->count);
   }
   if (strcmp(part, "log") == 0 && entry->kind == CONFIG_SCALAR) {
@@ -188,8 +197,10 @@ static rgm_status read_part(rgm_space *space, rgm_dimension *dim, const char *pa
     return rgm_space_fail(space, dim, NULL, text);
   }
   if (strcmp(part, "count") == 0) {
-    dim->count = number >= 1 && number <= 65536 ? (int)number : 0;
-    return dim->count > 0 && dim->count == number
+    const int count = number >= 1 && number <= 65536 ? (int)number : 0;
+    dim->counted = true;
+    dim->count = dim->values == NULL ? count : dim->count;
+    return count > 0 && count == number
                ? RGM_OK
                : rgm_space_fail(space, dim, NULL, "count is a whole number from 1 to 65536");
   }
@@ -229,12 +240,10 @@ static rgm_status read_dimensions(rgm_space *space) {
       RGM_TRY(read_part(space, dim, part, entry));
     }
   }
-  return space->dim_count > 0 || space->keys.seeds > 1
-             ? RGM_OK
-             : rgm_space_fail(
-                   space, NULL, "seeds",
-                   "nothing is swept: give keys such as `algorithm.lr: [0.01, 0.03]`, or "
-                   "seeds");
+  const bool any = space->dim_count > 0 || space->keys.seeds > 1;
+  return any ? RGM_OK
+             : rgm_space_fail(space, NULL, "seeds",
+                              "nothing is swept: give algorithm.lr: [0.01, 0.03], say, or seeds");
 }
 
 
@@ -386,6 +395,9 @@ static rgm_status check_dimension(rgm_space *space, int d) {
   }
   if (dim->values == NULL) {
     RGM_TRY(check_range(space, dim, slot->field));
+  } else if (!isnan(dim->min) || !isnan(dim->max) || dim->log || dim->counted) {
+    return rgm_space_fail(space, dim, NULL,
+                          "a list of values and parts of a range (min, max, log, count); give one");
   }
   return check_values(space, d);
 }
@@ -524,14 +536,6 @@ rgm_status rgm_space_create(rgm_config *config, rgm_space **out) {
   }
   free(section);
   return status == RGM_OK ? check_points(space) : status;
-}
-
-
-static void free_texts(char **texts, int count) {
-  for (int i = 0; texts != NULL && i < count; i++) {
-    free(texts[i]);
-  }
-  free(texts);
 }
 
 

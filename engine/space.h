@@ -40,9 +40,9 @@ extern const rgm_field rgm_sweep_fields[];
 // texts of `when`; elsewhere the key keeps the config's value.
 typedef struct rgm_dimension {
   char key[256];
-  char **values; // of a list, else NULL
-  int count;     // of the list, or of a range's points in a grid (0: none were given)
-  bool log, whole;
+  char **values;            // of a list, else NULL
+  int count;                // of the list, or of a range's points in a grid (0: none were given)
+  bool log, whole, counted; // counted: a count was given
   double min, max;
   char *when_key;
   char **when;
@@ -77,8 +77,12 @@ rgm_status rgm_space_count(rgm_space *space);
 // caller frees each. A point of a random search depends on sweep.seed and its index alone.
 rgm_status rgm_space_point(const rgm_space *space, int64_t index, char **values);
 
-// A step of pbt away from a text: times or over `factor` in a range (kept inside), a neighbour in a
-// list; `draw` counts the draws of a trial. The caller frees *out.
+// Whether the condition of a dimension holds, given the values of those before it.
+bool rgm_space_holds(const rgm_space *space, int dim, char *const *values);
+
+// A step of pbt away from a text: times or over `factor` in a range (kept inside; a whole number by
+// 1 at least), a neighbour in a list; anywhere in the dimension for NULL. `draw` counts the draws
+// of a trial. The caller frees *out.
 rgm_status rgm_space_perturb(const rgm_space *space, int dim, const char *text, int64_t trial,
                              uint32_t draw, char **out);
 

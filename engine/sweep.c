@@ -70,7 +70,10 @@ static rgm_status plan_rungs(rgm_sweep *s) {
     if (s->rungs == 65535) {
       return rgm_space_fail(s->space, NULL, "first", "more than 65,535 comparisons; raise it");
     }
-    s->rung_step[s->rungs++] = (uint64_t)at;
+    // a small factor may not come to the next whole step
+    if (s->rungs == 0 || s->rung_step[s->rungs - 1] != (uint64_t)at) {
+      s->rung_step[s->rungs++] = (uint64_t)at;
+    }
   }
   s->rung_step[s->rungs++] = steps;
   return RGM_OK;
@@ -112,7 +115,8 @@ static rgm_status found(rgm_sweep *s, bool *ours) {
   unlink(temporary);
   free(whole);
   free(text);
-  return status;
+  // others made it, and may even have ended the sweep and removed work/
+  return access(path, F_OK) == 0 ? RGM_OK : status;
 }
 
 
@@ -133,9 +137,9 @@ static rgm_status already_there(const rgm_sweep *s) {
 static rgm_status join_folder(rgm_sweep *s) {
   char path[4200], *text = NULL, digest[65] = "";
   bool ours = false;
-  RGM_TRY(rgm_make_folder(s->work));
   snprintf(path, sizeof path, "%s/sweep.yaml", s->folder);
   if (access(path, F_OK) != 0) {
+    RGM_TRY(rgm_make_folder(s->work));
     RGM_TRY(found(s, &ours));
   }
   RGM_TRY(rgm_sweep_read_text(path, &text));
@@ -147,7 +151,7 @@ static rgm_status join_folder(rgm_sweep *s) {
                     "run.name",
                     s->folder);
   }
-  return ours || may_join(s) ? RGM_OK : already_there(s);
+  return ours || may_join(s) ? rgm_make_folder(s->work) : already_there(s);
 }
 
 
@@ -430,6 +434,9 @@ static rgm_status conclude(rgm_sweep *s) {
     return RGM_OK;
   }
   const rgm_status status = rgm_sweep_conclude(s);
+  if (status != RGM_OK && rgm_sweep_is_done(s)) {
+    return RGM_OK; // by another one, which took us for dead
+  }
   if (status == RGM_OK) {
     rgm_sweep_log(s, "the sweep is done: %lld trials", (long long)s->space->points);
   }
@@ -506,6 +513,11 @@ rgm_status rgm_sweep_run(const rgm_options *options) {
     snprintf(why, sizeof why, "%s", rgm_last_error());
     rgm_sweep_log(&s, "%s", why);
     status = rgm_fail(status, "%s", why);
+  }
+  // whoever ends last leaves nothing of all the claims and looks at the end of a sweep
+  rgm_claims_close(&s.claims);
+  if (status == RGM_OK) {
+    rgm_sweep_tidy(&s);
   }
   if (status == RGM_OK && options->result != NULL) {
     status = rgm_sweep_show(&s, options->result, options->json, NULL);
