@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 // bytes of a full key, and of a value as messages quote it, both with the final NUL
-enum { CONFIG_KEY_SIZE = 256, CONFIG_QUOTE_SIZE = 64 };
+enum { CONFIG_KEY_SIZE = 256, CONFIG_QUOTE_SIZE = 64, CONFIG_NUMBER_SIZE = 40 };
 
 // A file, or one override: then `name` is "--set a.b=3" and `text` is NULL.
 typedef struct config_source {
@@ -92,6 +92,9 @@ const config_entry *rgm_config_find(const rgm_config *config, const char *key);
 
 // Frees what a config holds, but not the struct itself.
 void rgm_config_clear(rgm_config *config);
+
+// Writes a number in the fewest digits (15 to 17) that read back to it.
+void rgm_config_write_number(double value, char out[CONFIG_NUMBER_SIZE]);
 
 // Writes a scalar as YAML, in double quotes where it could be read as anything but this text.
 void rgm_config_write_scalar(FILE *out, const char *text);

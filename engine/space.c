@@ -340,9 +340,9 @@ static rgm_status check_range(const rgm_space *space, rgm_dimension *dim, const 
 static rgm_status check_values(const rgm_space *space, int d) {
   const rgm_dimension *dim = &space->dims[d];
   const bool list = dim->values != NULL;
-  char *values[RGM_MAX_DIMENSIONS] = {NULL}, number[40], text[1024];
+  char *values[RGM_MAX_DIMENSIONS] = {NULL}, number[CONFIG_NUMBER_SIZE], text[1024];
   for (int i = 0; i < (list ? dim->count : 2); i++) {
-    snprintf(number, sizeof number, "%.17g", i == 0 ? dim->min : dim->max);
+    rgm_config_write_number(i == 0 ? dim->min : dim->max, number);
     values[d] = list ? dim->values[i] : number;
     char *set = format_text("%s=%s", dim->key, values[d]);
     const char *sets[] = {set};
@@ -419,13 +419,15 @@ static void write_texts(FILE *out, char *const *texts, int count) {
 static void write_dimensions(const rgm_space *space, FILE *out) {
   for (int d = 0; d < space->dim_count; d++) {
     const rgm_dimension *dim = &space->dims[d];
+    char low[CONFIG_NUMBER_SIZE], high[CONFIG_NUMBER_SIZE];
     fprintf(out, "  %s: {", dim->key);
     if (dim->values != NULL) {
       fputs("values: ", out);
       write_texts(out, dim->values, dim->count);
     } else {
-      fprintf(out, "min: %.17g, max: %.17g, log: %s", dim->min, dim->max,
-              dim->log ? "true" : "false");
+      rgm_config_write_number(dim->min, low);
+      rgm_config_write_number(dim->max, high);
+      fprintf(out, "min: %s, max: %s, log: %s", low, high, dim->log ? "true" : "false");
       if (dim->count > 0) {
         fprintf(out, ", count: %d", dim->count);
       }

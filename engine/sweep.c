@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double SAVE_EVERY = 1.0, SHOW_EVERY = 0.25, POLL_EVERY = 0.05; // s
+static const double SAVE_EVERY = 1.0, SHOW_EVERY = 0.25, TELL_EVERY = 2.0; // s
+static const double POLL_EVERY = 0.05, ASK_EVERY = 0.25;
 
 
 void rgm_sweep_log(const rgm_sweep *s, const char *format, ...) {
@@ -312,17 +313,23 @@ static int64_t ready_replicas(const rgm_sweep *s) {
 }
 
 
-// enough brackets for a full pack
+// Brackets for a full pack: one at a time once there is something to do, so that workers that start
+// together share them; where none was free, others are asked again only after a while.
 static rgm_status fill(rgm_sweep *s) {
-  for (int64_t unit = 0; unit < s->units && ready_replicas(s) < s->capacity; unit++) {
-    bool got = false;
+  if (rgm_seconds() < s->ask) {
+    return RGM_OK;
+  }
+  bool got = false;
+  for (int64_t unit = 0; unit < s->units && !got && ready_replicas(s) < s->capacity; unit++) {
+    bool ours = false;
     for (int i = 0; i < s->bracket_count; i++) {
-      got = got || s->brackets[i]->unit == unit;
+      ours = ours || s->brackets[i]->unit == unit;
     }
-    if (!got) {
+    if (!ours) {
       RGM_TRY(claim(s, unit, &got));
     }
   }
+  s->ask = got || ready_replicas(s) >= s->capacity ? 0 : rgm_seconds() + ASK_EVERY;
   return RGM_OK;
 }
 
@@ -348,21 +355,23 @@ static rgm_status save_all(rgm_sweep *s) {
 rgm_status rgm_sweep_pulse(rgm_sweep *s) {
   FILE *out = s->options->progress;
   const double now = rgm_seconds();
-  if (out == NULL || now - s->shown < (s->options->terminal ? SHOW_EVERY : 5.0)) {
+  if (now > s->tell) {
+    s->tell = now + TELL_EVERY;
+    for (int i = 0; i < s->bracket_count; i++) {
+      tell(s, s->brackets[i]);
+    }
+  }
+  if (out == NULL || now < s->show) {
     return RGM_OK;
   }
-  s->shown = now;
-  for (int i = 0; i < s->bracket_count; i++) {
-    tell(s, s->brackets[i]);
-  }
-  if (!s->options->terminal) {
-    return rgm_sweep_show(s, out, false, NULL);
-  }
-  // over the table of before
-  if (s->shown_lines > 0) {
+  // over the table of before in a terminal; never more than a tenth of the time
+  if (s->options->terminal && s->shown_lines > 0) {
     fprintf(out, "\033[%dA\033[J", s->shown_lines);
   }
-  return rgm_sweep_show(s, out, false, &s->shown_lines);
+  const rgm_status status = rgm_sweep_show(s, out, false, &s->shown_lines);
+  const double end = rgm_seconds(), pause = s->options->terminal ? SHOW_EVERY : 5.0;
+  s->show = end + (10 * (end - now) > pause ? 10 * (end - now) : pause);
+  return status;
 }
 
 

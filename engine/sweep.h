@@ -72,7 +72,7 @@ typedef struct rgm_sweep {
   int bracket_count;
   char **groups; // what the trials of a group have in common
   int group_count;
-  double saved, shown; // s
+  double saved, ask, tell, show; // s: when it was saved, and when what is due
   int shown_lines;
 } rgm_sweep;
 
