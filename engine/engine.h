@@ -32,7 +32,7 @@ typedef struct rgm_list {
 } rgm_list;
 
 enum {
-  RGM_SHAPE = 1,      // changes tensor shapes: a sweep over it makes groups, not replicas
+  RGM_SHAPE = 1,      // changes shapes or kernels: a sweep over it makes groups, not replicas
   RGM_PROVENANCE = 2, // says how, not what, is computed: left out of digests
   RGM_ADDED = 4,      // came when runs existed: left out of digests while it has its default
 };

@@ -46,7 +46,7 @@ rgm_status rgm_evaluate(const rgm_options *options);
 // Prints every tensor of a config with shape, unit and bytes; allocates none of them.
 rgm_status rgm_plan_memory(const rgm_options *options);
 
-// Checks config, data and device, and prints what a run would do.
+// Checks config, data and device, and prints what a run, or a sweep, would do.
 rgm_status rgm_check(const rgm_options *options);
 
 // Prints keys: of everything (topic NULL), of a section, an algorithm, an environment, or one key.

@@ -187,7 +187,7 @@ static void write_rows(const rgm_sweep *s, const rgm_entrant *e, FILE *out) {
   const int last = last_rung(s, e);
   for (int64_t r = 0; r < seeds; r++) {
     fprintf(out, "%lld,%lld,%s,%llu", (long long)e->index,
-            (long long)(s->space->run->keys.seed + r), statuses[e->status],
+            (long long)(rgm_space_seed(s->space, e->index) + r), statuses[e->status],
             (unsigned long long)e->step);
     write_number(out, last >= 0 ? e->scores[last * seeds + r] : NAN);
     for (int d = 0; d < s->space->dim_count; d++) {

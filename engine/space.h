@@ -70,6 +70,9 @@ typedef struct rgm_space {
 rgm_status rgm_space_create(rgm_config *config, rgm_space **out);
 void rgm_space_free(rgm_space *space);
 
+// How many points there are, and of which search. RGM_ECONFIG where that is not clear.
+rgm_status rgm_space_count(rgm_space *space);
+
 // The values of a point, one text for each dimension, NULL where its condition does not hold. The
 // caller frees each. A point of a random search depends on sweep.seed and its index alone.
 rgm_status rgm_space_point(const rgm_space *space, int64_t index, char **values);
@@ -85,7 +88,12 @@ rgm_status rgm_space_perturb(const rgm_space *space, int dim, const char *text, 
 
 // The run of a point, its keys read and checked, as `regimen train` would read them: to be a member
 // of a pack. Free with rgm_run_free.
-rgm_status rgm_space_member(const rgm_space *space, char *const *values, rgm_run **out);
+rgm_status rgm_space_member(const rgm_space *space, int64_t index, char *const *values,
+                            rgm_run **out);
+
+// The first seed of a trial: run.seed, so that trials share their noise; under pbt, where weights
+// are handed on, each trial has seeds of its own.
+int64_t rgm_space_seed(const rgm_space *space, int64_t index);
 
 // What trials must have in common to be packed: the keys that change shapes, as text. The caller
 // frees it; NULL without memory.

@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double SAVE_EVERY = 1.0, SHOW_EVERY = 0.25, POLL_EVERY = 0.05; // s
+static const double SAVE_EVERY = 1.0, SHOW_EVERY = 0.25, TELL_EVERY = 2.0; // s
+static const double POLL_EVERY = 0.05, ASK_EVERY = 0.25;
 
 
 void rgm_sweep_log(const rgm_sweep *s, const char *format, ...) {
@@ -312,17 +313,23 @@ static int64_t ready_replicas(const rgm_sweep *s) {
 }
 
 
-// enough brackets for a full pack
+// Brackets for a full pack: one at a time once there is something to do, so that workers that start
+// together share them; where none was free, others are asked again only after a while.
 static rgm_status fill(rgm_sweep *s) {
-  for (int64_t unit = 0; unit < s->units && ready_replicas(s) < s->capacity; unit++) {
-    bool got = false;
+  if (rgm_seconds() < s->ask) {
+    return RGM_OK;
+  }
+  bool got = false;
+  for (int64_t unit = 0; unit < s->units && !got && ready_replicas(s) < s->capacity; unit++) {
+    bool ours = false;
     for (int i = 0; i < s->bracket_count; i++) {
-      got = got || s->brackets[i]->unit == unit;
+      ours = ours || s->brackets[i]->unit == unit;
     }
-    if (!got) {
+    if (!ours) {
       RGM_TRY(claim(s, unit, &got));
     }
   }
+  s->ask = got || ready_replicas(s) >= s->capacity ? 0 : rgm_seconds() + ASK_EVERY;
   return RGM_OK;
 }
 
@@ -348,21 +355,23 @@ static rgm_status save_all(rgm_sweep *s) {
 rgm_status rgm_sweep_pulse(rgm_sweep *s) {
   FILE *out = s->options->progress;
   const double now = rgm_seconds();
-  if (out == NULL || now - s->shown < (s->options->terminal ? SHOW_EVERY : 5.0)) {
+  if (now > s->tell) {
+    s->tell = now + TELL_EVERY;
+    for (int i = 0; i < s->bracket_count; i++) {
+      tell(s, s->brackets[i]);
+    }
+  }
+  if (out == NULL || now < s->show) {
     return RGM_OK;
   }
-  s->shown = now;
-  for (int i = 0; i < s->bracket_count; i++) {
-    tell(s, s->brackets[i]);
-  }
-  if (!s->options->terminal) {
-    return rgm_sweep_show(s, out, false, NULL);
-  }
-  // over the table of before
-  if (s->shown_lines > 0) {
+  // over the table of before in a terminal; never more than a tenth of the time
+  if (s->options->terminal && s->shown_lines > 0) {
     fprintf(out, "\033[%dA\033[J", s->shown_lines);
   }
-  return rgm_sweep_show(s, out, false, &s->shown_lines);
+  const rgm_status status = rgm_sweep_show(s, out, false, &s->shown_lines);
+  const double end = rgm_seconds(), pause = s->options->terminal ? SHOW_EVERY : 5.0;
+  s->show = end + (10 * (end - now) > pause ? 10 * (end - now) : pause);
+  return status;
 }
 
 
@@ -521,6 +530,61 @@ rgm_status rgm_sweep_run(const rgm_options *options) {
   }
   if (status == RGM_OK && options->result != NULL) {
     status = rgm_sweep_show(&s, options->result, options->json, NULL);
+  }
+  close_sweep(&s);
+  return status;
+}
+
+
+// groups of all trials, as far as they are checked one by one
+static rgm_status count_groups(rgm_sweep *s) {
+  enum { COUNTED = 4096 };
+  for (int64_t i = 0; i < s->space->points && i < COUNTED; i++) {
+    rgm_entrant e = {.index = i};
+    rgm_status status = rgm_space_point(s->space, i, e.values);
+    if (status == RGM_OK) {
+      status = rgm_entrant_prepare(s, &e);
+    }
+    rgm_run_free(e.member);
+    for (int d = 0; d < s->space->dim_count; d++) {
+      free(e.values[d]);
+    }
+    RGM_TRY(status);
+  }
+  return RGM_OK;
+}
+
+
+rgm_status rgm_sweep_check(const rgm_options *options) {
+  rgm_sweep s = {0};
+  FILE *out = options->result;
+  rgm_status status = load(&s, options);
+  if (status == RGM_OK) {
+    status = rgm_run_open_stream(s.space->run, &s.stream);
+  }
+  if (status == RGM_OK) {
+    status = rgm_pack_check_metric(&s);
+  }
+  if (status == RGM_OK) {
+    status = rgm_pack_size(&s);
+  }
+  if (status == RGM_OK) {
+    status = count_groups(&s);
+  }
+  if (status == RGM_OK) {
+    const rgm_space *space = s.space;
+    fprintf(out, "device       %s\n", space->run->device);
+    fprintf(out, "trials       %lld (%s), %lld seed%s each, by %s (%s)\n", (long long)space->points,
+            space->grid ? "a grid" : "drawn", (long long)space->keys.seeds,
+            space->keys.seeds == 1 ? "" : "s", s.metric, s.is_min ? "least" : "most");
+    fprintf(out, "brackets     %lld of up to %lld trials, compared at step", (long long)s.units,
+            (long long)space->keys.bracket);
+    for (int k = 0; k < s.rungs; k++) {
+      fprintf(out, "%s %llu", k > 0 ? "," : "", (unsigned long long)s.rung_step[k]);
+    }
+    fprintf(out, "\npacks        of up to %lld replicas, from %d group%s of equal shapes\n",
+            (long long)s.capacity, s.group_count, s.group_count == 1 ? "" : "s");
+    fprintf(out, "folder       %s\n", s.folder);
   }
   close_sweep(&s);
   return status;

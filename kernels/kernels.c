@@ -386,6 +386,19 @@ void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor thres
 }
 
 
+void rgm_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                rgm_tensor lost, rgm_tensor weight, rgm_tensor active) {
+  const int64_t replicas = weight.dims[0];
+  RGM_ASSERT(items.dtype == RGM_U32 && items.dims[0] == replicas && weight.dtype == RGM_F32);
+  RGM_ASSERT(is_vector(share, RGM_F32, rgm_elements(items)) && share.dims[0] == replicas);
+  RGM_ASSERT(items.dims[2] == 1 && items.dims[3] == 1 && weight.dims[2] == 1);
+  RGM_ASSERT(weight.dims[3] == 1 && is_vector(count, RGM_U32, replicas));
+  RGM_ASSERT(is_vector(lost, RGM_U32, replicas) && is_vector(active, RGM_U32, replicas));
+  LAUNCH(s, enlist, 0, size_of(weight) + 2.0 * size_of(items), items, share, count, lost, weight,
+         active);
+}
+
+
 void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                  float low, float high, int64_t last_dim) {
   RGM_ASSERT(x.dtype == RGM_F32 && x.rank >= 2 && seeds.dtype == RGM_U32);
@@ -479,7 +492,10 @@ void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollou
   RGM_ASSERT(o->returns.dtype == RGM_F32 && o->patients.dtype == RGM_F32 && o->steps > 0);
   RGM_ASSERT(is_vector(o->active, RGM_U32, replicas) && is_vector(o->clock, RGM_U32, replicas));
   RGM_ASSERT(o->hidden >= 0 && o->hidden <= RGM_POLICY_MAX_HIDDEN);
-  RGM_ASSERT(episodes % o->patients.dims[1] == 0);
+  const bool again = o->items.data != NULL;
+  RGM_ASSERT((again ? o->episodes : episodes) % o->patients.dims[1] == 0);
+  RGM_ASSERT(!again || (is_vector(o->items, RGM_U32, replicas * episodes) &&
+                        o->items.dims[0] == replicas && is_vector(o->count, RGM_U32, replicas)));
 
   // useful operations: the policy's, inputs and output unit by unit; the environment's own are few
   const bool policy = o->control <= RGM_CONTROL_CONTINUOUS;

@@ -56,7 +56,7 @@ typedef struct rgm_device_options {
   X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(linear_dw_adam)                            \
   X(softmax_xent) X(policy_xent)                                                                   \
   X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
-  X(sum) X(quantile) X(select) X(uniform) X(advance) X(retire) X(nonfinite)                        \
+  X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
   X(triad) X(burn) X(library_gemm) X(sample) X(rollout)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -138,6 +138,8 @@ struct rgm_backend {
   void (*sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
   void (*quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
   void (*select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+  void (*enlist)(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                 rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
   void (*uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                   float low, float high, int64_t last_dim);
   void (*advance)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
@@ -182,7 +184,10 @@ typedef struct rgm_cohort {
 } rgm_cohort;
 
 // Runs whole episodes, environment and controller fused. Outputs with data NULL are not
-// written, but `returns` always is.
+// written, but `returns` always is. Where `items` is given, slot k < count[r] runs episode
+// items[r,k] of a batch of `episodes` again, with its patient and its random numbers: the same
+// bits. The other slots return 0, and nothing else of them is written; K counts slots then, and
+// RGM_CONTROL_OPEN_LOOP reads the actions of slots.
 typedef struct rgm_rollout {
   rgm_tensor returns;  // (R, K) f32, written: sum of rewards, in blocks of 16 steps
   rgm_tensor obs;      // (R, K, T, O) f32, written
@@ -195,11 +200,14 @@ typedef struct rgm_rollout {
   rgm_tensor seeds;    // (R, 2) u32
   rgm_tensor clock;    // (R) u32: counter word `step`
   rgm_tensor active;   // (R) u32, masked
+  rgm_tensor items;    // (R, K) u32 below `episodes`; data NULL: slot k runs episode k
+  rgm_tensor count;    // (R) u32, read with `items`; more than K is K
   rgm_control control;
-  int hidden;      // of the policy
-  uint32_t random; // RGM_RANDOM_NOISE, plus RGM_RANDOM_EVAL
-  int64_t first;   // counter word `item` of episode 0
-  int64_t steps;   // T
+  int hidden;       // of the policy
+  uint32_t random;  // RGM_RANDOM_NOISE, plus RGM_RANDOM_EVAL
+  int64_t first;    // counter word `item` of episode 0
+  int64_t steps;    // T
+  int64_t episodes; // of the batch that `items` points into; read with `items`
 } rgm_rollout;
 
 // An environment's rows on one backend.
@@ -322,6 +330,13 @@ void rgm_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rg
 
 // weight[R,N] = 1/count where x >= threshold[R], else 0; count = how many pass (all 0 if none).
 void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+
+// items[R,E] u32 = where weight[R,N] is not 0, in order, share[R,E] = the weights there and 0
+// behind them, count[R] u32 = how many there are. Where they are more than E, no share is a number
+// (NaN), so that no result rests on a part of them, and lost[R] u32 goes up by how many found no
+// place. Items from count on are not written. Masked.
+void rgm_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
 
 // x[R,...,O] = uniform in [low, high), philox counter {0, element, 0, member} counted over the
 // first `last_dim` columns, so that padding changes no number; padded columns get 0.

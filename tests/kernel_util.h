@@ -372,7 +372,8 @@ static void check_reference(call *c, rgm_stream *s) {
       const double got =
           c->op[k].dtype == RGM_U32 ? (double)u32(c->t[k], r)[at] : (double)f32(c->t[k], r)[at];
       const double allowed = tol[k][i] > 0.0 ? tol[k][i] + 0x1p-140 : 0.0; // denormals round too
-      if (!(got == want[k][i] || fabs(got - want[k][i]) <= allowed)) {
+      const bool both = isnan(got) && isnan(want[k][i]);
+      if (!(both || got == want[k][i] || fabs(got - want[k][i]) <= allowed)) {
         char text[128];
         snprintf(text, sizeof text, "replica %d element %d is %.9g, want %.9g +- %.2g", (int)r,
                  (int)at, got, want[k][i], allowed);

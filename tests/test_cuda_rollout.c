@@ -74,13 +74,15 @@ TestSuite(cuda_rollout, .init = open_both, .fini = close_both, .timeout = 120);
 
 // ---- a rollout on one of them ------------------------------------------------------------------
 
-// What to run. Bit k of `records`: output k + 2 is written.
+// What to run. Bit k of `records`: output k + 2 is written. `batch` > 0: slots run episodes of a
+// batch of so many again.
 typedef struct plan {
   int model, hidden;
   int64_t r, p, k, t, first;
   rgm_control control;
   unsigned records;
   bool mask;
+  int64_t batch;
 } plan;
 
 // returns, patients, obs, act, logits, signals, in host memory
@@ -146,6 +148,34 @@ static propofol_config *make_configs(const plan *q) {
 }
 
 
+// the episode that slot k of replica r runs again, and how many slots have one: all, none, some
+static uint32_t again_item(const plan *q, int64_t r, int64_t k) {
+  return (uint32_t)((7 * k + 3 * r + 2) % q->batch);
+}
+static uint32_t again_count(const plan *q, int64_t r) {
+  return (uint32_t)(r % 4 == 0 ? q->k : r % 4 == 1 ? q->k + 3 : r % 4 == 2 ? 0 : q->k / 2);
+}
+
+
+static void upload_items(rgm_stream *s, const plan *q, void *memory[2], rgm_rollout *rollout) {
+  uint32_t *items = calloc((size_t)(q->r * q->k), sizeof *items), count[MOST];
+  memory[0] = memory[1] = NULL;
+  for (int64_t i = 0; i < q->r * q->k && q->batch > 0; i++) {
+    const int64_t r = i / q->k, k = i % q->k;
+    count[r] = again_count(q, r);
+    items[i] = k < count[r] ? again_item(q, r, k) : UINT32_MAX; // not read
+  }
+  if (q->batch > 0) {
+    memory[0] = upload(s, items, (size_t)(q->r * q->k) * sizeof *items);
+    memory[1] = upload(s, count, (size_t)q->r * sizeof *count);
+    rollout->episodes = q->batch;
+    rollout->items = rgm_view(memory[0], RGM_U32, q->r, q->k, 0, 0);
+    rollout->count = rgm_view(memory[1], RGM_U32, q->r, 0, 0, 0);
+  }
+  free(items);
+}
+
+
 static void run_plan(rgm_stream *s, const plan *q, result *out) {
   const rgm_env_kernels *kernels =
       rgm_envs[0]->kernels_of(rgm_env_keys(runs[q->model], 0), s->backend);
@@ -192,7 +222,7 @@ static void run_plan(rgm_stream *s, const plan *q, result *out) {
       .first = q->first,
   };
 #define RECORD(k) (q->records >> ((k)-2) & 1u ? device[k] : NULL)
-  const rgm_rollout rollout = {
+  rgm_rollout rollout = {
       .returns = rgm_view(device[0], RGM_F32, R, K, 0, 0),
       .obs = rgm_view(RECORD(2), RGM_F32, R, K, T, PROPOFOL_OBS),
       .act = rgm_view(q->control == RGM_CONTROL_OPEN_LOOP ? device[3] : RECORD(3), RGM_F32, R, K, T,
@@ -211,6 +241,7 @@ static void run_plan(rgm_stream *s, const plan *q, result *out) {
       .first = q->first * 10,
       .steps = T,
   };
+  upload_items(s, q, memory + 5, &rollout);
   // inactive replicas have patients too, which nothing may touch
   rgm_env_sample(kernels, s, &cohort);
   rgm_env_rollout(kernels, s, &rollout);
@@ -222,7 +253,7 @@ static void run_plan(rgm_stream *s, const plan *q, result *out) {
   for (int i = 0; i < OUTPUTS; i++) {
     s->backend->release(s, device[i]);
   }
-  for (int i = 0; i < 5; i++) {
+  for (int i = 0; i < (q->batch > 0 ? 7 : 5); i++) {
     s->backend->release(s, memory[i]);
   }
   free(params);
@@ -366,6 +397,56 @@ Test(cuda_rollout, several_blocks_and_the_widest_policy) {
 }
 
 
+// slots that run episodes again have their bits, the others return 0 and leave their records
+static void check_again(const plan *batch, const plan *q) {
+  result whole, some;
+  run_plan(cpu, batch, &whole);
+  run_plan(cpu, q, &some);
+  for (int i = 0; i < OUTPUTS; i++) {
+    const int64_t words = i == 1 ? 1 : some.count[i] / q->r / q->k;
+    for (int64_t j = 0; j < q->r * q->k && i != 1; j++) {
+      const int64_t r = j / q->k, k = j % q->k;
+      const bool full = !(q->mask && r % 3 == 1) && k < again_count(q, r);
+      const int64_t from = r * q->batch + (full ? again_item(q, r, k) : 0);
+      for (int64_t w = 0; w < words; w++) {
+        const uint32_t got = some.data[i][j * words + w];
+        const uint32_t blank = i == 0 && !(q->mask && r % 3 == 1) ? 0 : untouched;
+        const uint32_t want = full ? whole.data[i][from * words + w] : blank;
+        cr_assert(got == want, "output %d of slot %d of replica %d: %08x, want %08x", i, (int)k,
+                  (int)r, got, want);
+      }
+    }
+  }
+  drop(&whole);
+  drop(&some);
+  check(q);
+}
+
+
+Test(cuda_rollout, episodes_run_again_have_their_bits) {
+  static const struct {
+    int64_t r, p, batch, k;
+  } shapes[] = {{1, 1, 40, 1}, {7, 3, 39, 13}, {4, 35, 35, 50}, {7, 1, 16, 16}, {4, 5, 605, 140}};
+  for (int i = 0; i < 2 * COUNT(shapes); i++) {
+    const int s = i / 2;
+    plan batch = {.model = i % 2,
+                  .hidden = 20,
+                  .r = shapes[s].r,
+                  .p = shapes[s].p,
+                  .k = shapes[s].batch,
+                  .t = s == 4 ? 9 : 37,
+                  .first = 5,
+                  .control = i % 3 == 2 ? RGM_CONTROL_PID : (rgm_control)(i % 3),
+                  .records = i % 4 == 3 ? 0 : 15,
+                  .mask = shapes[s].r > 4};
+    plan again = batch;
+    again.k = shapes[s].k;
+    again.batch = batch.k;
+    check_again(&batch, &again);
+  }
+}
+
+
 // the forms are not the same program: in the short one threads wait for each other at every step
 Test(cuda_rollout, takes_the_form_that_is_asked_for) {
   uint64_t (*waits)(void);
@@ -396,18 +477,19 @@ Test(cuda_rollout, takes_the_form_that_is_asked_for) {
 
 // ---- training ----------------------------------------------------------------------------------
 
-static void train(const char *backend, const char *model, char hex[65]) {
+static void train(const char *backend, const char *model, const char *records, char hex[65]) {
   static const char text[] = "run: {steps: 5, seed: 11, threads: 1, replicas: 3}\n"
                              "env: {name: propofol, steps: 101}\n"
-                             "algorithm: {name: cem, episodes: 16, hidden: 24}\n";
-  char set[2][64];
+                             "algorithm: {name: cem, episodes: 21, patients: 7, hidden: 24}\n";
+  char set[3][64];
   snprintf(set[0], sizeof set[0], "run.backend=%s", backend);
   snprintf(set[1], sizeof set[1], "env.model=%s", model);
-  const char *sets[] = {set[0], set[1]};
+  snprintf(set[2], sizeof set[2], "algorithm.records=%s", records);
+  const char *sets[] = {set[0], set[1], set[2]};
   rgm_config *config = NULL;
   rgm_run *run = NULL;
   rgm_checkpoint *c = NULL;
-  cr_assert_eq(rgm_config_parse("test", text, sets, 2, &config), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(rgm_config_parse("test", text, sets, 3, &config), RGM_OK, "%s", rgm_last_error());
   cr_assert_eq(rgm_run_create(config, &run), RGM_OK, "%s", rgm_last_error());
   cr_assert_eq(run->replicas, 3);
   cr_assert_str_eq(run->stream->backend->name, backend);
@@ -426,11 +508,12 @@ static void train(const char *backend, const char *model, char hex[65]) {
 Test(cuda_rollout, cem_trains_to_the_same_digest) {
   for (int model = 0; model < 2; model++) {
     char host[65], device[65];
-    train("cpu", models[model], host);
-    for (int f = 0; f < COUNT(forms); f++) {
-      setenv("RGM_CUDA_LOOP", forms[f], 1);
-      train("cuda", models[model], device);
-      cr_assert_str_eq(device, host, "%s, form \"%s\"", models[model], forms[f]);
+    train("cpu", models[model], "all", host);
+    for (int f = 0; f < 2 * COUNT(forms); f++) {
+      const char *form = forms[f / 2], *records = f % 2 == 0 ? "all" : "elites";
+      setenv("RGM_CUDA_LOOP", form, 1);
+      train("cuda", models[model], records, device);
+      cr_assert_str_eq(device, host, "%s, form \"%s\", records %s", models[model], form, records);
     }
   }
 }

@@ -56,6 +56,8 @@ void RGM_CPU(exponential)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor 
 void RGM_CPU(sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
 void RGM_CPU(quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
 void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+void RGM_CPU(enlist)(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
 void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim);
 void RGM_CPU(advance)(rgm_stream *s, rgm_tensor count, rgm_tensor active);

@@ -105,6 +105,42 @@ void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor 
 }
 
 
+typedef struct enlist_args {
+  rgm_tensor items, share, count, lost, weight, active;
+} enlist_args;
+
+
+static void enlist_task(void *arg, int64_t r) {
+  const enlist_args *a = arg;
+  if (rgm_u32(a->active, r)[0] == 0) {
+    return;
+  }
+  const int64_t n = a->weight.dims[1], places = a->items.dims[1];
+  const float *weight = rgm_f32(a->weight, r);
+  uint32_t *items = rgm_u32(a->items, r);
+  float *share = rgm_f32(a->share, r);
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (weight[i] != 0.0f && count++ < places) {
+      items[count - 1] = (uint32_t)i;
+      share[count - 1] = weight[i];
+    }
+  }
+  for (int64_t k = count > places ? 0 : count; k < places; k++) {
+    share[k] = count > places ? rgm_from_bits(0x7fc00000u) : 0.0f;
+  }
+  rgm_u32(a->count, r)[0] = (uint32_t)count;
+  rgm_u32(a->lost, r)[0] += count > places ? (uint32_t)(count - places) : 0;
+}
+
+
+void RGM_CPU(enlist)(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active) {
+  enlist_args a = {items, share, count, lost, weight, active};
+  rgm_cpu_parallel(s, weight.dims[0], enlist_task, &a);
+}
+
+
 // ---- fills and counters ------------------------------------------------------------------------
 
 static void uniform_task(void *arg, int64_t r) {

@@ -39,6 +39,7 @@ const rgm_backend RGM_CPU(backend) = {
     .sum = RGM_CPU(sum),
     .quantile = RGM_CPU(quantile),
     .select = RGM_CPU(select),
+    .enlist = RGM_CPU(enlist),
     .uniform = RGM_CPU(uniform),
     .advance = RGM_CPU(advance),
     .retire = RGM_CPU(retire),

@@ -172,6 +172,8 @@ void rgm_cuda_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor 
 void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
 void rgm_cuda_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
 void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+void rgm_cuda_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
 void rgm_cuda_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim);
 void rgm_cuda_advance(rgm_stream *s, rgm_tensor count, rgm_tensor active);

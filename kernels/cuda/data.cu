@@ -207,6 +207,52 @@ void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor 
 }
 
 
+typedef struct enlist_args {
+  rgm_tensor items, share, count, lost, weight, active;
+} enlist_args;
+
+
+// a warp per replica: 32 weights at a time
+RGM_KERNEL(32) enlist_kernel(enlist_args a) {
+  const int64_t n = a.weight.dims[1], places = a.items.dims[1];
+  const int lane = (int)threadIdx.x;
+  RGM_REPLICAS (r, a.weight.dims[0]) {
+    if (rgm_u32(a.active, r)[0] == 0) {
+      continue;
+    }
+    uint32_t *items = rgm_u32(a.items, r);
+    float *share = rgm_f32(a.share, r);
+    int64_t count = 0;
+    for (int64_t first = 0; first < n; first += 32) {
+      const int64_t i = first + lane;
+      const float weight = i < n ? rgm_f32(a.weight, r)[i] : 0.0f;
+      const unsigned all = __ballot_sync(0xffffffffu, weight != 0.0f);
+      const int64_t place = count + __popc(all & ((1u << lane) - 1u));
+      if (weight != 0.0f && place < places) {
+        items[place] = (uint32_t)i;
+        share[place] = weight;
+      }
+      count += __popc(all);
+    }
+    __syncwarp();
+    for (int64_t k = (count > places ? 0 : count) + lane; k < places; k += 32) {
+      share[k] = count > places ? rgm_from_bits(0x7fc00000u) : 0.0f;
+    }
+    if (lane == 0) {
+      rgm_u32(a.count, r)[0] = (uint32_t)count;
+      rgm_u32(a.lost, r)[0] += count > places ? (uint32_t)(count - places) : 0u;
+    }
+  }
+}
+
+
+void rgm_cuda_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active) {
+  const enlist_args a = {items, share, count, lost, weight, active};
+  RGM_LAUNCH(enlist_kernel, dim3(1, rgm_replica_blocks(weight.dims[0])), 32, 0, s, a);
+}
+
+
 // ---- fills and counters ------------------------------------------------------------------------
 
 typedef struct uniform_args {

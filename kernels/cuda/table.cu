@@ -44,6 +44,7 @@ static rgm_backend table_of(void) {
   t.sum = rgm_cuda_sum;
   t.quantile = rgm_cuda_quantile;
   t.select = rgm_cuda_select;
+  t.enlist = rgm_cuda_enlist;
   t.uniform = rgm_cuda_uniform;
   t.advance = rgm_cuda_advance;
   t.retire = rgm_cuda_retire;
