@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 static const double SAVE_EVERY = 1.0, SHOW_EVERY = 0.25, TELL_EVERY = 2.0; // s
-static const double POLL_EVERY = 0.05, ASK_EVERY = 0.25;
+static const double POLL_FIRST = 0.02, POLL_MOST = 0.5, ASK_EVERY = 0.25;
 
 
 void rgm_sweep_log(const rgm_sweep *s, const char *format, ...) {
@@ -454,6 +454,7 @@ static rgm_status conclude(rgm_sweep *s) {
 
 
 static rgm_status work(rgm_sweep *s) {
+  double idle = POLL_FIRST;
   s->saved = rgm_seconds();
   while (!rgm_sweep_is_done(s)) {
     if (stopped(s)) {
@@ -464,6 +465,7 @@ static rgm_status work(rgm_sweep *s) {
     RGM_TRY(settle(s));
     RGM_TRY(fill(s));
     if (ready_replicas(s) > 0) {
+      idle = POLL_FIRST;
       RGM_TRY(advance(s));
       continue;
     }
@@ -480,8 +482,12 @@ static rgm_status work(rgm_sweep *s) {
     if (all) {
       RGM_TRY(conclude(s));
     }
-    const struct timespec pause = {0, (long)(1e9 * POLL_EVERY)};
+    if (rgm_sweep_is_done(s)) {
+      break;
+    }
+    const struct timespec pause = {0, (long)(1e9 * idle)};
     nanosleep(&pause, NULL);
+    idle = 2 * idle < POLL_MOST ? 2 * idle : POLL_MOST;
     RGM_TRY(rgm_sweep_pulse(s));
   }
   return RGM_OK;

@@ -2,6 +2,7 @@
 // Sweeps as they run: claims of many workers, tables and progress on disk, and that a trial in
 // whatever pack is the bits of the run alone.
 
+#include "tests/cuda_module.h"
 #include "tests/sweep_util.h"
 
 #include <fcntl.h>
@@ -501,6 +502,18 @@ Test(sweep_runs, trials_in_whatever_pack_are_the_run_alone) {
     cr_expect_str_eq(results("7", NULL), whole);
     cr_expect_str_eq(results("auto", (const char *const[]){"run.threads=2", NULL}), whole);
   }
+}
+
+
+// Packs come and go on one stream, whose graphs must go with them.
+Test(sweep_runs, packs_on_cuda_are_the_cpus) {
+  static const char *const cpu[] = {"run.steps=6", NULL};
+  static const char *const cuda[] = {"run.steps=6", "run.backend=cuda", NULL};
+  write_file("a.yaml", SPACE "  scheduler: halving\n  first: 2\n  reduction: 2\n");
+  setenv("RGM_CUDA_MODULE", cuda_module(), 1);
+  const char *whole = results("auto", cpu);
+  cr_expect_str_eq(results("auto", cuda), whole);
+  cr_expect_str_eq(results("4", cuda), whole);
 }
 
 
