@@ -27,6 +27,9 @@ typedef struct rgm_options {
   int workers;     // of a sweep's driver, 0: as the device asks
   bool status;     // of a sweep: look, do not take part
   bool profile;    // training tells where its time went, kernel by kernel
+  const char *dir;   // of an import: the folder with the tables
+  const char *rules; // of an import: the rules file, NULL: the one that comes with the program
+  const char *csv;   // of an import: a copy of what was read, NULL: none
   FILE *result;    // where results go (stdout)
   FILE *progress;  // where progress goes (stderr), NULL: nowhere
   bool terminal;   // progress is one line that is rewritten
@@ -76,6 +79,10 @@ rgm_status rgm_sweep_look(const rgm_options *options, rgm_sweep_plan *out);
 // How a sweep stands: who works, what is finished, the best trials so far; *lines (may be NULL)
 // gets the lines printed.
 rgm_status rgm_sweep_status(const rgm_options *options, FILE *out, int *lines);
+
+// Makes a data set from hospital tables: `path` is the kind (mimic3-heparin, eicu-heparin, csv),
+// `out` the file to write. Prints flow chart, Table 1, missing values and actions.
+rgm_status rgm_import(const rgm_options *options);
 
 // "regimen 0.1.0 (commit)".
 const char *rgm_version_text(void);
