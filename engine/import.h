@@ -59,7 +59,7 @@ typedef struct import_variable {
   char tube[RGM_STRING_SIZE], column[RGM_STRING_SIZE], doc[RGM_STRING_SIZE];
   double above, below, lookback;
   int tube_score;
-  bool optional;
+  bool optional, backfill;
   // made of them
   bool state;  // named in import.variables
   bool absent; // optional, and never measured: no column

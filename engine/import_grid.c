@@ -293,12 +293,13 @@ static rgm_status sum_gcs(const import_variable *v, const series part[3], series
 
 
 // Daily and admission weights (parts 0 and 1) as one series: the first admission weight counts from
-// 2 h before the stay, and before any other weight the first one does.
-static rgm_status join_weights(const series part[2], double begin, series *out) {
+// 2 h before the stay, and before any other weight the first one does, unless `backfill` is off.
+static rgm_status join_weights(const series part[2], double begin, bool backfill,
+                               series *out) {
   series admit = part[1];
   out->count = 0;
   int64_t a = 0, b = 0;
-  if (admit.count > 0) {
+  if (admit.count > 0 && backfill) {
     // moved to the beginning
     RGM_TRY(push(out, begin, admit.value[0]));
     b = 1;
@@ -308,7 +309,7 @@ static rgm_status join_weights(const series part[2], double begin, series *out) 
         b == admit.count || (a < part[0].count && part[0].time[a] <= admit.time[b]);
     const double time = daily ? part[0].time[a] : admit.time[b];
     const double value = daily ? part[0].value[a] : admit.value[b];
-    if (out->count == 0 && time > begin) {
+    if (out->count == 0 && time > begin && backfill) {
       RGM_TRY(push(out, begin, value));
     }
     RGM_TRY(push(out, time, value));
@@ -417,7 +418,7 @@ static rgm_status fill_variable(import *m, const import_stay *s, int index, int6
   } else if (v->how == HOW_WEIGHT) {
     result = &part[3];
     const double begin = s->in == INT64_MIN ? -1e9 : (double)(s->in - s->t0) - 2 * HOUR;
-    RGM_TRY(join_weights(part, begin, result));
+    RGM_TRY(join_weights(part, begin, v->backfill, result));
   }
   hold_last(p, v, variables, index, result, row, s->first, s->hours);
   if (index == m->rules.monitor) {

@@ -142,6 +142,8 @@ static const rgm_field variable_fields[] = {
     REAL("lookback", OF(lookback), "h", "24", 0, 1e6,
          "Values may be this much older than the first hour."),
     TEXT("doc", OF(doc), "", "One line."),
+    FLAG("backfill", OF(backfill), "true",
+         "The first weight counts from admission on, also before it was charted."),
     FLAG("optional", OF(optional), "false", "May be missing as a whole."),
     {0},
 };

@@ -156,7 +156,8 @@ rgm_status import_add_event(import *m, int64_t stay, int slot, int64_t time, dou
   const int64_t t = time - s->t0;
   // a sum of parts needs the parts of 6 h before
   const double back = (v->lookback + (v->how == HOW_GCS ? 6 : 0)) * HOUR;
-  if ((double)t < -back || t >= (int64_t)(s->hours + 1) * HOUR || t < INT32_MIN) {
+  const bool later = t >= (int64_t)(s->hours + 1) * HOUR && !(v->how == HOW_WEIGHT && v->backfill);
+  if ((double)t < -back || later || t < INT32_MIN || t > INT32_MAX) {
     return RGM_OK;
   }
   import_event *all = grown(m->event, m->event_count, &m->event_room, sizeof *all);
