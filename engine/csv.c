@@ -245,13 +245,30 @@ static outcome skip(const rgm_csv *csv, const char **next) {
   if (csv->keep(csv->arg, from, (size_t)(p - from))) {
     return RECORD;
   }
-  const char *line = memchr(p, '\n', (size_t)(end - p));
-  if (line == NULL || memchr(p, '"', (size_t)(line - p)) != NULL ||
-      memchr(p, '\r', (size_t)(line - 1 - p)) != NULL) {
-    return RECORD;
+  // to the end of the record, over fields in quotes
+  for (;;) {
+    const char *line = memchr(p, '\n', (size_t)(end - p));
+    const char *quote = line == NULL ? NULL : memchr(p, '"', (size_t)(line - p));
+    if (line == NULL) {
+      return RECORD;
+    }
+    const char *plain = quote != NULL ? quote : line > p ? line - 1 : p; // CRLF may end it
+    if (memchr(p, '\r', (size_t)(plain - p)) != NULL) {
+      return RECORD;
+    }
+    if (quote == NULL) {
+      *next = line + 1;
+      return SKIPPED;
+    }
+    span s;
+    if (quote[-1] != ',') {
+      return RECORD;
+    }
+    p = quote;
+    if (quoted(csv, &p, end, &s) != RECORD) {
+      return RECORD; // parsed again, which tells what is wrong
+    }
   }
-  *next = line + 1;
-  return SKIPPED;
 }
 
 
@@ -284,8 +301,7 @@ static bool is_empty_line(const rgm_csv *csv, int count, const char *next) {
 
 // the number of fields is the header's, or one more that is empty
 static bool is_complete(const rgm_csv *csv, int count) {
-  return count == csv->columns ||
-         (count == csv->columns + 1 && csv->spans[csv->columns].size == 0);
+  return count == csv->columns || (count == csv->columns + 1 && csv->spans[csv->columns].size == 0);
 }
 
 
@@ -355,8 +371,8 @@ static rgm_status begin(rgm_csv *csv) {
   const unsigned char *text = (const unsigned char *)csv->buffer;
   if (csv->end >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
     csv->at = 3;
-  } else if (csv->end >= 2 && ((text[0] == 0xff && text[1] == 0xfe) ||
-                               (text[0] == 0xfe && text[1] == 0xff))) {
+  } else if (csv->end >= 2 &&
+             ((text[0] == 0xff && text[1] == 0xfe) || (text[0] == 0xfe && text[1] == 0xff))) {
     return rgm_fail(RGM_EDATA, "%s: UTF-16 text; save it as UTF-8", csv->path);
   }
   return RGM_OK;
@@ -378,9 +394,8 @@ static rgm_status read_header(rgm_csv *csv) {
   const char *next = NULL;
   int count = 0;
   for (;;) {
-    const outcome done = csv->at == csv->end && !csv->eof
-                             ? MORE
-                             : parse(csv, spans, RGM_CSV_COLUMNS, &count, &next);
+    const outcome done =
+        csv->at == csv->end && !csv->eof ? MORE : parse(csv, spans, RGM_CSV_COLUMNS, &count, &next);
     if (done == BROKEN) {
       return RGM_EDATA;
     }
@@ -444,9 +459,9 @@ rgm_status rgm_csv_open(const char *path, bool digest, rgm_csv **out) {
   csv->raw = malloc(RAW);
   csv->buffer = malloc(BUFFER + 1); // a last field needs room for its NUL
   csv->hash = digest ? EVP_MD_CTX_new() : NULL;
-  const bool ready = csv->path != NULL && csv->raw != NULL && csv->buffer != NULL &&
-                     (!digest || (csv->hash != NULL &&
-                                  EVP_DigestInit_ex(csv->hash, EVP_sha256(), NULL) == 1));
+  const bool ready =
+      csv->path != NULL && csv->raw != NULL && csv->buffer != NULL &&
+      (!digest || (csv->hash != NULL && EVP_DigestInit_ex(csv->hash, EVP_sha256(), NULL) == 1));
   rgm_status status = ready ? begin(csv) : rgm_fail(RGM_EMEMORY, "%s: no memory to read it", path);
   if (status == RGM_OK) {
     status = read_header(csv);

@@ -7,13 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
-extern const import_kind import_mimic3_heparin, import_eicu_heparin, import_long;
+extern const import_kind rgm_import_mimic3_heparin, rgm_import_eicu_heparin, rgm_import_long;
 
-static const import_kind *const kinds[] = {&import_mimic3_heparin, &import_eicu_heparin,
-                                           &import_long, NULL};
+static const import_kind *const kinds[] = {&rgm_import_mimic3_heparin, &rgm_import_eicu_heparin,
+                                           &rgm_import_long, NULL};
 
 
-const import_kind *import_find_kind(const char *name) {
+const import_kind *rgm_import_find_kind(const char *name) {
   for (int i = 0; kinds[i] != NULL; i++) {
     if (strcmp(kinds[i]->name, name) == 0) {
       return kinds[i];
@@ -23,8 +23,8 @@ const import_kind *import_find_kind(const char *name) {
 }
 
 
-rgm_status import_run(const import_kind *kind, const char *folder, const char *rules,
-                      const char *const *set, int set_count, FILE *progress, import **out) {
+rgm_status rgm_import_run(const import_kind *kind, const char *folder, const char *rules,
+                          const char *const *set, int set_count, FILE *progress, import **out) {
   import *m = calloc(1, sizeof *m);
   *out = m;
   if (m == NULL) {
@@ -32,33 +32,32 @@ rgm_status import_run(const import_kind *kind, const char *folder, const char *r
   }
   m->folder = folder;
   m->progress = progress;
-  RGM_TRY(import_rules_load(kind, rules, set, set_count, &m->rules));
+  RGM_TRY(rgm_import_rules_load(kind, rules, set, set_count, &m->rules));
   RGM_TRY(kind->read(m));
   if (kind->hourly) {
-    RGM_TRY(import_grid(m));
+    RGM_TRY(rgm_import_grid(m));
   }
-  RGM_TRY(import_dataset(m));
-  RGM_TRY(import_notes(m));
+  RGM_TRY(rgm_import_dataset(m));
+  RGM_TRY(rgm_import_notes(m));
   char digest[65];
   return rgm_dataset_digest(m->data, digest);
 }
 
 
-void import_free(import *m) {
+void rgm_import_free(import *m) {
   if (m == NULL) {
     return;
   }
   import_panel *p = &m->panel;
-  void *const parts[] = {m->dose,   m->stay,     m->by_patient, m->event,     m->edges,
-                         m->typical, p->episode, p->patient,    p->time,      p->value,
-                         p->age,    p->dose,     p->bolus,      p->fresh,     p->next,
-                         p->reward, p->action,   p->terminated, p->truncated, p->end,
-                         p->outcome};
+  void *const parts[] = {
+      m->dose,    m->stay,   m->by_patient, m->event,      m->edges,     m->typical, p->episode,
+      p->patient, p->time,   p->value,      p->age,        p->dose,      p->bolus,   p->fresh,
+      p->next,    p->reward, p->action,     p->terminated, p->truncated, p->end,     p->outcome};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     free(parts[i]);
   }
   rgm_dataset_free(m->data);
-  import_rules_free(&m->rules);
+  rgm_import_rules_free(&m->rules);
   free(m);
 }
 
@@ -74,7 +73,7 @@ static const char *find_rules(const char *name, char path[512]) {
 
 
 rgm_status rgm_import(const rgm_options *options) {
-  const import_kind *kind = options->path == NULL ? NULL : import_find_kind(options->path);
+  const import_kind *kind = options->path == NULL ? NULL : rgm_import_find_kind(options->path);
   if (kind == NULL) {
     const char *names[8] = {NULL};
     for (int i = 0; kinds[i] != NULL; i++) {
@@ -98,20 +97,20 @@ rgm_status rgm_import(const rgm_options *options) {
   char path[512];
   const char *rules = options->rules != NULL ? options->rules : find_rules(kind->rules, path);
   import *m;
-  rgm_status status = import_run(kind, options->dir, rules, options->set, options->set_count,
-                                 options->progress, &m);
+  rgm_status status = rgm_import_run(kind, options->dir, rules, options->set, options->set_count,
+                                     options->progress, &m);
   if (status == RGM_OK && options->csv != NULL) {
-    status = import_write_csv(m, options->csv);
+    status = rgm_import_write_csv(m, options->csv);
   }
   if (status == RGM_OK) {
     status = rgm_dataset_write(options->out, m->data);
   }
   if (status == RGM_OK && options->json) {
-    import_report_json(m, options->result);
+    rgm_import_report_json(m, options->result);
   } else if (status == RGM_OK) {
-    import_report(m, options->result);
+    rgm_import_report(m, options->result);
     fprintf(options->result, "\n%s: digest %s\n", options->out, m->data->digest);
   }
-  import_free(m);
+  rgm_import_free(m);
   return status;
 }

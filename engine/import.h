@@ -15,8 +15,8 @@
 
 enum {
   IMPORT_VARIABLES = 48,
-  IMPORT_PARTS = 3,    // series that one variable may be made of: motor, verbal, eyes
-  IMPORT_UNITS = 16,   // spellings of a unit
+  IMPORT_PARTS = 3,  // series that one variable may be made of: motor, verbal, eyes
+  IMPORT_UNITS = 16, // spellings of a unit
   IMPORT_ITEMS = 1 << 18,
   IMPORT_STAYS = 1 << 24,
   IMPORT_FLOW = 24,
@@ -30,11 +30,11 @@ enum {
 
 // How a variable comes from its rows.
 typedef enum import_how {
-  HOW_LAST,   // the last value charted; values of the same time are averaged
-  HOW_GCS,    // motor + verbal + eyes, from the parts charted within 6 h
-  HOW_WEIGHT, // daily weights; the first admission weight counts from 2 h before admission
-  HOW_AGE,    // years at admission
-  HOW_MALE,   // 1 or 0
+  HOW_LAST,      // the last value charted; values of the same time are averaged
+  HOW_GCS,       // motor + verbal + eyes, from the parts charted within 6 h
+  HOW_WEIGHT,    // daily weights; the first admission weight counts from 2 h before admission
+  HOW_AGE,       // years at admission
+  HOW_MALE,      // 1 or 0
   HOW_ADMISSION, // a column of the table of stays
 } import_how;
 
@@ -63,7 +63,7 @@ typedef struct import_variable {
   // made of them
   bool state;  // named in import.variables
   bool absent; // optional, and never measured: no column
-  int slot; // of its first part
+  int slot;    // of its first part
   int unit_count;
   import_unit accepted[IMPORT_UNITS];
   import_count count;
@@ -121,8 +121,8 @@ typedef struct import_rules {
   int slot_count;
   uint8_t slot_variable[256], slot_part[256];
   rgm_field table_field[IMPORT_TABLES + 1], variable_field[24]; // with the front end's tables
-  char *text;       // all keys, as YAML
-  char digest[65];  // SHA-256 of it
+  char *text;                                                   // all keys, as YAML
+  char digest[65];                                              // SHA-256 of it
 } import_rules;
 
 
@@ -132,11 +132,11 @@ typedef struct import_rules {
 // point. Bolus: amount at start.
 typedef enum import_dose_kind { DOSE_INTERVAL, DOSE_POINT, DOSE_BOLUS } import_dose_kind;
 typedef struct import_dose {
-  int64_t stay_id;    // later the stay's index
+  int64_t stay_id; // later the stay's index
   int64_t start, end;
-  double value;       // units/h, units; NaN where the unit is not known
+  double value; // units/h, units; NaN where the unit is not known
   uint8_t kind;
-  bool per_kg;        // value is per kg
+  bool per_kg; // value is per kg
 } import_dose;
 
 // A measured value of a stay. 16 bytes: there may be millions.
@@ -151,7 +151,7 @@ typedef enum import_end { END_STOPPED, END_DEATH, END_LEFT, END_CUT } import_end
 
 typedef struct import_stay {
   int64_t id, patient_id, admission_id;
-  int32_t patient; // 0.. in order of patient_id
+  int32_t patient;        // 0.. in order of patient_id
   int64_t in, out, death; // INT64_MIN: not known
   int64_t born;
   double age, admission_weight; // years; kg
@@ -188,16 +188,16 @@ typedef struct import_source {
 typedef struct import_panel {
   int64_t rows;
   int32_t *episode, *patient;
-  double *time;             // h
-  double *value, *age;      // (rows, variables); NaN: missing
-  double *dose, *bolus;     // units in the hour
-  double *fresh, *next;     // the monitor: measured in the hour; held at its end
+  double *time;         // h
+  double *value, *age;  // (rows, variables); NaN: missing
+  double *dose, *bolus; // units in the hour
+  double *fresh, *next; // the monitor: measured in the hour; held at its end
   uint8_t *terminated, *truncated, *end;
-  double *reward;           // of long tables, else NULL
-  int32_t *action;          // of long tables, else NULL
+  double *reward;  // of long tables, else NULL
+  int32_t *action; // of long tables, else NULL
   int outcome_count;
   char outcome_name[16][64];
-  double *outcome;          // (rows, outcome_count)
+  double *outcome; // (rows, outcome_count)
 } import_panel;
 
 typedef struct import {
@@ -226,58 +226,59 @@ typedef struct import_kind {
   const char *name, *doc, *rules; // default rules file
   const char *const *tables;      // table_keys, ended by NULL
   rgm_status (*read)(import *m);
-  bool hourly;                    // doses and events go onto a grid
+  bool hourly; // doses and events go onto a grid
 } import_kind;
 
 // By its name; NULL where there is none.
-const import_kind *import_find_kind(const char *name);
+const import_kind *rgm_import_find_kind(const char *name);
 
 
 // ---- parts (see the files' heads) --------------------------------------------------------------
 
 // import_rules.c
-rgm_status import_rules_load(const import_kind *kind, const char *path, const char *const *set,
-                             int set_count, import_rules *out);
-void import_rules_free(import_rules *rules);
-rgm_status import_parse_units(const char *text, const char *where, import_unit *out, int *count);
-const import_unit *import_find_unit(const import_unit *units, int count, const char *text);
-bool import_in_list(const char *list, const char *text); // "a | b | c", any case
+rgm_status rgm_import_rules_load(const import_kind *kind, const char *path, const char *const *set,
+                                 int set_count, import_rules *out);
+void rgm_import_rules_free(import_rules *rules);
+rgm_status rgm_import_parse_units(const char *text, const char *where, import_unit *out,
+                                  int *count);
+const import_unit *rgm_import_find_unit(const import_unit *units, int count, const char *text);
+bool rgm_import_in_list(const char *list, const char *text); // "a | b | c", any case
 
 // import_source.c
-rgm_status import_open(import *m, int table, rgm_csv **out); // tables.* number `table`
-rgm_status import_open_optional(import *m, int table, rgm_csv **out); // *out NULL: not there
-rgm_status import_close(import *m, int table, rgm_csv *csv); // notes its digest and size
-rgm_status import_add_dose(import *m, const import_dose *dose);
-rgm_status import_add_event(import *m, int64_t stay, int slot, int64_t time, double value);
-rgm_status import_drop_rows(import *m, const char *table, const char *why, int64_t rows);
-rgm_status import_bad(const rgm_csv *csv, int column, const char *what); // RGM_EDATA
-void import_note_flow(import *m, const char *rule);
-import_stay *import_find_stay(const import *m, int64_t id); // or NULL
-int64_t import_find_patient(const import *m, int64_t patient_id); // first in by_patient, or -1
-rgm_status import_collect_stays(import *m); // from doses with a rate above 0
-rgm_status import_index_patients(import *m);
+rgm_status rgm_import_open(import *m, int table, rgm_csv **out);          // tables.* number `table`
+rgm_status rgm_import_open_optional(import *m, int table, rgm_csv **out); // *out NULL: not there
+rgm_status rgm_import_close(import *m, int table, rgm_csv *csv); // notes its digest and size
+rgm_status rgm_import_add_dose(import *m, const import_dose *dose);
+rgm_status rgm_import_add_event(import *m, int64_t stay, int slot, int64_t time, double value);
+rgm_status rgm_import_drop_rows(import *m, const char *table, const char *why, int64_t rows);
+rgm_status rgm_import_bad(const rgm_csv *csv, int column, const char *what); // RGM_EDATA
+void rgm_import_note_flow(import *m, const char *rule);
+import_stay *rgm_import_find_stay(const import *m, int64_t id);       // or NULL
+int64_t rgm_import_find_patient(const import *m, int64_t patient_id); // first in by_patient, or -1
+rgm_status rgm_import_collect_stays(import *m); // from doses with a rate above 0
+rgm_status rgm_import_index_patients(import *m);
 
 // one value of a variable after its rules: number, range, unit; true where it is used
-bool import_value(import_variable *v, rgm_csv_field number, const char *unit, double *value);
+bool rgm_import_value(import_variable *v, rgm_csv_field number, const char *unit, double *value);
 
 // import_grid.c
-rgm_status import_courses(import *m); // doses -> t0, hours; drops stays by rule
-rgm_status import_grid(import *m);    // events, doses -> panel
+rgm_status rgm_import_courses(import *m); // doses -> t0, hours; drops stays by rule
+rgm_status rgm_import_grid(import *m);    // events, doses -> panel
 
 // import_data.c
-rgm_status import_panel_alloc(import *m, int64_t rows);
-rgm_status import_dataset(import *m); // panel -> split, imputed, binned data set
-double import_reward(double value, double low, double high);
+rgm_status rgm_import_panel_alloc(import *m, int64_t rows);
+rgm_status rgm_import_dataset(import *m); // panel -> split, imputed, binned data set
+double rgm_import_reward(double value, double low, double high);
 
 // import_report.c
-void import_report(const import *m, FILE *out);
-void import_report_json(const import *m, FILE *out);
-rgm_status import_write_csv(const import *m, const char *path);
-rgm_status import_notes(import *m); // report and rules as notes of the data set
+void rgm_import_report(const import *m, FILE *out);
+void rgm_import_report_json(const import *m, FILE *out);
+rgm_status rgm_import_write_csv(const import *m, const char *path);
+rgm_status rgm_import_notes(import *m); // report and rules as notes of the data set
 
 // Everything: reads `folder` by the rules. *out is to be freed also on failure.
-rgm_status import_run(const import_kind *kind, const char *folder, const char *rules,
-                      const char *const *set, int set_count, FILE *progress, import **out);
-void import_free(import *m);
+rgm_status rgm_import_run(const import_kind *kind, const char *folder, const char *rules,
+                          const char *const *set, int set_count, FILE *progress, import **out);
+void rgm_import_free(import *m);
 
 #endif

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-rgm_status import_panel_alloc(import *m, int64_t rows) {
+rgm_status rgm_import_panel_alloc(import *m, int64_t rows) {
   import_panel *p = &m->panel;
   const size_t n = (size_t)rows, v = (size_t)m->rules.variable_count;
   const size_t outcomes = (size_t)(p->outcome_count > 0 ? p->outcome_count : 1);
@@ -48,7 +48,7 @@ rgm_status import_panel_alloc(import *m, int64_t rows) {
 
 // 2 / (1 + exp(low - x)) - 2 / (1 + exp(high - x)) - 1 in a form that does not overflow: about 1
 // within [low, high], -1 outside, 0 at its ends
-double import_reward(double value, double low, double high) {
+double rgm_import_reward(double value, double low, double high) {
   return tanh((value - low) / 2) - tanh((value - high) / 2) - 1;
 }
 
@@ -61,9 +61,9 @@ typedef struct knn {
   const double *value;  // (rows, variables) as measured
   double *mean, *scale; // (variables)
   bool absent[IMPORT_VARIABLES];
-  int64_t *donor;       // rows
-  double *distance;     // (k), ascending
-  int64_t *nearest;     // (k)
+  int64_t *donor;   // rows
+  double *distance; // (k), ascending
+  int64_t *nearest; // (k)
 } knn;
 
 
@@ -229,7 +229,8 @@ static rgm_status cut(import *m, const double *dose, int64_t count, int64_t bins
   }
   m->edge_count = (int)bins - 1;
   for (int i = 0; i < m->edge_count; i++) {
-    const bool merged = i == 0 ? !key->zero_bin && m->edges[0] <= 0 : m->edges[i] <= m->edges[i - 1];
+    const bool merged =
+        i == 0 ? !key->zero_bin && m->edges[0] <= 0 : m->edges[i] <= m->edges[i - 1];
     if (merged || (i == m->edge_count - 1 && m->edges[i] >= dose[count - 1])) {
       int64_t zeros = 0;
       for (int64_t k = 0; k < count; k++) {
@@ -419,10 +420,10 @@ static rgm_status add_rewards(import *m, const double *filled) {
                 &c));
     for (int64_t i = 0; i < p->rows; i++) {
       const bool more = i + 1 < p->rows && p->episode[i + 1] == p->episode[i];
-      const double next = more              ? filled[(i + 1) * variables + v]
+      const double next = more                ? filled[(i + 1) * variables + v]
                           : isnan(p->next[i]) ? filled[i * variables + v]
-                                            : p->next[i];
-      rgm_cell_set(c, i, import_reward(next, key->low, key->high));
+                                              : p->next[i];
+      rgm_cell_set(c, i, rgm_import_reward(next, key->low, key->high));
     }
   }
   snprintf(name, sizeof name, "%.50s_new", var->name);
@@ -434,7 +435,7 @@ static rgm_status add_rewards(import *m, const double *filled) {
   RGM_TRY(add(m, "reward_measured", RGM_ROLE_OUTCOME, RGM_CELL_F32, "1", "",
               "r_p of what was measured within this step; missing where nothing was", &c));
   for (int64_t i = 0; i < p->rows; i++) {
-    rgm_cell_set(c, i, import_reward(p->fresh[i], key->low, key->high));
+    rgm_cell_set(c, i, rgm_import_reward(p->fresh[i], key->low, key->high));
   }
   return RGM_OK;
 }
@@ -477,7 +478,7 @@ static rgm_status add_columns(import *m, const uint8_t *train, double *filled) {
 }
 
 
-rgm_status import_dataset(import *m) {
+rgm_status rgm_import_dataset(import *m) {
   const import_keys *key = &m->rules.key;
   const import_panel *p = &m->panel;
   const size_t cells = (size_t)p->rows * (size_t)m->rules.variable_count;

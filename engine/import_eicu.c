@@ -37,7 +37,7 @@ static bool keep_drug(void *arg, const char *text, size_t size) {
 
 static int variable_of(const import_rules *r, const char *name) {
   for (int v = 0; v < r->variable_count; v++) {
-    if (r->variable[v].table == LAB && import_in_list(r->variable[v].names, name)) {
+    if (r->variable[v].table == LAB && rgm_import_in_list(r->variable[v].names, name)) {
       return v;
     }
   }
@@ -111,7 +111,7 @@ static double convert(const import_rules *r, const rgm_csv_field *f, const infus
                       double rate, bool *per_kg) {
   char unit[48];
   unit_of(f[c->name].text, unit);
-  const import_unit *u = import_find_unit(r->dose_unit, r->dose_unit_count, unit);
+  const import_unit *u = rgm_import_find_unit(r->dose_unit, r->dose_unit_count, unit);
   if (u == NULL || rate < 0) {
     return NAN;
   }
@@ -142,32 +142,30 @@ static rgm_status read_infusion(import *m, rgm_csv *csv, const rgm_csv_field *f,
   double rate;
   const rgm_csv_kind kind = rgm_csv_number(f[c->rate], &rate);
   if (kind != RGM_CSV_NUMBER) {
-    return import_drop_rows(m, table,
-                            kind == RGM_CSV_EMPTY ? "charted without a rate"
-                                                  : "rate that is no number",
-                            1);
+    return rgm_import_drop_rows(
+        m, table, kind == RGM_CSV_EMPTY ? "charted without a rate" : "rate that is no number", 1);
   }
   if (rgm_csv_id(f[c->stay], &d.stay_id) != RGM_CSV_NUMBER) {
-    return import_bad(csv, c->stay, "no whole number where an id is expected");
+    return rgm_import_bad(csv, c->stay, "no whole number where an id is expected");
   }
   if (!offset_of(f[c->time], &d.start)) {
-    return import_bad(csv, c->time, "no time in minutes");
+    return rgm_import_bad(csv, c->time, "no time in minutes");
   }
   d.end = d.start;
   d.value = convert(&m->rules, f, c, rate, &d.per_kg);
   if (isnan(d.value)) {
     if (key->unknown_unit == UNKNOWN_REFUSE) {
-      return import_bad(csv, c->name, "a rate in a unit that is not known; see dose.units");
+      return rgm_import_bad(csv, c->name, "a rate in a unit that is not known; see dose.units");
     }
     char unit[48], why[96];
     unit_of(f[c->name].text, unit);
     snprintf(why, sizeof why, "rate in (%.40s): %s", unit,
-             import_find_unit(m->rules.dose_unit, m->rules.dose_unit_count, unit) != NULL
+             rgm_import_find_unit(m->rules.dose_unit, m->rules.dose_unit_count, unit) != NULL
                  ? "concentration not known"
                  : "unit not known");
-    import_drop_rows(m, table, why, 1);
+    rgm_import_drop_rows(m, table, why, 1);
   }
-  return import_add_dose(m, &d);
+  return rgm_import_add_dose(m, &d);
 }
 
 
@@ -197,17 +195,17 @@ static rgm_status read_patient(import *m, rgm_csv *csv, const rgm_csv_field *f, 
   int64_t id;
   m->flow[0].stays++;
   if (rgm_csv_id(f[c[STAY]], &id) != RGM_CSV_NUMBER) {
-    return import_bad(csv, c[STAY], "no whole number where an id is expected");
+    return rgm_import_bad(csv, c[STAY], "no whole number where an id is expected");
   }
-  import_stay *s = import_find_stay(m, id);
+  import_stay *s = rgm_import_find_stay(m, id);
   if (s == NULL) {
     return RGM_OK;
   }
   if (s->patient_id >= 0) {
-    return import_bad(csv, c[STAY], "the stay is there twice");
+    return rgm_import_bad(csv, c[STAY], "the stay is there twice");
   }
   if (!person_of(f[c[PERSON]].text, &s->patient_id)) {
-    return import_bad(csv, c[PERSON], "no id like 002-1039");
+    return rgm_import_bad(csv, c[PERSON], "no id like 002-1039");
   }
   const char sex = f[c[SEX]].text[0];
   s->male = sex == 'M' ? 1 : sex == 'F' ? 0 : -1;
@@ -231,10 +229,14 @@ static rgm_status read_patient(import *m, rgm_csv *csv, const rgm_csv_field *f, 
 
 
 static rgm_status read_patients(import *m, rgm_csv *csv) {
-  static const char *const names[] = {"patientunitstayid",       "uniquepid",
-                                      "gender",                  "age",
-                                      "admissionweight",         "unitdischargeoffset",
-                                      "hospitaldischargestatus", "hospitaldischargeoffset"};
+  static const char *const names[] = {"patientunitstayid",
+                                      "uniquepid",
+                                      "gender",
+                                      "age",
+                                      "admissionweight",
+                                      "unitdischargeoffset",
+                                      "hospitaldischargestatus",
+                                      "hospitaldischargeoffset"};
   int c[8];
   for (int i = 0; i < 8; i++) {
     RGM_TRY(rgm_csv_need(csv, names[i], &c[i]));
@@ -267,16 +269,16 @@ static rgm_status read_labs(import *m, rgm_csv *csv) {
     int64_t id, time;
     double value;
     const import_stay *s =
-        rgm_csv_id(f[c[0]], &id) == RGM_CSV_NUMBER ? import_find_stay(m, id) : NULL;
+        rgm_csv_id(f[c[0]], &id) == RGM_CSV_NUMBER ? rgm_import_find_stay(m, id) : NULL;
     if (s == NULL) {
       continue;
     }
     import_variable *v = &m->rules.variable[variable_of(&m->rules, f[c[2]].text)];
     if (!offset_of(f[c[1]], &time)) {
-      return import_bad(csv, c[1], "no time in minutes");
+      return rgm_import_bad(csv, c[1], "no time in minutes");
     }
-    if (import_value(v, f[c[3]], f[c[4]].text, &value)) {
-      RGM_TRY(import_add_event(m, s - m->stay, v->slot, time, value));
+    if (rgm_import_value(v, f[c[3]], f[c[4]].text, &value)) {
+      RGM_TRY(rgm_import_add_event(m, s - m->stay, v->slot, time, value));
     }
   }
 }
@@ -291,7 +293,7 @@ static bool keep_stay(void *arg, const char *text, size_t size) {
       return false;
     }
   }
-  return size > 0 && import_find_stay(arg, id) != NULL;
+  return size > 0 && rgm_import_find_stay(arg, id) != NULL;
 }
 
 
@@ -317,14 +319,14 @@ static rgm_status read_vitals(import *m, rgm_csv *csv) {
     int64_t id, time;
     rgm_csv_id(f[stay], &id);
     if (!offset_of(f[offset], &time)) {
-      return import_bad(csv, offset, "no time in minutes");
+      return rgm_import_bad(csv, offset, "no time in minutes");
     }
-    const import_stay *s = import_find_stay(m, id);
+    const import_stay *s = rgm_import_find_stay(m, id);
     for (int v = 0; v < r->variable_count; v++) {
       double value;
       if (column[v] >= 0 && f[column[v]].size > 0 &&
-          import_value(&r->variable[v], f[column[v]], "", &value)) {
-        RGM_TRY(import_add_event(m, s - m->stay, r->variable[v].slot, time, value));
+          rgm_import_value(&r->variable[v], f[column[v]], "", &value)) {
+        RGM_TRY(rgm_import_add_event(m, s - m->stay, r->variable[v].slot, time, value));
       }
     }
   }
@@ -334,7 +336,7 @@ static rgm_status read_vitals(import *m, rgm_csv *csv) {
 static rgm_status with_table(import *m, int table, bool optional,
                              rgm_status (*read)(import *m, rgm_csv *csv)) {
   rgm_csv *csv;
-  RGM_TRY(optional ? import_open_optional(m, table, &csv) : import_open(m, table, &csv));
+  RGM_TRY(optional ? rgm_import_open_optional(m, table, &csv) : rgm_import_open(m, table, &csv));
   if (csv == NULL) {
     return RGM_OK;
   }
@@ -343,7 +345,7 @@ static rgm_status with_table(import *m, int table, bool optional,
     rgm_csv_close(csv);
     return status;
   }
-  return import_close(m, table, csv);
+  return rgm_import_close(m, table, csv);
 }
 
 
@@ -356,18 +358,19 @@ static rgm_status read_eicu(import *m) {
     optional &= !asked || var->optional;
   }
   m->flow_count = 1;
+  m->flow[0].patients = -1;
   snprintf(m->flow[0].rule, sizeof m->flow[0].rule, "all unit stays");
   RGM_TRY(with_table(m, INFUSION, false, read_infusions));
-  RGM_TRY(import_collect_stays(m));
+  RGM_TRY(rgm_import_collect_stays(m));
   RGM_TRY(with_table(m, PATIENT, false, read_patients));
-  RGM_TRY(import_index_patients(m));
-  RGM_TRY(import_courses(m));
+  RGM_TRY(rgm_import_index_patients(m));
+  RGM_TRY(rgm_import_courses(m));
   RGM_TRY(with_table(m, LAB, false, read_labs));
   return vitals ? with_table(m, VITAL, optional, read_vitals) : RGM_OK;
 }
 
 
-const import_kind import_eicu_heparin = {
+const import_kind rgm_import_eicu_heparin = {
     .name = "eicu-heparin",
     .doc = "heparin dosing from the tables of eICU",
     .rules = "configs/import/eicu_heparin.yaml",

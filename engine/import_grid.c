@@ -65,10 +65,10 @@ static void find_course(const import *m, import_stay *s) {
 
   // what ended it: death or discharge within the last hour come before a stop
   const int64_t end = s->t0 + (int64_t)s->hours * HOUR;
-  s->end = hours > most                                  ? END_CUT
-           : s->death != INT64_MIN && s->death <= end    ? END_DEATH
-           : s->out != INT64_MIN && s->out <= end        ? END_LEFT
-                                                         : END_STOPPED;
+  s->end = hours > most                               ? END_CUT
+           : s->death != INT64_MIN && s->death <= end ? END_DEATH
+           : s->out != INT64_MIN && s->out <= end     ? END_LEFT
+                                                      : END_STOPPED;
 }
 
 
@@ -97,7 +97,7 @@ static rgm_status compact(import *m) {
     }
   }
   m->stay_count = kept;
-  RGM_TRY(import_index_patients(m));
+  RGM_TRY(rgm_import_index_patients(m));
   int32_t patient = -1;
   for (int64_t i = 0; i < kept; i++) {
     import_stay *s = &m->stay[m->by_patient[i]];
@@ -108,26 +108,26 @@ static rgm_status compact(import *m) {
 }
 
 
-rgm_status import_courses(import *m) {
+rgm_status rgm_import_courses(import *m) {
   const import_keys *key = &m->rules.key;
   char rule[128];
   for (int64_t i = 0; i < m->stay_count; i++) {
     m->stay[i].used &= m->stay[i].patient_id >= 0;
   }
   snprintf(rule, sizeof rule, "with a charted %.40s rate above 0", key->name);
-  import_note_flow(m, rule);
+  rgm_import_note_flow(m, rule);
 
   resolve_weights(m);
   for (int64_t i = 0; i < m->stay_count; i++) {
     m->stay[i].used &= !m->stay[i].unknown_unit;
   }
-  import_note_flow(m, "with all rates in known units");
+  rgm_import_note_flow(m, "with all rates in known units");
 
   for (int64_t i = 0; i < m->stay_count; i++) {
     m->stay[i].used &= m->stay[i].age >= key->age_min;
   }
   snprintf(rule, sizeof rule, "aged %g or older", key->age_min);
-  import_note_flow(m, rule);
+  rgm_import_note_flow(m, rule);
 
   for (int64_t i = 0; i < m->stay_count; i++) {
     import_stay *s = &m->stay[i];
@@ -146,7 +146,7 @@ rgm_status import_courses(import *m) {
              key->hours_rule == HOURS_PAPER ? "treated for %g h or longer (looks into the future)"
                                             : "still treated after %g h, where learning begins",
              key->hours_min);
-    import_note_flow(m, rule);
+    rgm_import_note_flow(m, rule);
   }
   RGM_TRY(compact(m));
   if (m->stay_count == 0) {
@@ -294,8 +294,7 @@ static rgm_status sum_gcs(const import_variable *v, const series part[3], series
 
 // Daily and admission weights (parts 0 and 1) as one series: the first admission weight counts from
 // 2 h before the stay, and before any other weight the first one does, unless `backfill` is off.
-static rgm_status join_weights(const series part[2], double begin, bool backfill,
-                               series *out) {
+static rgm_status join_weights(const series part[2], double begin, bool backfill, series *out) {
   series admit = part[1];
   out->count = 0;
   int64_t a = 0, b = 0;
@@ -305,8 +304,7 @@ static rgm_status join_weights(const series part[2], double begin, bool backfill
     b = 1;
   }
   while (a < part[0].count || b < admit.count) {
-    const bool daily =
-        b == admit.count || (a < part[0].count && part[0].time[a] <= admit.time[b]);
+    const bool daily = b == admit.count || (a < part[0].count && part[0].time[a] <= admit.time[b]);
     const double time = daily ? part[0].time[a] : admit.time[b];
     const double value = daily ? part[0].value[a] : admit.value[b];
     if (out->count == 0 && time > begin && backfill) {
@@ -477,7 +475,7 @@ static rgm_status fill_stay(import *m, int64_t index, int64_t row, series part[4
 }
 
 
-rgm_status import_grid(import *m) {
+rgm_status rgm_import_grid(import *m) {
   sort_events(m->event, m->event_count);
   for (int64_t i = 0; i < m->event_count; i++) {
     import_stay *s = &m->stay[m->event[i].what >> 8];
@@ -490,7 +488,7 @@ rgm_status import_grid(import *m) {
   }
   snprintf(m->panel.outcome_name[0], 64, "died_in_hospital");
   m->panel.outcome_count = 1;
-  RGM_TRY(import_panel_alloc(m, rows));
+  RGM_TRY(rgm_import_panel_alloc(m, rows));
   series part[4] = {0};
   rgm_status status = RGM_OK;
   int64_t row = 0;

@@ -58,8 +58,8 @@ static rgm_status find_columns(long_table *t) {
   }
   for (int v = 0; v < r->variable_count; v++) {
     const import_variable *var = &r->variable[v];
-    RGM_TRY(rgm_csv_need(t->csv, var->column[0] != '\0' ? var->column : var->name,
-                         &t->variable[v]));
+    RGM_TRY(
+        rgm_csv_need(t->csv, var->column[0] != '\0' ? var->column : var->name, &t->variable[v]));
   }
   for (const char *at = key->outcome_columns; *at != '\0';) {
     const size_t size = strcspn(at, ",");
@@ -115,7 +115,8 @@ static rgm_status time_of(long_table *t, const rgm_csv_field *f, double *hours) 
     return RGM_OK;
   }
   if (t->dated || kind != RGM_CSV_NUMBER) {
-    return import_bad(t->csv, t->time, "no time; all are numbers or all are like 2101-10-20 19:08");
+    return rgm_import_bad(t->csv, t->time,
+                          "no time; all are numbers or all are like 2101-10-20 19:08");
   }
   for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
     if (strcmp(t->m->rules.key.time_unit, units[i].name) == 0) {
@@ -133,7 +134,7 @@ static rgm_status flag_of(const long_table *t, const rgm_csv_field *f, int colum
     return RGM_OK;
   }
   if (rgm_csv_number(f[column], &x) == RGM_CSV_TEXT || (!isnan(x) && x != 0 && x != 1)) {
-    return import_bad(t->csv, column, "0 or 1 is expected");
+    return rgm_import_bad(t->csv, column, "0 or 1 is expected");
   }
   *flag = x == 1;
   return RGM_OK;
@@ -148,8 +149,8 @@ static rgm_status number_of(const long_table *t, const rgm_csv_field *f, int col
   }
   if (rgm_csv_number(f[column], out) != RGM_CSV_NUMBER ||
       (whole && (*out < 0 || *out != floor(*out) || *out > 1e6))) {
-    return import_bad(t->csv, column, whole ? "a whole number from 0 on is expected"
-                                            : "a number is expected");
+    return rgm_import_bad(t->csv, column,
+                          whole ? "a whole number from 0 on is expected" : "a number is expected");
   }
   return RGM_OK;
 }
@@ -168,7 +169,7 @@ static rgm_status read_row(long_table *t, const rgm_csv_field *f) {
   }
   long_row row = {.row = rgm_csv_row(t->csv)};
   if (f[t->id].size == 0) {
-    return import_bad(t->csv, t->id, "empty where an id is expected");
+    return rgm_import_bad(t->csv, t->id, "empty where an id is expected");
   }
   RGM_TRY(keep_text(t, f[t->id].text, &row.id));
   RGM_TRY(keep_text(t, t->episode < 0 ? "" : f[t->episode].text, &row.episode));
@@ -185,14 +186,14 @@ static rgm_status read_row(long_table *t, const rgm_csv_field *f) {
     const rgm_csv_field field = f[t->variable[v]];
     row.cell[v] = NAN;
     if (field.size > 0 && strcmp(field.text, "NA") != 0 &&
-        !import_value(&r->variable[v], field, "", &row.cell[v])) {
+        !rgm_import_value(&r->variable[v], field, "", &row.cell[v])) {
       row.cell[v] = NAN;
     }
   }
   row.cell[n] = row.cell[n + 1] = NAN;
   RGM_TRY(number_of(t, f, t->dose >= 0 ? t->dose : t->action, t->dose < 0, &row.cell[n]));
   if (t->dose >= 0 && row.cell[n] < 0) {
-    return import_bad(t->csv, t->dose, "a dose below 0");
+    return rgm_import_bad(t->csv, t->dose, "a dose below 0");
   }
   RGM_TRY(number_of(t, f, t->reward, false, &row.cell[n + 1]));
   for (int k = 0; k < t->outcome_count; k++) {
@@ -271,7 +272,7 @@ static rgm_status fill_panel(long_table *t) {
   import *m = t->m;
   import_panel *p = &m->panel;
   p->outcome_count = t->outcome_count;
-  RGM_TRY(import_panel_alloc(m, t->count));
+  RGM_TRY(rgm_import_panel_alloc(m, t->count));
   p->reward = t->reward >= 0 ? calloc((size_t)t->count, sizeof *p->reward) : NULL;
   p->action = t->dose < 0 ? calloc((size_t)t->count, sizeof *p->action) : NULL;
   if ((t->reward >= 0 && p->reward == NULL) || (t->dose < 0 && p->action == NULL)) {
@@ -286,8 +287,7 @@ static rgm_status fill_panel(long_table *t) {
       first = i;
     } else if (t->row[i].time == t->row[i - 1].time) {
       return rgm_fail(RGM_EDATA, "%s: rows %lld and %lld: the same patient, episode and time",
-                      rgm_csv_path(t->csv), (long long)t->row[i - 1].row,
-                      (long long)t->row[i].row);
+                      rgm_csv_path(t->csv), (long long)t->row[i - 1].row, (long long)t->row[i].row);
     }
     p->episode[i] = episode;
     p->patient[i] = patient;
@@ -325,7 +325,7 @@ static rgm_status read_rows(long_table *t) {
 
 static rgm_status read_long(import *m) {
   long_table t = {.m = m};
-  RGM_TRY(import_open(m, TABLE, &t.csv));
+  RGM_TRY(rgm_import_open(m, TABLE, &t.csv));
   rgm_status status = read_rows(&t);
   for (int64_t i = 0; i < t.count; i++) {
     free(t.row[i].cell);
@@ -336,11 +336,11 @@ static rgm_status read_long(import *m) {
     rgm_csv_close(t.csv);
     return status;
   }
-  return import_close(m, TABLE, t.csv);
+  return rgm_import_close(m, TABLE, t.csv);
 }
 
 
-const import_kind import_long = {
+const import_kind rgm_import_long = {
     .name = "csv",
     .doc = "any table with one row for each patient and time, by a column map",
     .rules = NULL,

@@ -12,8 +12,9 @@
 
 enum { PATIENTS, ADMISSIONS, ICUSTAYS, INPUT_CV, INPUT_MV, LABS, CHART };
 
-static const char *const mimic_tables[] = {"patients",       "admissions", "icustays", "inputevents_cv",
-                                           "inputevents_mv", "labevents",  "chartevents", NULL};
+static const char *const mimic_tables[] = {
+    "patients",       "admissions", "icustays",    "inputevents_cv",
+    "inputevents_mv", "labevents",  "chartevents", NULL};
 
 // items that a table's rows are filtered by
 typedef struct wanted {
@@ -71,7 +72,7 @@ static rgm_status need(const rgm_csv *csv, const char *const *names, int *column
 // opens a table, finds its columns, filters by item where there are any to filter by
 static rgm_status open_table(import *m, int table, const char *const *names, int *column,
                              wanted *filter, rgm_csv **csv) {
-  RGM_TRY(import_open(m, table, csv));
+  RGM_TRY(rgm_import_open(m, table, csv));
   rgm_status status = need(*csv, names, column);
   int item;
   if (status == RGM_OK && filter != NULL) {
@@ -89,7 +90,8 @@ static rgm_status open_table(import *m, int table, const char *const *names, int
 
 
 // reads a table row by row
-typedef rgm_status (*row_reader)(import *m, rgm_csv *csv, const rgm_csv_field *f, const int *column);
+typedef rgm_status (*row_reader)(import *m, rgm_csv *csv, const rgm_csv_field *f,
+                                 const int *column);
 
 static rgm_status read_table(import *m, int table, const char *const *names, wanted *filter,
                              row_reader each) {
@@ -108,14 +110,14 @@ static rgm_status read_table(import *m, int table, const char *const *names, wan
     rgm_csv_close(csv);
     return status;
   }
-  return import_close(m, table, csv);
+  return rgm_import_close(m, table, csv);
 }
 
 
 // a time that must be there
 static rgm_status time_of(const rgm_csv *csv, const rgm_csv_field *f, int column, int64_t *time) {
   if (rgm_csv_time(f[column], time) != RGM_CSV_NUMBER) {
-    return import_bad(csv, column, "no time like 2101-10-20 19:08:00");
+    return rgm_import_bad(csv, column, "no time like 2101-10-20 19:08:00");
   }
   return RGM_OK;
 }
@@ -123,7 +125,7 @@ static rgm_status time_of(const rgm_csv *csv, const rgm_csv_field *f, int column
 
 static rgm_status id_of(const rgm_csv *csv, const rgm_csv_field *f, int column, int64_t *id) {
   if (rgm_csv_id(f[column], id) != RGM_CSV_NUMBER) {
-    return import_bad(csv, column, "no whole number where an id is expected");
+    return rgm_import_bad(csv, column, "no whole number where an id is expected");
   }
   return RGM_OK;
 }
@@ -135,9 +137,8 @@ static rgm_status id_of(const rgm_csv *csv, const rgm_csv_field *f, int column, 
 static rgm_status amount_of(import *m, const rgm_csv *csv, const char *table, const char *unit,
                             bool bolus, double weight, double *value, bool *per_kg) {
   const import_rules *r = &m->rules;
-  const import_unit *u = bolus
-                             ? import_find_unit(r->bolus_unit, r->bolus_unit_count, unit)
-                             : import_find_unit(r->dose_unit, r->dose_unit_count, unit);
+  const import_unit *u = bolus ? rgm_import_find_unit(r->bolus_unit, r->bolus_unit_count, unit)
+                               : rgm_import_find_unit(r->dose_unit, r->dose_unit_count, unit);
   *per_kg = false;
   if (u == NULL || u->per_ml || *value < 0) {
     if (r->key.unknown_unit == UNKNOWN_REFUSE) {
@@ -148,8 +149,8 @@ static rgm_status amount_of(import *m, const rgm_csv *csv, const char *table, co
                       *value < 0 ? "below 0" : "in a unit that is not known");
     }
     *value = NAN;
-    return import_drop_rows(m, table, bolus ? "bolus in an unknown unit" : "rate in an unknown unit",
-                            1);
+    return rgm_import_drop_rows(m, table,
+                                bolus ? "bolus in an unknown unit" : "rate in an unknown unit", 1);
   }
   *value = (*value + u->offset) * u->factor;
   if (u->per_kg && weight > 0) {
@@ -159,25 +160,25 @@ static rgm_status amount_of(import *m, const rgm_csv *csv, const char *table, co
   }
   if (!bolus && *value > r->key.rate_max) {
     *value = NAN;
-    return import_drop_rows(m, table, "rate above dose.rate_max", 1);
+    return rgm_import_drop_rows(m, table, "rate above dose.rate_max", 1);
   }
   return RGM_OK;
 }
 
 
-static const char *const mv_columns[] = {"icustay_id", "starttime", "endtime", "amount",
-                                         "amountuom",  "rate",      "rateuom", "statusdescription",
-                                         "patientweight", NULL};
+static const char *const mv_columns[] = {
+    "icustay_id", "starttime", "endtime",           "amount",        "amountuom",
+    "rate",       "rateuom",   "statusdescription", "patientweight", NULL};
 
 static rgm_status read_mv(import *m, rgm_csv *csv, const rgm_csv_field *f, const int *c) {
   enum { STAY, START, END, AMOUNT, AMOUNT_UNIT, RATE, RATE_UNIT, STATUS, WEIGHT };
   const char *table = m->rules.key.table[INPUT_MV];
-  if (import_in_list(m->rules.key.drop_status, f[c[STATUS]].text)) {
-    return import_drop_rows(m, table, "status that the rules drop", 1);
+  if (rgm_import_in_list(m->rules.key.drop_status, f[c[STATUS]].text)) {
+    return rgm_import_drop_rows(m, table, "status that the rules drop", 1);
   }
   import_dose d = {.kind = DOSE_INTERVAL};
   if (rgm_csv_id(f[c[STAY]], &d.stay_id) == RGM_CSV_EMPTY) {
-    return import_drop_rows(m, table, "dose without an ICU stay", 1);
+    return rgm_import_drop_rows(m, table, "dose without an ICU stay", 1);
   }
   RGM_TRY(id_of(csv, f, c[STAY], &d.stay_id));
   RGM_TRY(time_of(csv, f, c[START], &d.start));
@@ -186,20 +187,20 @@ static rgm_status read_mv(import *m, rgm_csv *csv, const rgm_csv_field *f, const
   rgm_csv_number(f[c[WEIGHT]], &weight);
   const rgm_csv_kind rated = rgm_csv_number(f[c[RATE]], &d.value);
   if (rated == RGM_CSV_TEXT) {
-    return import_drop_rows(m, table, "rate that is no number", 1);
+    return rgm_import_drop_rows(m, table, "rate that is no number", 1);
   }
   if (rated == RGM_CSV_EMPTY) {
     d.kind = DOSE_BOLUS;
     if (rgm_csv_number(f[c[AMOUNT]], &d.value) != RGM_CSV_NUMBER) {
-      return import_drop_rows(m, table, "bolus without an amount", 1);
+      return rgm_import_drop_rows(m, table, "bolus without an amount", 1);
     }
   } else if (d.end < d.start) {
-    return import_drop_rows(m, table, "ends before it begins", 1);
+    return rgm_import_drop_rows(m, table, "ends before it begins", 1);
   }
   const bool bolus = d.kind == DOSE_BOLUS;
   RGM_TRY(amount_of(m, csv, table, f[c[bolus ? AMOUNT_UNIT : RATE_UNIT]].text, bolus, weight,
                     &d.value, &d.per_kg));
-  return bolus && isnan(d.value) && !m->rules.key.with_bolus ? RGM_OK : import_add_dose(m, &d);
+  return bolus && isnan(d.value) && !m->rules.key.with_bolus ? RGM_OK : rgm_import_add_dose(m, &d);
 }
 
 
@@ -211,19 +212,17 @@ static rgm_status read_cv(import *m, rgm_csv *csv, const rgm_csv_field *f, const
   import_dose d = {.kind = DOSE_POINT};
   const rgm_csv_kind rated = rgm_csv_number(f[c[RATE]], &d.value);
   if (rated != RGM_CSV_NUMBER) {
-    return import_drop_rows(m, table,
-                            rated == RGM_CSV_EMPTY ? "charted without a rate"
-                                                   : "rate that is no number",
-                            1);
+    return rgm_import_drop_rows(
+        m, table, rated == RGM_CSV_EMPTY ? "charted without a rate" : "rate that is no number", 1);
   }
   if (rgm_csv_id(f[c[STAY]], &d.stay_id) == RGM_CSV_EMPTY) {
-    return import_drop_rows(m, table, "dose without an ICU stay", 1);
+    return rgm_import_drop_rows(m, table, "dose without an ICU stay", 1);
   }
   RGM_TRY(id_of(csv, f, c[STAY], &d.stay_id));
   RGM_TRY(time_of(csv, f, c[TIME], &d.start));
   d.end = d.start;
   RGM_TRY(amount_of(m, csv, table, f[c[UNIT]].text, false, NAN, &d.value, &d.per_kg));
-  return import_add_dose(m, &d);
+  return rgm_import_add_dose(m, &d);
 }
 
 
@@ -236,12 +235,12 @@ static rgm_status read_stay(import *m, rgm_csv *csv, const rgm_csv_field *f, con
   int64_t id;
   m->flow[0].stays++;
   RGM_TRY(id_of(csv, f, c[0], &id));
-  import_stay *s = import_find_stay(m, id);
+  import_stay *s = rgm_import_find_stay(m, id);
   if (s == NULL) {
     return RGM_OK;
   }
   if (s->patient_id >= 0) {
-    return import_bad(csv, c[0], "the stay is there twice");
+    return rgm_import_bad(csv, c[0], "the stay is there twice");
   }
   RGM_TRY(id_of(csv, f, c[1], &s->patient_id));
   RGM_TRY(id_of(csv, f, c[2], &s->admission_id));
@@ -260,7 +259,7 @@ static rgm_status read_patient(import *m, rgm_csv *csv, const rgm_csv_field *f, 
   int64_t id;
   m->flow[0].patients++;
   RGM_TRY(id_of(csv, f, c[0], &id));
-  for (int64_t i = import_find_patient(m, id); i >= 0 && i < m->stay_count; i++) {
+  for (int64_t i = rgm_import_find_patient(m, id); i >= 0 && i < m->stay_count; i++) {
     import_stay *s = &m->stay[m->by_patient[i]];
     if (s->patient_id != id) {
       break;
@@ -277,7 +276,8 @@ static rgm_status read_patient(import *m, rgm_csv *csv, const rgm_csv_field *f, 
 }
 
 
-static const char *const admission_columns[] = {"hadm_id", "deathtime", "hospital_expire_flag", NULL};
+static const char *const admission_columns[] = {"hadm_id", "deathtime", "hospital_expire_flag",
+                                                NULL};
 
 static rgm_status read_admission(import *m, rgm_csv *csv, const rgm_csv_field *f, const int *c) {
   int64_t id;
@@ -304,27 +304,27 @@ static rgm_status read_lab(import *m, rgm_csv *csv, const rgm_csv_field *f, cons
   int64_t id, time;
   double value;
   RGM_TRY(id_of(csv, f, c[0], &id));
-  const int64_t first = import_find_patient(m, id);
+  const int64_t first = rgm_import_find_patient(m, id);
   if (first < 0) {
     return RGM_OK;
   }
   const int64_t item = item_of(f[c[2]].text, f[c[2]].size);
   const int slot = m->rules.slot_of[item] - 1;
   import_variable *v = &m->rules.variable[m->rules.slot_variable[slot]];
-  if (!import_value(v, f[c[4]], f[c[5]].text, &value)) {
+  if (!rgm_import_value(v, f[c[4]], f[c[5]].text, &value)) {
     return RGM_OK;
   }
   RGM_TRY(time_of(csv, f, c[3], &time));
   if (f[c[1]].size == 0) {
-    import_drop_rows(m, m->rules.key.table[LABS], "(kept) no hadm_id: linked by patient and time",
-                     1);
+    rgm_import_drop_rows(m, m->rules.key.table[LABS],
+                         "(kept) no hadm_id: linked by patient and time", 1);
   }
   for (int64_t i = first; i < m->stay_count; i++) {
     const int64_t stay = m->by_patient[i];
     if (m->stay[stay].patient_id != id) {
       break;
     }
-    RGM_TRY(import_add_event(m, stay, slot, time, value));
+    RGM_TRY(rgm_import_add_event(m, stay, slot, time, value));
   }
   return RGM_OK;
 }
@@ -338,10 +338,10 @@ static rgm_status read_chart(import *m, rgm_csv *csv, const rgm_csv_field *f, co
   int64_t id, time;
   double value;
   if (rgm_csv_id(f[c[STAY]], &id) == RGM_CSV_EMPTY) {
-    return import_drop_rows(m, m->rules.key.table[CHART], "charted without an ICU stay", 1);
+    return rgm_import_drop_rows(m, m->rules.key.table[CHART], "charted without an ICU stay", 1);
   }
   RGM_TRY(id_of(csv, f, c[STAY], &id));
-  const import_stay *s = import_find_stay(m, id);
+  const import_stay *s = rgm_import_find_stay(m, id);
   if (s == NULL) {
     return RGM_OK;
   }
@@ -352,14 +352,15 @@ static rgm_status read_chart(import *m, rgm_csv *csv, const rgm_csv_field *f, co
     v->count.marked_wrong++;
     return RGM_OK;
   }
-  if (v->how == HOW_GCS && m->rules.slot_part[slot] == 1 && import_in_list(v->tube, f[c[VALUE]].text)) {
+  if (v->how == HOW_GCS && m->rules.slot_part[slot] == 1 &&
+      rgm_import_in_list(v->tube, f[c[VALUE]].text)) {
     value = 0;
     v->count.used++;
-  } else if (!import_value(v, f[c[NUMBER]], f[c[UNIT]].text, &value)) {
+  } else if (!rgm_import_value(v, f[c[NUMBER]], f[c[UNIT]].text, &value)) {
     return RGM_OK;
   }
   RGM_TRY(time_of(csv, f, c[TIME], &time));
-  return import_add_event(m, s - m->stay, slot, time, value);
+  return rgm_import_add_event(m, s - m->stay, slot, time, value);
 }
 
 
@@ -375,12 +376,12 @@ static rgm_status read_mimic(import *m) {
   if (key->interval_items.count > 0) {
     RGM_TRY(read_table(m, INPUT_MV, mv_columns, &intervals, read_mv));
   }
-  RGM_TRY(import_collect_stays(m));
+  RGM_TRY(rgm_import_collect_stays(m));
   RGM_TRY(read_table(m, ICUSTAYS, stay_columns, NULL, read_stay));
-  RGM_TRY(import_index_patients(m));
+  RGM_TRY(rgm_import_index_patients(m));
   RGM_TRY(read_table(m, PATIENTS, patient_columns, NULL, read_patient));
   RGM_TRY(read_table(m, ADMISSIONS, admission_columns, NULL, read_admission));
-  RGM_TRY(import_courses(m));
+  RGM_TRY(rgm_import_courses(m));
 
   // pass two: what was measured
   wanted labs = {.rules = &m->rules, .table = LABS}, chart = {.rules = &m->rules, .table = CHART};
@@ -389,7 +390,7 @@ static rgm_status read_mimic(import *m) {
 }
 
 
-const import_kind import_mimic3_heparin = {
+const import_kind rgm_import_mimic3_heparin = {
     .name = "mimic3-heparin",
     .doc = "heparin dosing from the raw tables of MIMIC-III",
     .rules = "configs/import/mimic3_heparin.yaml",

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
 
 // a count as text, hidden where it is small but not 0
 static void show(const import *m, int64_t n, char out[24]) {
@@ -96,11 +97,13 @@ static void add_share(const import *m, table1 *t, const char *name, fact f, int 
     }
     char count[24];
     show(m, n, count);
-    const bool hidden = (n > 0 && n < m->rules.key.cells) ||
-                        (n < all && all - n < m->rules.key.cells);
+    const bool hidden =
+        (n > 0 && n < m->rules.key.cells) || (n < all && all - n < m->rules.key.cells);
     if (hidden || all == 0) {
       snprintf(l->text[g], sizeof l->text[g], "%s",
-               n > 0 && n < m->rules.key.cells ? count : all == 0 ? "-" : "hidden");
+               n > 0 && n < m->rules.key.cells ? count
+               : all == 0                      ? "-"
+                                               : "hidden");
     } else {
       snprintf(l->text[g], sizeof l->text[g], "%s (%.0f)", count, 100.0 * (double)n / (double)all);
     }
@@ -245,6 +248,9 @@ static void print_flow(const import *m, FILE *out) {
   for (int i = 0; i < m->flow_count; i++) {
     show(m, m->flow[i].stays, stays);
     show(m, m->flow[i].patients, patients);
+    if (m->flow[i].patients < 0) {
+      snprintf(patients, sizeof patients, "-"); // the table does not tell
+    }
     fprintf(out, "  %-44s %9s %10s\n", m->flow[i].rule, stays, patients);
   }
   if (m->drop_count > 0) {
@@ -258,8 +264,8 @@ static void print_flow(const import *m, FILE *out) {
 
 
 static void print_values(const import *m, FILE *out) {
-  fprintf(out, "\nvalues of the cohort%12s %10s %12s %13s %13s\n", "used", "no number", "out of range",
-          "unknown unit", "marked wrong");
+  fprintf(out, "\nvalues of the cohort%12s %10s %12s %13s %13s\n", "used", "no number",
+          "out of range", "unknown unit", "marked wrong");
   for (int v = 0; v < m->rules.variable_count; v++) {
     const import_variable *var = &m->rules.variable[v];
     const import_count *c = &var->count;
@@ -278,6 +284,10 @@ static void print_missing(const import *m, FILE *out) {
   for (int v = 0; v < m->rules.variable_count; v++) {
     const gaps g = find_gaps(m, v);
     const double n = (double)m->panel.rows;
+    if (m->rules.variable[v].absent) {
+      fprintf(out, "  %-18s never measured: left out\n", m->rules.variable[v].name);
+      continue;
+    }
     fprintf(out, "  %-18s %9.1f %% %8.1f %% %17.1f %%\n", m->rules.variable[v].name,
             100.0 * (double)g.missing / n, filled ? 0.0 : 100.0 * (double)g.missing / n,
             100.0 * (double)g.fresh / n);
@@ -335,7 +345,7 @@ static void print_table1(const import *m, FILE *out) {
 }
 
 
-void import_report(const import *m, FILE *out) {
+void rgm_import_report(const import *m, FILE *out) {
   const import_keys *key = &m->rules.key;
   if (key->title[0] != '\0') {
     fprintf(out, "%s\n\n", key->title);
@@ -447,7 +457,7 @@ static void json_sources(const import *m, rgm_json *j) {
 }
 
 
-void import_report_json(const import *m, FILE *out) {
+void rgm_import_report_json(const import *m, FILE *out) {
   rgm_json j = {.out = out, .first = {true}};
   rgm_json_open(&j, NULL, '{');
   const int64_t episodes = count_episodes(m);
@@ -459,6 +469,13 @@ void import_report_json(const import *m, FILE *out) {
   rgm_json_number(&j, "episodes", (double)episodes);
   rgm_json_number(&j, "patients", (double)count_patients(m));
   rgm_json_number(&j, "rows", (double)m->panel.rows);
+  struct rusage used;
+  if (getrusage(RUSAGE_SELF, &used) == 0) {
+    rgm_json_number(&j, "cpu_seconds",
+                    (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
+                        1e-6 * (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec));
+    rgm_json_number(&j, "peak_memory_kib", (double)used.ru_maxrss);
+  }
   rgm_json_number(&j, "transitions", (double)(m->panel.rows - episodes));
   rgm_json_number(&j, "terminated", (double)count_rows(m, m->panel.terminated));
   rgm_json_number(&j, "truncated", (double)count_rows(m, m->panel.truncated));
@@ -499,7 +516,7 @@ static rgm_status note_list(const import *m, const char *name, const double *x, 
 }
 
 
-rgm_status import_notes(import *m) {
+rgm_status rgm_import_notes(import *m) {
   RGM_TRY(rgm_dataset_note(m->data, "rules", m->rules.text));
   RGM_TRY(rgm_dataset_note(m->data, "rules.sha256", m->rules.digest));
   RGM_TRY(rgm_dataset_note(m->data, "title", m->rules.key.title));
@@ -525,7 +542,7 @@ rgm_status import_notes(import *m) {
   if (out == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for the report");
   }
-  import_report(m, out);
+  rgm_import_report(m, out);
   rgm_status status = fclose(out) == 0 ? rgm_dataset_note(m->data, "report", text)
                                        : rgm_fail(RGM_EMEMORY, "no memory for the report");
   free(text);
@@ -579,7 +596,7 @@ static void print_csv(const import *m, FILE *out) {
 }
 
 
-rgm_status import_write_csv(const import *m, const char *path) {
+rgm_status rgm_import_write_csv(const import *m, const char *path) {
   FILE *out = fopen(path, "we");
   if (out == NULL) {
     return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));

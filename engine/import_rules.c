@@ -61,7 +61,8 @@ static const rgm_field cohort_fields[] = {
 static const rgm_field dose_fields[] = {
     TEXT("name", AT(name), "dose", "The drug's name."),
     TEXT("unit", AT(unit), "units", "Unit of amounts."),
-    TEXT("units", AT(units), "", "Units of rates with conversions: \"units/hour, ml/hr = per_ml\"."),
+    TEXT("units", AT(units), "",
+         "Units of rates with conversions: \"units/hour, ml/hr = per_ml\"."),
     TEXT("bolus_units", AT(bolus_units), "", "Units of single amounts."),
     TEXT("drop_status", AT(drop_status), "", "Statuses whose rows do not count, by |."),
     TEXT("drug", AT(drug), "", "Text that drug names contain."),
@@ -188,7 +189,8 @@ static bool parse_conversion(const char *text, import_unit *unit) {
 
 
 // "mmHg, () , Deg. F = fahrenheit, g/L = 0.1": () is the empty spelling
-rgm_status import_parse_units(const char *text, const char *where, import_unit *out, int *count) {
+rgm_status rgm_import_parse_units(const char *text, const char *where, import_unit *out,
+                                  int *count) {
   *count = 0;
   while (*text != '\0') {
     const size_t size = strcspn(text, ",");
@@ -196,10 +198,9 @@ rgm_status import_parse_units(const char *text, const char *where, import_unit *
     const size_t name = equals != NULL ? (size_t)(equals - text) : size;
     import_unit unit = {.factor = 1};
     char conversion[64] = "1";
-    const bool copied =
-        copy_trimmed(unit.spelling, sizeof unit.spelling, text, name) &&
-        (equals == NULL ||
-         copy_trimmed(conversion, sizeof conversion, equals + 1, size - name - 1));
+    const bool copied = copy_trimmed(unit.spelling, sizeof unit.spelling, text, name) &&
+                        (equals == NULL ||
+                         copy_trimmed(conversion, sizeof conversion, equals + 1, size - name - 1));
     if (*count == IMPORT_UNITS || !copied || unit.spelling[0] == '\0' ||
         !parse_conversion(conversion, &unit)) {
       return rgm_fail(RGM_ECONFIG,
@@ -217,7 +218,7 @@ rgm_status import_parse_units(const char *text, const char *where, import_unit *
 }
 
 
-const import_unit *import_find_unit(const import_unit *units, int count, const char *text) {
+const import_unit *rgm_import_find_unit(const import_unit *units, int count, const char *text) {
   text += strspn(text, " ");
   size_t size = strlen(text);
   while (size > 0 && text[size - 1] == ' ') {
@@ -232,7 +233,7 @@ const import_unit *import_find_unit(const import_unit *units, int count, const c
 }
 
 
-bool import_in_list(const char *list, const char *text) {
+bool rgm_import_in_list(const char *list, const char *text) {
   while (*list != '\0') {
     const size_t size = strcspn(list, "|");
     char word[RGM_STRING_SIZE];
@@ -302,7 +303,7 @@ static rgm_status read_variable(import_rules *rules, rgm_config *config, const c
 
   RGM_TRY(rgm_config_read(config, section, rules->variable_field, v));
   snprintf(where, sizeof where, "%s: %s.units", rgm_config_where(config, section), section);
-  RGM_TRY(import_parse_units(v->units, where, v->accepted, &v->unit_count));
+  RGM_TRY(rgm_import_parse_units(v->units, where, v->accepted, &v->unit_count));
   rules->variable_count++;
   return number_slots(rules, rules->variable_count - 1);
 }
@@ -318,8 +319,7 @@ static int find_variable(const import_rules *rules, const char *name) {
 }
 
 
-static rgm_status read_variables(import_rules *rules, rgm_config *config,
-                                 const import_kind *kind) {
+static rgm_status read_variables(import_rules *rules, rgm_config *config, const import_kind *kind) {
   import_keys *key = &rules->key;
 
   // the table is a choice among the front end's own
@@ -373,8 +373,8 @@ static rgm_status read_sections(import_rules *rules, rgm_config *config, const i
   static const struct {
     const char *name;
     const rgm_field *fields;
-  } sections[] = {{"import", import_fields}, {"cohort", cohort_fields},   {"dose", dose_fields},
-                  {"split", split_fields},   {"impute", impute_fields},   {"actions", action_fields},
+  } sections[] = {{"import", import_fields},  {"cohort", cohort_fields}, {"dose", dose_fields},
+                  {"split", split_fields},    {"impute", impute_fields}, {"actions", action_fields},
                   {"outcome", outcome_fields}};
   for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
     RGM_TRY(rgm_config_read(config, sections[i].name, sections[i].fields, &rules->key));
@@ -387,9 +387,10 @@ static rgm_status read_sections(import_rules *rules, rgm_config *config, const i
   RGM_TRY(rgm_config_finish(config));
 
   import_keys *key = &rules->key;
-  RGM_TRY(import_parse_units(key->units, "dose.units", rules->dose_unit, &rules->dose_unit_count));
-  RGM_TRY(import_parse_units(key->bolus_units, "dose.bolus_units", rules->bolus_unit,
-                             &rules->bolus_unit_count));
+  RGM_TRY(
+      rgm_import_parse_units(key->units, "dose.units", rules->dose_unit, &rules->dose_unit_count));
+  RGM_TRY(rgm_import_parse_units(key->bolus_units, "dose.bolus_units", rules->bolus_unit,
+                                 &rules->bolus_unit_count));
   if (key->validation + key->test >= 1 || key->low >= key->high) {
     return rgm_fail(RGM_ECONFIG, key->low >= key->high
                                      ? "outcome.low must be smaller than outcome.high"
@@ -407,8 +408,8 @@ static rgm_status read_sections(import_rules *rules, rgm_config *config, const i
 }
 
 
-rgm_status import_rules_load(const import_kind *kind, const char *path, const char *const *set,
-                             int set_count, import_rules *out) {
+rgm_status rgm_import_rules_load(const import_kind *kind, const char *path, const char *const *set,
+                                 int set_count, import_rules *out) {
   *out = (import_rules){.monitor = -1, .weight = -1};
   out->slot_of = calloc(IMPORT_ITEMS, 1);
   if (out->slot_of == NULL) {
@@ -422,7 +423,7 @@ rgm_status import_rules_load(const import_kind *kind, const char *path, const ch
 }
 
 
-void import_rules_free(import_rules *rules) {
+void rgm_import_rules_free(import_rules *rules) {
   free(rules->slot_of);
   free(rules->text);
   rules->slot_of = NULL;

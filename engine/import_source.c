@@ -73,7 +73,7 @@ static rgm_status find_table(const char *folder, const char *name, char found[51
 }
 
 
-rgm_status import_open_optional(import *m, int table, rgm_csv **out) {
+rgm_status rgm_import_open_optional(import *m, int table, rgm_csv **out) {
   char path[512], nearest[256];
   *out = NULL;
   RGM_TRY(find_table(m->folder, m->rules.key.table[table], path, nearest));
@@ -87,8 +87,8 @@ rgm_status import_open_optional(import *m, int table, rgm_csv **out) {
 }
 
 
-rgm_status import_open(import *m, int table, rgm_csv **out) {
-  RGM_TRY(import_open_optional(m, table, out));
+rgm_status rgm_import_open(import *m, int table, rgm_csv **out) {
+  RGM_TRY(rgm_import_open_optional(m, table, out));
   if (*out != NULL) {
     return RGM_OK;
   }
@@ -101,7 +101,7 @@ rgm_status import_open(import *m, int table, rgm_csv **out) {
 }
 
 
-rgm_status import_close(import *m, int table, rgm_csv *csv) {
+rgm_status rgm_import_close(import *m, int table, rgm_csv *csv) {
   RGM_ASSERT(m->source_count < 16);
   import_source *s = &m->source[m->source_count++];
   const char *name = m->rules.key.table[table];
@@ -115,7 +115,7 @@ rgm_status import_close(import *m, int table, rgm_csv *csv) {
 }
 
 
-rgm_status import_bad(const rgm_csv *csv, int column, const char *what) {
+rgm_status rgm_import_bad(const rgm_csv *csv, int column, const char *what) {
   return rgm_fail(RGM_EDATA, "%s: row %lld: column %s: %s", rgm_csv_path(csv),
                   (long long)rgm_csv_row(csv), rgm_csv_name(csv, column), what);
 }
@@ -138,7 +138,7 @@ static void *grown(void *array, int64_t count, int64_t *room, size_t size) {
 }
 
 
-rgm_status import_add_dose(import *m, const import_dose *dose) {
+rgm_status rgm_import_add_dose(import *m, const import_dose *dose) {
   import_dose *all = grown(m->dose, m->dose_count, &m->dose_room, sizeof *all);
   if (all == NULL) {
     return RGM_EMEMORY;
@@ -150,7 +150,7 @@ rgm_status import_add_dose(import *m, const import_dose *dose) {
 
 
 // keeps what the grid can need: not older than the variable's lookback, not after the last hour
-rgm_status import_add_event(import *m, int64_t stay, int slot, int64_t time, double value) {
+rgm_status rgm_import_add_event(import *m, int64_t stay, int slot, int64_t time, double value) {
   const import_stay *s = &m->stay[stay];
   const import_variable *v = &m->rules.variable[m->rules.slot_variable[slot]];
   const int64_t t = time - s->t0;
@@ -171,7 +171,7 @@ rgm_status import_add_event(import *m, int64_t stay, int slot, int64_t time, dou
 }
 
 
-rgm_status import_drop_rows(import *m, const char *table, const char *why, int64_t rows) {
+rgm_status rgm_import_drop_rows(import *m, const char *table, const char *why, int64_t rows) {
   if (rows == 0) {
     return RGM_OK;
   }
@@ -193,13 +193,13 @@ rgm_status import_drop_rows(import *m, const char *table, const char *why, int64
 }
 
 
-bool import_value(import_variable *v, rgm_csv_field number, const char *unit, double *value) {
+bool rgm_import_value(import_variable *v, rgm_csv_field number, const char *unit, double *value) {
   if (rgm_csv_number(number, value) != RGM_CSV_NUMBER) {
     v->count.no_number++;
     return false;
   }
   if (v->unit_count > 0) {
-    const import_unit *u = import_find_unit(v->accepted, v->unit_count, unit);
+    const import_unit *u = rgm_import_find_unit(v->accepted, v->unit_count, unit);
     if (u == NULL) {
       v->count.unknown_unit++;
       return false;
@@ -215,7 +215,7 @@ bool import_value(import_variable *v, rgm_csv_field number, const char *unit, do
 }
 
 
-void import_note_flow(import *m, const char *rule) {
+void rgm_import_note_flow(import *m, const char *rule) {
   RGM_ASSERT(m->flow_count < IMPORT_FLOW);
   import_flow *f = &m->flow[m->flow_count++];
   snprintf(f->rule, sizeof f->rule, "%.127s", rule);
@@ -232,7 +232,7 @@ void import_note_flow(import *m, const char *rule) {
 
 // ---- stays -------------------------------------------------------------------------------------
 
-import_stay *import_find_stay(const import *m, int64_t id) {
+import_stay *rgm_import_find_stay(const import *m, int64_t id) {
   int64_t low = 0, high = m->stay_count;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
@@ -246,7 +246,7 @@ import_stay *import_find_stay(const import *m, int64_t id) {
 }
 
 
-int64_t import_find_patient(const import *m, int64_t patient_id) {
+int64_t rgm_import_find_patient(const import *m, int64_t patient_id) {
   int64_t low = 0, high = m->stay_count;
   while (low < high) {
     const int64_t middle = low + (high - low) / 2;
@@ -277,7 +277,7 @@ static int by_stay_and_time(const void *a, const void *b) {
 
 // Sorts the doses and makes a stay of every stay id with a rate above 0 (or in an unknown unit,
 // which may be one): `used` where there is a rate above 0.
-rgm_status import_collect_stays(import *m) {
+rgm_status rgm_import_collect_stays(import *m) {
   qsort(m->dose, (size_t)m->dose_count, sizeof *m->dose, by_stay_and_time);
   int64_t count = 0;
   for (int64_t i = 0; i < m->dose_count; i++) {
@@ -328,7 +328,7 @@ static int by_patient_id(const void *a, const void *b) {
 }
 
 
-rgm_status import_index_patients(import *m) {
+rgm_status rgm_import_index_patients(import *m) {
   const size_t n = (size_t)m->stay_count;
   import_pair *pair = malloc((n + 1) * sizeof *pair);
   free(m->by_patient);

@@ -20,19 +20,19 @@ typedef struct rgm_options {
   const char *path;       // a config.yaml, a run folder or a checkpoint
   const char *const *set; // "a.b=3" overrides, applied in order
   int set_count;
-  const char *out; // run folder, NULL: runs/NAME (NAME is run.name)
-  bool resume;     // go on from the newest checkpoint of the run folder
-  bool json;       // results as one JSON object
-  double seconds;  // of a case of `regimen bench`, 0: one
-  int workers;     // of a sweep's driver, 0: as the device asks
-  bool status;     // of a sweep: look, do not take part
-  bool profile;    // training tells where its time went, kernel by kernel
+  const char *out;   // run folder, NULL: runs/NAME (NAME is run.name)
+  bool resume;       // go on from the newest checkpoint of the run folder
+  bool json;         // results as one JSON object
+  double seconds;    // of a case of `regimen bench`, 0: one
+  int workers;       // of a sweep's driver, 0: as the device asks
+  bool status;       // of a sweep: look, do not take part
+  bool profile;      // training tells where its time went, kernel by kernel
   const char *dir;   // of an import: the folder with the tables
   const char *rules; // of an import: the rules file, NULL: the one that comes with the program
   const char *csv;   // of an import: a copy of what was read, NULL: none
-  FILE *result;    // where results go (stdout)
-  FILE *progress;  // where progress goes (stderr), NULL: nowhere
-  bool terminal;   // progress is one line that is rewritten
+  FILE *result;      // where results go (stdout)
+  FILE *progress;    // where progress goes (stderr), NULL: nowhere
+  bool terminal;     // progress is one line that is rewritten
   // set by a signal handler: checkpoint at the next step boundary and return RGM_ESTOPPED
   const volatile sig_atomic_t *stop;
 } rgm_options;

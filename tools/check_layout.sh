@@ -44,8 +44,8 @@ only() { # header allowed-files
 }
 only 'hdf5' 'engine/dataset[a-z_]*\.c|engine/checkpoint\.c|engine/image\.h'
 only 'yaml' 'engine/config\.c'
-only 'csv' 'engine/dataset\.c'
-only 'zlib' 'engine/dataset\.c'
+only 'csv' 'engine/dataset\.c|engine/csv\.c'
+only 'zlib' 'engine/dataset\.c|engine/csv\.c'
 only 'mpi' 'engine/dist\.c'
 only 'cuda|cublas|cudnn|nccl' 'kernels/cuda/[a-z_.]*|envs/rollout\.cu|tests/cuda_host/[a-z_.]*'
 
