@@ -2,6 +2,7 @@
 // The rules of an import: a YAML file read by the engine's typed config, one section per concern
 // and one `variable.NAME` per variable; units with conversions; item ids as a lookup table.
 
+#include "engine/config_private.h"
 #include "engine/import.h"
 
 #include <math.h>
@@ -359,6 +360,24 @@ static rgm_status read_variables(import_rules *rules, rgm_config *config, const 
 }
 
 
+// Variables that the file describes and nobody names are checked, and take no part: a list of
+// variables may be shortened without editing the rest.
+static rgm_status check_others(import_rules *rules, rgm_config *config) {
+  static const char section[] = "variable.";
+  for (int i = 0; i < config->entry_count; i++) {
+    const config_entry *e = &config->entries[i];
+    const char *name = e->key + sizeof section - 1;
+    if (e->dropped || e->kind != CONFIG_MAP || strncmp(e->key, section, sizeof section - 1) != 0 ||
+        strchr(name, '.') != NULL || find_variable(rules, name) >= 0) {
+      continue;
+    }
+    import_variable unused = {0};
+    RGM_TRY(rgm_config_read(config, e->key, rules->variable_field, &unused));
+  }
+  return RGM_OK;
+}
+
+
 static rgm_status read_tables(import_rules *rules, rgm_config *config, const import_kind *kind) {
   rgm_field *fields = rules->table_field; // the config keeps them until it is emitted
   for (int i = 0; kind->tables[i] != NULL; i++) {
@@ -384,6 +403,7 @@ static rgm_status read_sections(import_rules *rules, rgm_config *config, const i
   }
   RGM_TRY(read_tables(rules, config, kind));
   RGM_TRY(read_variables(rules, config, kind));
+  RGM_TRY(check_others(rules, config));
   RGM_TRY(rgm_config_finish(config));
 
   import_keys *key = &rules->key;
