@@ -205,7 +205,12 @@ rgm_status rgm_dataset_check(const rgm_dataset *d, rgm_finding **out, int *count
 // The kinds of defects that there are, ended by NULL.
 const char *const *rgm_dataset_kinds(void);
 
-// `regimen info` and `regimen check` of a data set.
+// A CSV table of numbers as columns of role other, format "csv"; and whether a path names one.
+rgm_status rgm_dataset_from_csv(const char *path, rgm_dataset **out);
+bool rgm_dataset_is_table(const char *path);
+
+// `regimen info` and `regimen check` of a data set; check also of a CSV table. check gives RGM_EDATA
+// where it found errors.
 rgm_status rgm_dataset_info(const char *path, bool json, FILE *out);
 rgm_status rgm_dataset_report(const char *path, bool json, bool show_values, FILE *out);
 

@@ -433,8 +433,8 @@ rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t
 }
 
 
-// SHA-256 of an open file from its start on, its digest field taken as zeros; -1 from a failed read,
-// 0 for want of memory.
+// SHA-256 of an open file from its start on, its digest field taken as zeros; -1 from a failed
+// read, 0 for want of memory.
 static int stream_digest(int fd, size_t size, unsigned char digest[DIGEST_SIZE]) {
   enum { BLOCK = 1 << 16 };
   unsigned char *block = malloc(BLOCK);

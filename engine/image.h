@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// HDF5 files in memory and what goes with every use of HDF5: errors, plugins, attributes. Private to
-// checkpoint.c and the data sets.
+// HDF5 files in memory and what goes with every use of HDF5: errors, plugins, attributes. Private
+// to checkpoint.c and the data sets.
 
 #ifndef RGM_IMAGE_H
 #define RGM_IMAGE_H
