@@ -72,6 +72,7 @@ typedef struct import_variable {
 typedef struct import_keys {
   // import.*
   char variables[RGM_STRING_SIZE], title[RGM_STRING_SIZE], warning[RGM_STRING_SIZE];
+  char licence[RGM_STRING_SIZE];
   bool digests, ids, see_missing;
   int see_ages;
   int64_t cells;

@@ -318,8 +318,10 @@ static rgm_status add_variable(import *m, int v, const double *filled) {
     RGM_TRY(add(m, name, seen ? RGM_ROLE_AGE : RGM_ROLE_OTHER, RGM_CELL_F32, "h",
                 seen ? var->name : "", "time since it was measured", &c));
     c->fill = key->hours_max + (var->lookback < 1e4 ? var->lookback : 0);
+    // what was filled in counts as old as a value can be
     for (int64_t i = 0; i < p->rows; i++) {
-      rgm_cell_set(c, i, p->age[i * variables + v]);
+      const double age = p->age[i * variables + v];
+      rgm_cell_set(c, i, isnan(age) && key->impute == IMPUTE_KNN ? c->fill : age);
     }
   }
 
@@ -360,13 +362,20 @@ static rgm_status add_actions(import *m, const uint8_t *train, const double *fil
   if (dose == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %lld doses", (long long)p->rows);
   }
+  int64_t unknown = 0;
   for (int64_t i = 0; i < p->rows; i++) {
     dose[i] = p->dose[i] + (key->with_bolus ? p->bolus[i] : 0);
     if (key->per_kg && dose[i] > 0) {
       dose[i] /= filled[i * variables + m->rules.weight];
     }
+    unknown += isnan(dose[i]);
   }
-  rgm_status status = find_actions(m, train, dose);
+  rgm_status status =
+      unknown == 0 ? find_actions(m, train, dose)
+                   : rgm_fail(RGM_EDATA,
+                              "dose.per_kg: %lld rows with a dose are without a weight; "
+                              "impute.method=knn fills it in, dose.per_kg=false does without",
+                              (long long)unknown);
   if (status == RGM_OK) {
     status = add(m, "action", RGM_ROLE_ACTION, RGM_CELL_I32, "1", "",
                  "bin of the dose, from the training rows", &c);

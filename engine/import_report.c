@@ -521,6 +521,9 @@ rgm_status rgm_import_notes(import *m) {
   RGM_TRY(rgm_dataset_note(m->data, "rules.sha256", m->rules.digest));
   RGM_TRY(rgm_dataset_note(m->data, "title", m->rules.key.title));
   RGM_TRY(rgm_dataset_note(m->data, "warning", m->rules.key.warning));
+  if (m->rules.key.licence[0] != '\0') {
+    RGM_TRY(rgm_dataset_note(m->data, "licence", m->rules.key.licence));
+  }
   RGM_TRY(rgm_dataset_note(m->data, "version", rgm_version()));
   RGM_TRY(rgm_dataset_note(m->data, "commit", rgm_commit()));
   for (int i = 0; i < m->source_count; i++) {

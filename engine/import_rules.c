@@ -34,6 +34,7 @@ static const char *const tubes[] = {"normal", "missing", NULL};
 
 static const rgm_field import_fields[] = {
     TEXT("title", AT(title), "", "What the data set is, in a line."),
+    TEXT("licence", AT(licence), "", "Licence of the data, noted in the data set."),
     TEXT("warning", AT(warning), "", "Printed with every report."),
     TEXT("variables", AT(variables), NULL, "State variables in their order, by commas."),
     PICK("ages", AT(see_ages), "monitor", ages,

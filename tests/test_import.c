@@ -376,6 +376,9 @@ Test(import, actions_and_zeros, .init = setup, .fini = teardown) {
             m->typical[3] == 1200);
   refuse(RGM_EDATA, "set actions.zero_bin=true", "actions.zero_bin=false", "actions.bins=12");
   refuse(RGM_EDATA, "equal doses merge", "actions.bins=9", NULL);
+
+  // a dose per kg of an unknown weight is no dose of 0
+  refuse(RGM_EDATA, "are without a weight", "impute.method=none", "variable.weight.backfill=false");
   take("dose.bolus=true", "dose.per_kg=false", NULL);
   NEAR(m->panel.bolus[row_of(m, 1, 0)] + m->panel.dose[row_of(m, 1, 0)], 4500);
 }
