@@ -6,11 +6,13 @@
 #include "engine/import.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 // a count as text, hidden where it is small but not 0
 static void show(const import *m, int64_t n, char out[24]) {
@@ -600,8 +602,12 @@ static void print_csv(const import *m, FILE *out) {
 
 
 rgm_status rgm_import_write_csv(const import *m, const char *path) {
-  FILE *out = fopen(path, "we");
+  const int file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600); // rows of patients
+  FILE *out = file < 0 ? NULL : fdopen(file, "w");
   if (out == NULL) {
+    if (file >= 0) {
+      close(file);
+    }
     return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
   }
   print_csv(m, out);

@@ -148,6 +148,47 @@ Test(import, eicu_demo_and_its_four_units) {
 }
 
 
+Test(import, eicu_rates_in_their_spellings, .init = setup, .fini = teardown) {
+  // 1 units/hr, 2 units/kg/hr by the admission weight, 3 ml/hr with amount and volume, 4 ml/hr
+  // without, 5 without a unit; 6 is units/hr of another drug
+  put("patient.csv", "patientunitstayid,uniquepid,gender,age,admissionweight,unitdischargeoffset,"
+                     "hospitaldischargestatus,hospitaldischargeoffset\n"
+                     "1,002-1,Male,> 89,80,9000,Alive,9000\n2,002-2,Female,50,70,9000,Alive,9000\n"
+                     "3,002-2,Female,50,70,9000,Expired,9000\n4,003-1,Male,60,80,9000,Alive,9000\n"
+                     "5,003-2,Male,60,80,9000,,\n6,003-3,Male,60,80,9000,,\n");
+  char text[4096] = "PatientUnitStayID,infusionoffset,drugname,drugrate,drugamount,volumeoffluid,"
+                    "patientweight\n";
+  static const char *const rows[] = {
+      "Heparin (units/hr),1000,,,", "heparin (units/kg/hr),10,,,", "Heparin (ml/hr),12,25000,250,",
+      "Heparin (ml/hr),12,,,",      "Heparin (),1000,,,",          "Insulin (units/hr),5,,,"};
+  for (int i = 0; i < COUNT(rows); i++) {
+    for (int h = 0; h < 8; h += 7) {
+      const size_t size = strlen(text);
+      snprintf(text + size, sizeof text - size, "%d,%d,%s\n", i + 1, 60 * h - 30, rows[i]);
+    }
+  }
+  put("infusiondrug.csv", text);
+  put("lab.csv", "patientunitstayid,labresultoffset,labname,labresult,labmeasurenamesystem\n"
+                 "1,-100,PTT,40,sec\n1,90,PTT,70,sec\n2,90,PTT,70,min\n3,90,PT,70,sec\n");
+  rgm_import_free(m);
+  m = NULL;
+  cr_assert_eq(run_import("eicu-heparin", NULL, "split.validation=0", "actions.bins=2",
+                          "dose.concentration=0", &m),
+               RGM_OK, "%s", rgm_last_error());
+  cr_assert(m->flow[1].stays == 5 && m->flow[2].stays == 3 && m->stay_count == 3);
+  cr_assert(dropped(m, "(ml/hr): concentration") == 2 && dropped(m, "(): unit") == 2);
+  NEAR(dose_at(m, 0, 1), 1000);
+  NEAR(dose_at(m, 1, 1), 700);
+  NEAR(dose_at(m, 2, 1), 1200);
+  NEAR(dose_at(m, 0, 0), 500); // from half past
+  NEAR(held(m, 0, 0, "age"), 90);
+  cr_assert(m->stay[1].patient == m->stay[2].patient && m->stay[0].patient == 0);
+  NEAR(held(m, 0, 0, "aptt"), 40);
+  NEAR(held(m, 0, 3, "aptt"), 70);
+  cr_assert(isnan(held(m, 1, 3, "aptt")) && isnan(held(m, 2, 3, "aptt")));
+}
+
+
 // ---- traps seen in real rows -------------------------------------------------------------------
 
 Test(import, courses_and_doses, .init = setup, .fini = teardown) {
@@ -487,6 +528,19 @@ Test(import, long_tables, .init = setup, .fini = teardown) {
                RGM_OK, "%s", rgm_last_error());
   NEAR(m->panel.time[1], 1.5);
   cr_assert_eq(m->data->column[rgm_dataset_role(m->data, RGM_ROLE_ACTION)].choices, 3);
+}
+
+
+Test(import, column_map_to_copy, .init = setup, .fini = teardown) {
+  put("My_Table.csv", "patient,hour,lactate_mmol,map,norepinephrine,died\n"
+                      "p1,0,2,60,0.1,0\np1,1,,70,0.2,0\np2,0,4,55,0.3,1\np2,1,3,75,0,1\n");
+  rgm_import_free(m);
+  cr_assert_eq(run_import("csv", "configs/import/long_table.yaml", "split.validation=0",
+                          "actions.bins=3", NULL, &m),
+               RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(m->panel.rows, 4);
+  NEAR(rgm_cell_get(&m->data->column[rgm_dataset_find(m->data, "reward")], 0),
+       (float)rgm_import_reward(70, 65, 80));
 }
 
 

@@ -42,6 +42,9 @@ show_import() {
   $bin import mimic3-heparin --dir "$work/plain" -o "$work/b.h5" --json --quiet >"$work/b.json"
   row "digest, plain files in reverse order" "the same" "$(jq -r .digest[:12] "$work/b.json")" \
     "$([ "$(jq .digest "$work/a.json")" = "$(jq .digest "$work/b.json")" ] && echo 1 || echo 0)"
+  row "regimen check of the data set" "no error" \
+    "$($bin check "$work/a.h5" 2>&1 | grep -o '[0-9]* errors, [0-9]* warnings' | head -1)" \
+    "$($bin check "$work/a.h5" >/dev/null 2>&1 && echo 1 || echo 0)"
   $bin import mimic3-heparin --rules configs/import/mimic3_heparin_paper.yaml --dir "$demo" \
     -o "$work/p.h5" --json --quiet >"$work/p.json"
   row "preset paper" "warns" "$(jq -r .warning[:24] "$work/p.json")..." \
