@@ -255,6 +255,7 @@ typedef struct rgm_baseline {
   rgm_control control;
   int param_count;
   rgm_status (*params)(const void *keys, float *params); // from the env.* keys
+  const rgm_quantity *names;                             // of the parameters; NULL: PID's
 } rgm_baseline;
 
 // What a publication printed, shown beside our figures.
@@ -315,6 +316,13 @@ typedef struct rgm_env {
                          uint64_t seed, int64_t wanted, rgm_patients *out);
   // whether the largest action brings a patient to the highest target in time
   bool (*reachable)(const void *config, const float *words);
+
+  // the metric that is the sum of rewards; and the greatest expectation of it that any policy can
+  // have who knows this patient, by dynamic programming on `grid` points: of all the actions there
+  // are, or (`whole` false) of the first one. NULL: unknown.
+  int return_metric;
+  rgm_status (*optimum)(const void *keys, const void *config, const float *words, int64_t grid,
+                        bool whole, double *value);
 } rgm_env;
 
 extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c
