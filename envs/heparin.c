@@ -250,7 +250,8 @@ static const rgm_quantity metrics[] = {
     {"below", "%", "hours that end below 60 s"},
     {"above", "%", "hours that end above 100 s"},
     {"hours_to_range", "h", "until an aPTT of 60-100 s is measured; those that never do have none"},
-    {"threshold_24h", "%", "patients with a measured aPTT above 49.5 s (1.5 x 33) within 24 h"},
+    {"threshold_24h", "%",
+     "patients with a measured aPTT of 46 s or more (1.5 x control) within 24 h"},
     {"range_24h", "%", "patients with a measured aPTT in 60-100 s within 24 h"},
     {"dose", "U/kg/h", "mean dose, boluses included"},
     {"bleed", "%", "patients with a major bleed"},
@@ -279,7 +280,7 @@ static void heparin_measure(const float *signals, int64_t steps, double *out) {
     // results on treatment: the one of hour 0 is from before
     if (t > 0 && new > 0.0) {
       const bool within = new >= 60.0 && new <= 100.0;
-      threshold = t <= 24 && new > 49.5 ? 100.0 : threshold;
+      threshold = t <= 24 && new >= 46.0 ? 100.0 : threshold;
       range = t <= 24 && within ? 100.0 : range;
       first = within && isnan(first) ? (double)t : first;
     }
@@ -305,60 +306,66 @@ static void heparin_measure(const float *signals, int64_t steps, double *out) {
 // concentration, whether a thrombosis has been, and the hour: hazards depend on the aPTT of the
 // hour alone and events on nothing else, so survival is a factor. Nothing that such a policy could
 // observe beside its state would help it, hence no policy of the environment has a greater
-// expectation. Values lie on a grid of ln aPTT, linear in the concentration, and are interpolated
-// linearly. The model of an hour is the loop's own.
+// expectation. Values lie on a uniform grid of concentrations and are interpolated linearly; the
+// model of an hour is the loop's own. Halving the grid (of doses too) shows the error.
+typedef struct outcome {
+  double reward, alive, clot; // expected without thrombosis; chance to go on; chance of one
+  double part;                // where between two points of the grid the hour ends
+  int64_t cell;
+} outcome;
+
 typedef struct programme {
   int64_t grid, doses;
-  double most;      // U/mL: the end of the grid, where aPTT is at its cap
-  float *next;      // (grid, doses) concentration after the hour
-  double *value[2]; // (2, grid): no thrombosis yet, after one
-  double *later[2]; // of the hour after
+  double most;       // U/mL: the end of the grid, where the hazard of bleeding is at its cap
+  outcome *outcomes; // (grid, doses)
+  double *value[2];  // (grid): no thrombosis yet, after one
+  double *later[2];  // of the hour after
 } programme;
 
 
-// expected reward of the hour, and the chance to go on, by the end's aPTT; `clotted` 0 or 1
-static double hour_of(const heparin_patient *p, const heparin_config *c, float conc, int clotted,
-                      double *alive, double *clot) {
-  float hazard[3];
+static outcome hour_of(const programme *g, const heparin_patient *p, const heparin_config *c,
+                       float conc) {
+  float bleed, clot, death;
   const float aptt = heparin_aptt(p, conc);
-  heparin_hazards(p, c, aptt, &hazard[0], &hazard[1], &hazard[2]);
-  *alive = exp(-(double)hazard[0] - hazard[2]);
-  *clot = clotted ? 0.0 : -expm1(-(double)hazard[1]);
-  return heparin_reward(c, aptt) + expm1(-(double)hazard[0]) * c->bleed_penalty +
-         expm1(-(double)hazard[2]) * c->death_penalty - *clot * c->clot_penalty;
+  heparin_hazards(p, c, aptt, &bleed, &clot, &death);
+  const double x = fmin((double)conc / g->most, 1.0) * (double)(g->grid - 1);
+  const int64_t cell = x < (double)(g->grid - 2) ? (int64_t)x : g->grid - 2;
+  return (outcome){.reward = heparin_reward(c, aptt) + expm1(-(double)bleed) * c->bleed_penalty +
+                             expm1(-(double)death) * c->death_penalty,
+                   .alive = exp(-(double)bleed - (double)death),
+                   .clot = -expm1(-(double)clot),
+                   .part = x - (double)cell,
+                   .cell = cell};
 }
 
 
-static double look_up(const programme *g, const double *value, double conc) {
-  const double x = fmin(conc / g->most * (double)(g->grid - 1), (double)(g->grid - 1));
-  const int64_t i = x < (double)(g->grid - 2) ? (int64_t)x : g->grid - 2;
-  return value[i] + (x - (double)i) * (value[i + 1] - value[i]);
-}
-
-
-// the hours from one to the next for every concentration and dose: boluses, or rates
+// every hour from every point: by boluses, with which all that rates reach can be reached, or rates
 static void tabulate(programme *g, const heparin_patient *p, const heparin_config *c, bool bolus) {
   for (int64_t i = 0; i < g->grid; i++) {
     const float conc = (float)(g->most * (double)i / (double)(g->grid - 1));
     for (int64_t a = 0; a < g->doses; a++) {
       const float share = (float)a / (float)(g->doses - 1);
-      g->next[i * g->doses + a] = bolus ? heparin_hour(p, conc, 0.0f, share * c->max_bolus)
-                                        : heparin_hour(p, conc, share * c->max_rate, 0.0f);
+      const float end = bolus ? heparin_hour(p, conc, 0.0f, share * c->max_bolus)
+                              : heparin_hour(p, conc, share * c->max_rate, 0.0f);
+      g->outcomes[i * g->doses + a] = hour_of(g, p, c, end);
     }
   }
 }
 
 
-static double best_dose(const programme *g, const heparin_patient *p, const heparin_config *c,
-                        int64_t i, int clotted) {
+static double best_dose(const programme *g, double clot_penalty, int64_t i, int clotted) {
+  const double *same = g->later[clotted], *after = g->later[1];
   double best = -INFINITY;
   for (int64_t a = 0; a < g->doses; a++) {
-    const float conc = g->next[i * g->doses + a];
-    double alive, clot;
-    double value = hour_of(p, c, conc, clotted, &alive, &clot);
-    value += alive * (1.0 - clot) * look_up(g, g->later[clotted], conc);
-    value += clot > 0.0 ? alive * clot * look_up(g, g->later[1], conc) : 0.0;
-    best = fmax(best, value);
+    const outcome *o = &g->outcomes[i * g->doses + a];
+    double value = same[o->cell] + o->part * (same[o->cell + 1] - same[o->cell]);
+    double reward = o->reward;
+    if (!clotted && clot_penalty > 0.0) {
+      const double then = after[o->cell] + o->part * (after[o->cell + 1] - after[o->cell]);
+      value += o->clot * (then - value);
+      reward -= o->clot * clot_penalty;
+    }
+    best = fmax(best, reward + o->alive * value);
   }
   return best;
 }
@@ -370,34 +377,34 @@ static rgm_status heparin_optimum(const void *keys, const void *config, const fl
   heparin_patient p;
   memcpy(&c, config, sizeof c);
   memcpy(&p, words, sizeof p);
-  // a patient who can reach the cap of aPTT need not be followed beyond it
-  programme g = {grid, grid / 4 + 1, log(HEPARIN_MOST_RISK / (double)p.base) / (double)p.slope,
-                 NULL, {NULL},       {NULL}};
   const size_t n = (size_t)grid;
-  g.next = malloc(n * (size_t)g.doses * sizeof *g.next);
+  programme g = {.grid = grid,
+                 .doses = grid / 2 + 1,
+                 .most = log(HEPARIN_MOST_RISK / (double)p.base) / (double)p.slope};
+  g.outcomes = malloc(n * (size_t)g.doses * sizeof *g.outcomes);
   double *memory = calloc(4 * n, sizeof *memory);
-  if (g.next == NULL || memory == NULL) {
-    free(g.next);
+  if (g.outcomes == NULL || memory == NULL) {
+    free(g.outcomes);
     free(memory);
     return rgm_fail(RGM_EMEMORY, "no memory for a grid of %lld", (long long)grid);
   }
   tabulate(&g, &p, &c, whole);
-  // where no event is penalised, a thrombosis changes nothing
-  const int layers = c.clot_penalty > 0.0f ? 2 : 1;
   for (int k = 0; k < 2; k++) {
-    g.value[k] = memory + (size_t)(k < layers ? k : 0) * n;
-    g.later[k] = memory + (2 + (size_t)(k < layers ? k : 0)) * n;
+    g.value[k] = memory + (size_t)k * n;
+    g.later[k] = memory + (2 + (size_t)k) * n;
   }
-  for (int64_t t = ((const heparin_keys *)keys)->steps; t > 0; t--) {
+  // where a thrombosis costs nothing, it changes nothing
+  const int layers = c.clot_penalty > 0.0f ? 2 : 1;
+  for (int64_t t = heparin_steps(keys); t > 0; t--) {
     memcpy(memory + 2 * n, memory, 2 * n * sizeof *memory);
     for (int k = 0; k < layers; k++) {
       for (int64_t i = 0; i < (t == 1 ? 1 : grid); i++) {
-        g.value[k][i] = best_dose(&g, &p, &c, i, k);
+        g.value[k][i] = best_dose(&g, c.clot_penalty, i, k);
       }
     }
   }
   *value = g.value[0][0];
-  free(g.next);
+  free(g.outcomes);
   free(memory);
   return RGM_OK;
 }
