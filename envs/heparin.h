@@ -112,7 +112,8 @@ enum {
   HEPARIN_SEE_AGE,      // years
   HEPARIN_OBS
 };
-enum { HEPARIN_ACT = 2, HEPARIN_DRAWS = 4 };
+enum { HEPARIN_ACT = 2 };
+#define HEPARIN_DRAWS 4 // for the preprocessor
 
 // What evaluation records of every hour. Rows with HEPARIN_SIGNAL_VALID 0 come after the end.
 enum {

@@ -151,6 +151,7 @@ static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item
 }
 
 
+#if ENV_DRAWS > 0
 // the noise of one step beyond its first normal
 static void loop_draw_more(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, int64_t t) {
   uint32_t items[LANES], word[4][LANES];
@@ -166,14 +167,14 @@ static void loop_draw_more(loop_tile *tile, rgm_key key, uint32_t step, uint32_t
         rgm_lanes_u32_store(word[k] + v, words[k]);
       }
     }
-    for (int k = 0; k < 4; k += 2) {
-      float *one = tile->noise[4 * m + k], *other = tile->noise[4 * m + k + 1];
-      LOOP_LANES {
-        rgm_normals(word[k][j], word[k + 1][j], &one[j], &other[j]);
-      }
+    float(*to)[LANES] = &tile->noise[4 * m];
+    LOOP_LANES {
+      rgm_normals(word[0][j], word[1][j], &to[0][j], &to[1][j]);
+      rgm_normals(word[2][j], word[3][j], &to[2][j], &to[3][j]);
     }
   }
 }
+#endif
 
 
 // what the state implies now: a long chain of operations in a short loop, so that those of several
@@ -452,10 +453,12 @@ static void loop_block_task(void *arg, int64_t index) {
                 (uint32_t)(o->first + block.first + b * LANES), t,
                 o->control == RGM_CONTROL_STOCHASTIC);
     }
-    for (int b = 0; b < block.tiles && ENV_DRAWS > 0; b++) {
+#if ENV_DRAWS > 0
+    for (int b = 0; b < block.tiles; b++) {
       loop_draw_more(&block.tile[b], key, rgm_u32(o->clock, r)[0],
                      (uint32_t)(o->first + block.first + b * LANES), t);
     }
+#endif
     loop_advance(&block, o, &config, &policy, r, t, t == due, events);
     events += t == due;
     due += t == due ? every : 0;
