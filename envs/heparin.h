@@ -196,44 +196,50 @@ RGM_FN double heparin_between(double x, double low, double high) {
 }
 
 
-// Draws a patient: draws 0 to 7 are four normals each, 8 to 11 uniforms. Covariates are those of
+// four normals
+RGM_FN void heparin_normals(const rgm_rng *rng, uint32_t draw, double n[4]) {
+  const rgm_words w = rgm_philox(rng->key, rng->step, rng->item, draw, 0);
+  float a, b, c, d;
+  rgm_normals(w.w0, w.w1, &a, &b);
+  rgm_normals(w.w2, w.w3, &c, &d);
+  n[0] = (double)a;
+  n[1] = (double)b;
+  n[2] = (double)c;
+  n[3] = (double)d;
+}
+
+
+// Draws a patient: draws 0 to 4 are four normals each, 8 to 11 uniforms. Covariates are those of
 // adults in intensive care [assumed].
 RGM_FN void heparin_sample(float *words, const heparin_config *c, rgm_rng rng) {
-  double n[32], eta[4];
-  for (int k = 0; k < 8; k++) {
-    const rgm_words w = rgm_philox(rng.key, rng.step, rng.item, (uint32_t)k, 0);
-    float four[4];
-    rgm_normals(w.w0, w.w1, &four[0], &four[1]);
-    rgm_normals(w.w2, w.w3, &four[2], &four[3]);
-    for (int i = 0; i < 4; i++) {
-      n[4 * k + i] = (double)four[i];
-    }
-  }
-  for (int i = 0; i < 4; i++) {
-    eta[i] = n[i];
-  }
+  double eta[4], n[4];
+  heparin_normals(&rng, 0, eta);
+  heparin_normals(&rng, 1, n);
   rng.draw = 8;
   const int male = rgm_rng_range(&rng, 0.0, 1.0) < 0.57;
-  const double creatinine = heparin_between(1.1 * rgm_exp64(0.5 * n[6]), 0.4, 8.0);
-  heparin_describe(words, c, heparin_between(65.0 + 15.0 * n[4], 18.0, 95.0), male, creatinine,
-                   n[7], eta);
+  const double creatinine = heparin_between(1.1 * rgm_exp64(0.5 * n[2]), 0.4, 8.0);
+  heparin_describe(words, c, heparin_between(65.0 + 15.0 * n[0], 18.0, 95.0), male, creatinine,
+                   n[3], eta);
   words[HEPARIN_WORD_weight] =
-      (float)heparin_between((male ? 84.0 : 72.0) * rgm_exp64(0.22 * n[5]), 40.0, 180.0);
+      (float)heparin_between((male ? 84.0 : 72.0) * rgm_exp64(0.22 * n[1]), 40.0, 180.0);
   words[HEPARIN_WORD_limit_bleed] = (float)-rgm_log64(rgm_rng_range(&rng, 0.0, 1.0));
   words[HEPARIN_WORD_limit_clot] = (float)-rgm_log64(rgm_rng_range(&rng, 0.0, 1.0));
   words[HEPARIN_WORD_limit_death] = (float)-rgm_log64(rgm_rng_range(&rng, 0.0, 1.0));
-  words[HEPARIN_WORD_m_gcs] = (float)heparin_between(13.0 + 3.0 * n[8], 3.0, 15.0);
-  words[HEPARIN_WORD_m_sbp] = (float)heparin_between(122.0 + 16.0 * n[9], 80.0, 190.0);
-  words[HEPARIN_WORD_m_dbp] = (float)heparin_between(62.0 + 8.0 * n[10] + 4.0 * n[9], 35.0, 110.0);
-  words[HEPARIN_WORD_m_rr] = (float)heparin_between(19.0 + 4.0 * n[11], 8.0, 40.0);
-  words[HEPARIN_WORD_m_temp] = (float)(37.0 + 0.5 * n[12]);
-  words[HEPARIN_WORD_m_pco2] = (float)heparin_between(41.0 + 8.0 * n[13], 20.0, 90.0);
-  words[HEPARIN_WORD_m_hgb] = (float)heparin_between(10.4 + 1.8 * n[14], 6.0, 18.0);
-  words[HEPARIN_WORD_m_wbc] = (float)(11.0 * rgm_exp64(0.4 * n[15]));
+  heparin_normals(&rng, 2, n);
+  words[HEPARIN_WORD_m_gcs] = (float)heparin_between(13.0 + 3.0 * n[0], 3.0, 15.0);
+  words[HEPARIN_WORD_m_sbp] = (float)heparin_between(122.0 + 16.0 * n[1], 80.0, 190.0);
+  words[HEPARIN_WORD_m_dbp] = (float)heparin_between(62.0 + 8.0 * n[2] + 4.0 * n[1], 35.0, 110.0);
+  words[HEPARIN_WORD_m_rr] = (float)heparin_between(19.0 + 4.0 * n[3], 8.0, 40.0);
+  heparin_normals(&rng, 3, n);
+  words[HEPARIN_WORD_m_temp] = (float)(37.0 + 0.5 * n[0]);
+  words[HEPARIN_WORD_m_pco2] = (float)heparin_between(41.0 + 8.0 * n[1], 20.0, 90.0);
+  words[HEPARIN_WORD_m_hgb] = (float)heparin_between(10.4 + 1.8 * n[2], 6.0, 18.0);
+  words[HEPARIN_WORD_m_wbc] = (float)(11.0 * rgm_exp64(0.4 * n[3]));
+  heparin_normals(&rng, 4, n);
   words[HEPARIN_WORD_m_platelet] =
-      (float)heparin_between(220.0 * rgm_exp64(0.4 * n[16]), 30.0, 900.0);
-  words[HEPARIN_WORD_m_bilirubin] = (float)(0.8 * rgm_exp64(0.7 * n[17]));
-  words[HEPARIN_WORD_m_inr] = (float)heparin_between(1.25 * rgm_exp64(0.15 * n[18]), 0.9, 4.0);
+      (float)heparin_between(220.0 * rgm_exp64(0.4 * n[0]), 30.0, 900.0);
+  words[HEPARIN_WORD_m_bilirubin] = (float)(0.8 * rgm_exp64(0.7 * n[1]));
+  words[HEPARIN_WORD_m_inr] = (float)heparin_between(1.25 * rgm_exp64(0.15 * n[2]), 0.9, 4.0);
 }
 
 

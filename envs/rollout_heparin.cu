@@ -15,7 +15,7 @@
 #define ENV_DRAWS HEPARIN_DRAWS
 #define ENV_CLINICIAN
 #define ENV_EPISODES 1
-#define ENV_RESIDENT 0
+#define ENV_RESIDENT 3 // four spill on sm_80
 #include "kernels/cuda/env_loop.cuh"
 
 extern const rgm_env_kernels rgm_cuda_heparin_kernels;
