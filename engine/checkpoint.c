@@ -9,158 +9,16 @@
 //
 // The same content gives the same bytes: no time stamps, nothing that depends on addresses.
 
-#include "engine/checkpoint_private.h"
+#include "engine/image.h"
 
-#include <hdf5.h>
 #include <stdlib.h>
 #include <string.h>
 
 
 enum {
-  INCREMENT = 65536,                  // HDF5 extends its file in memory by this
   CHUNK = 65536,                      // elements of a chunk, at most
   MAX_OBJECTS = 32 * RGM_MAX_RECORDS, // links below /tensors; only a crafted file has more
 };
-
-
-// ---- errors of HDF5: never printed, the first one is kept --------------------------------------
-
-typedef struct reason {
-  char text[128]; // the innermost description of the first error, "" while all is well
-  bool memory;    // it was for want of memory
-} reason;
-
-
-static herr_t innermost(unsigned n, const H5E_error2_t *entry, void *data) {
-  reason *why = data;
-  if (n == 0) {
-    snprintf(why->text, sizeof why->text, "%s", entry->desc != NULL ? entry->desc : "no reason");
-    why->memory = entry->maj_num == H5E_RESOURCE || entry->min_num == H5E_NOSPACE;
-  }
-  return 0;
-}
-
-
-// Called by HDF5 after each failed call, in place of printing.
-static herr_t keep_reason(hid_t stack, void *data) {
-  reason *why = data;
-  if (why->text[0] == '\0') {
-    H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, why);
-  }
-  return 0;
-}
-
-
-// Around every use of HDF5: errors into `why`, and no plugins, which a file could ask for.
-static void hdf5_begin(reason *why) {
-  *why = (reason){.text = ""};
-  H5Eset_auto2(H5E_DEFAULT, keep_reason, why);
-  H5PLset_loading_state(0);
-}
-
-
-static void hdf5_end(void) {
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
-
-
-// Closes any identifier; a negative one is what a failed call left.
-static void drop(hid_t id) {
-  if (id >= 0) {
-    H5Idec_ref(id);
-  }
-}
-
-
-// ---- files in memory ---------------------------------------------------------------------------
-
-// The bytes of an HDF5 file, prefix included. Through the callbacks HDF5 works right in `data`,
-// makes no copies and leaves it behind at close. (H5Fget_file_image of 1.10 is no way to get at the
-// bytes: it drops the user block and leaves a stale checksum.)
-typedef struct image {
-  unsigned char *data;
-  size_t size;     // bytes in use
-  size_t capacity; // bytes allocated, zero from `size` on
-} image;
-
-
-static void *image_malloc(size_t size, H5FD_file_image_op_t op, void *data) {
-  (void)op;
-  image *file = data;
-  return size <= file->capacity ? file->data : NULL;
-}
-
-
-static void *image_memcpy(void *to, const void *from, size_t size, H5FD_file_image_op_t op,
-                          void *data) {
-  // they are the same: see image_malloc
-  (void)from, (void)size, (void)op, (void)data;
-  return to;
-}
-
-
-static void *image_realloc(void *old, size_t size, H5FD_file_image_op_t op, void *data) {
-  (void)old, (void)op;
-  image *file = data;
-  if (size > file->capacity) {
-    unsigned char *grown = realloc(file->data, size);
-    if (grown == NULL) {
-      return NULL;
-    }
-    memset(grown + file->capacity, 0, size - file->capacity);
-    file->data = grown;
-    file->capacity = size;
-  }
-  file->size = size;
-  return file->data;
-}
-
-
-static herr_t image_free(void *old, H5FD_file_image_op_t op, void *data) {
-  (void)old, (void)op, (void)data;
-  return 0;
-}
-
-
-static void *image_share(void *data) {
-  return data;
-}
-
-
-static herr_t image_unshare(void *data) {
-  (void)data;
-  return 0;
-}
-
-
-// Access properties of a file in memory, new or existing; negative after an error.
-static hid_t image_access(image *file, bool existing) {
-  H5FD_file_image_callbacks_t callbacks = {.image_malloc = image_malloc,
-                                           .image_memcpy = image_memcpy,
-                                           .image_realloc = image_realloc,
-                                           .image_free = image_free,
-                                           .udata_copy = image_share,
-                                           .udata_free = image_unshare,
-                                           .udata = file};
-  hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-  bool ok = H5Pset_fapl_core(access, INCREMENT, 0) >= 0 &&
-            H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0 &&
-            H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
-            H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
-            (!existing || H5Pset_file_image(access, file->data, file->size) >= 0);
-  if (ok) {
-    return access;
-  }
-  drop(access);
-  return -1;
-}
-
-
-// HDF5 takes two open files of one name for the same file, so each gets a name of its own, which is
-// not stored.
-static void image_name(char name[32], const image *file) {
-  snprintf(name, 32, "regimen-%p", (const void *)file);
-}
 
 
 // ---- element types and chunks ------------------------------------------------------------------
@@ -200,7 +58,7 @@ static size_t chunk_shape(const rgm_record *record, hsize_t chunk[RGM_MAX_RANK])
 // Room for the whole file, so that HDF5, which takes a failed extension badly, need not extend it.
 static size_t room_for(const rgm_checkpoint *c) {
   const size_t per_object = 4096, per_chunk = 64;
-  size_t bytes = 2 * INCREMENT + (c->config != NULL ? strlen(c->config) : 0);
+  size_t bytes = 2 * RGM_IMAGE_STEP + (c->config != NULL ? strlen(c->config) : 0);
   bytes += per_object * ((size_t)c->attribute_count + (size_t)c->record_count);
   for (int i = 0; i < c->record_count; i++) {
     const rgm_record *r = &c->records[i];
@@ -214,72 +72,31 @@ static size_t room_for(const rgm_checkpoint *c) {
 }
 
 
-// A property list for creating objects without time stamps.
-static hid_t creation(hid_t class) {
-  hid_t list = H5Pcreate(class);
-  if (H5Pset_obj_track_times(list, false) >= 0) {
-    return list;
-  }
-  drop(list);
-  return -1;
-}
-
-
-static bool put_attribute(hid_t where, const char *name, hid_t type, hid_t memory,
-                          const void *value) {
-  hid_t space = H5Screate(H5S_SCALAR);
-  hid_t attribute = H5Acreate2(where, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
-  bool ok = H5Awrite(attribute, memory, value) >= 0;
-  drop(attribute);
-  drop(space);
-  return ok;
-}
-
-
-// A fixed-length UTF-8 string that holds `text` and its NUL.
-static hid_t text_type(const char *text) {
-  hid_t type = H5Tcopy(H5T_C_S1);
-  if (H5Tset_size(type, strlen(text) + 1) >= 0 && H5Tset_cset(type, H5T_CSET_UTF8) >= 0) {
-    return type;
-  }
-  drop(type);
-  return -1;
-}
-
-
-static bool put_text(hid_t where, const char *name, const char *text) {
-  hid_t type = text_type(text);
-  bool ok = put_attribute(where, name, type, type, text);
-  drop(type);
-  return ok;
-}
-
-
 static bool put_config(hid_t file, const char *text) {
-  hid_t list = creation(H5P_DATASET_CREATE);
+  hid_t list = rgm_hdf5_creation(H5P_DATASET_CREATE);
   hid_t space = H5Screate(H5S_SCALAR);
-  hid_t type = text_type(text);
+  hid_t type = rgm_hdf5_text_type(text);
   hid_t dataset = H5Dcreate2(file, "config", type, space, H5P_DEFAULT, list, H5P_DEFAULT);
   bool ok = H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) >= 0;
-  drop(dataset);
-  drop(type);
-  drop(space);
-  drop(list);
+  rgm_hdf5_drop(dataset);
+  rgm_hdf5_drop(type);
+  rgm_hdf5_drop(space);
+  rgm_hdf5_drop(list);
   return ok;
 }
 
 
 // Attributes keep the order in which they are made.
 static bool put_provenance(hid_t file, const rgm_checkpoint *c) {
-  hid_t list = creation(H5P_GROUP_CREATE);
+  hid_t list = rgm_hdf5_creation(H5P_GROUP_CREATE);
   bool ok = H5Pset_attr_creation_order(list, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED) >= 0;
   hid_t group = H5Gcreate2(file, "provenance", H5P_DEFAULT, list, H5P_DEFAULT);
   ok = ok && group >= 0;
   for (int i = 0; i < c->attribute_count && ok; i++) {
-    ok = put_text(group, c->attributes[i].name, c->attributes[i].value);
+    ok = rgm_hdf5_put_text(group, c->attributes[i].name, c->attributes[i].value);
   }
-  drop(group);
-  drop(list);
+  rgm_hdf5_drop(group);
+  rgm_hdf5_drop(list);
   return ok;
 }
 
@@ -288,16 +105,16 @@ static bool put_provenance(hid_t file, const rgm_checkpoint *c) {
 // make them itself, but with time stamps.
 static bool put_groups(hid_t tensors, const char *name) {
   char part[64];
-  hid_t list = creation(H5P_GROUP_CREATE);
+  hid_t list = rgm_hdf5_creation(H5P_GROUP_CREATE);
   bool ok = list >= 0;
   for (const char *slash = strchr(name, '/'); slash != NULL && ok; slash = strchr(slash + 1, '/')) {
     snprintf(part, sizeof part, "%.*s", (int)(slash - name), name);
     htri_t exists = H5Lexists(tensors, part, H5P_DEFAULT);
     hid_t group = exists == 0 ? H5Gcreate2(tensors, part, H5P_DEFAULT, list, H5P_DEFAULT) : -1;
     ok = exists > 0 || group >= 0;
-    drop(group);
+    rgm_hdf5_drop(group);
   }
-  drop(list);
+  rgm_hdf5_drop(list);
   return ok;
 }
 
@@ -309,7 +126,7 @@ static bool put_record(hid_t tensors, const rgm_record *record, int index) {
     dims[i] = (hsize_t)record->dims[i];
   }
   bool filled = rgm_count_elements(record->rank, record->dims) > 0;
-  hid_t list = creation(H5P_DATASET_CREATE);
+  hid_t list = rgm_hdf5_creation(H5P_DATASET_CREATE);
   bool ok = put_groups(tensors, record->name);
   if (filled && record->rank > 0) {
     chunk_shape(record, chunk);
@@ -324,73 +141,55 @@ static bool put_record(hid_t tensors, const rgm_record *record, int index) {
                              list, H5P_DEFAULT);
   ok = ok && dataset >= 0 &&
        (!filled || H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, record->data) >= 0) &&
-       put_text(dataset, "name", record->name) && put_text(dataset, "axes", record->axes) &&
-       put_text(dataset, "unit", record->unit) &&
-       put_attribute(dataset, "index", H5T_STD_I32LE, H5T_NATIVE_INT32, &place);
-  drop(dataset);
-  drop(space);
-  drop(list);
+       rgm_hdf5_put_text(dataset, "name", record->name) &&
+       rgm_hdf5_put_text(dataset, "axes", record->axes) &&
+       rgm_hdf5_put_text(dataset, "unit", record->unit) &&
+       rgm_hdf5_put(dataset, "index", H5T_STD_I32LE, H5T_NATIVE_INT32, &place);
+  rgm_hdf5_drop(dataset);
+  rgm_hdf5_drop(space);
+  rgm_hdf5_drop(list);
   return ok;
 }
 
 
 static bool put_content(hid_t file, const rgm_checkpoint *c) {
   int32_t schema = c->schema;
-  bool ok = put_attribute(file, "schema", H5T_STD_I32LE, H5T_NATIVE_INT32, &schema) &&
-            put_attribute(file, "step", H5T_STD_U64LE, H5T_NATIVE_UINT64, &c->step) &&
+  bool ok = rgm_hdf5_put(file, "schema", H5T_STD_I32LE, H5T_NATIVE_INT32, &schema) &&
+            rgm_hdf5_put(file, "step", H5T_STD_U64LE, H5T_NATIVE_UINT64, &c->step) &&
             put_config(file, c->config != NULL ? c->config : "") && put_provenance(file, c);
-  hid_t list = creation(H5P_GROUP_CREATE);
+  hid_t list = rgm_hdf5_creation(H5P_GROUP_CREATE);
   hid_t tensors = H5Gcreate2(file, "tensors", H5P_DEFAULT, list, H5P_DEFAULT);
   int32_t count = c->record_count;
-  ok = ok && put_attribute(tensors, "count", H5T_STD_I32LE, H5T_NATIVE_INT32, &count);
+  ok = ok && rgm_hdf5_put(tensors, "count", H5T_STD_I32LE, H5T_NATIVE_INT32, &count);
   for (int i = 0; i < c->record_count && ok; i++) {
     ok = put_record(tensors, &c->records[i], i);
   }
-  drop(tensors);
-  drop(list);
+  rgm_hdf5_drop(tensors);
+  rgm_hdf5_drop(list);
   return ok;
 }
 
 
-// Cuts the image to the end of the file as the superblock has it: HDF5 extends in steps and does
-// not cut back at close.
-static bool trim(image *file) {
-  const size_t version_at = RGM_PREFIX_SIZE + 8, end_at = RGM_PREFIX_SIZE + 28;
-  if (file->size < end_at + 8 || file->data[version_at] != 3) {
-    return false;
-  }
-  uint64_t end = 0;
-  for (int i = 0; i < 8; i++) {
-    end |= (uint64_t)file->data[end_at + (size_t)i] << (8 * i);
-  }
-  if (end > file->size || end < end_at) {
-    return false;
-  }
-  file->size = (size_t)end;
-  return true;
-}
-
-
-static bool build(image *file, const rgm_checkpoint *c) {
+static bool build(rgm_image *file, const rgm_checkpoint *c) {
   char name[32];
-  image_name(name, file);
-  hid_t access = image_access(file, false);
-  hid_t list = creation(H5P_FILE_CREATE);
+  rgm_image_name(name, file);
+  hid_t access = rgm_image_access(file, false);
+  hid_t list = rgm_hdf5_creation(H5P_FILE_CREATE);
   bool ok = access >= 0 && H5Pset_userblock(list, RGM_PREFIX_SIZE) >= 0;
   hid_t handle = ok ? H5Fcreate(name, H5F_ACC_TRUNC, list, access) : -1;
   ok = handle >= 0 && put_content(handle, c) && H5Fflush(handle, H5F_SCOPE_LOCAL) >= 0;
   if (handle >= 0) {
     ok = H5Fclose(handle) >= 0 && ok;
   }
-  drop(list);
-  drop(access);
-  return ok && trim(file);
+  rgm_hdf5_drop(list);
+  rgm_hdf5_drop(access);
+  return ok && rgm_image_trim(file);
 }
 
 
 rgm_status rgm_checkpoint_write(const char *path, const rgm_checkpoint *checkpoint) {
   RGM_TRY(rgm_checkpoint_check(checkpoint));
-  image file = {.capacity = room_for(checkpoint)};
+  rgm_image file = {.capacity = room_for(checkpoint)};
   file.data = calloc(1, file.capacity);
   if (file.data == NULL) {
     return rgm_fail(RGM_EMEMORY,
@@ -400,10 +199,10 @@ rgm_status rgm_checkpoint_write(const char *path, const rgm_checkpoint *checkpoi
   }
 
   // build, then seal, then write
-  reason why;
-  hdf5_begin(&why);
+  rgm_hdf5_reason why;
+  rgm_hdf5_begin(&why);
   bool built = build(&file, checkpoint);
-  hdf5_end();
+  rgm_hdf5_end();
   rgm_status status = RGM_OK;
   if (!built) {
     status = rgm_fail(why.memory ? RGM_EMEMORY : RGM_EINTERNAL,
@@ -427,7 +226,7 @@ rgm_status rgm_checkpoint_write(const char *path, const rgm_checkpoint *checkpoi
 // another program, or by somebody who means harm: sizes are checked before memory is taken.
 typedef struct reader {
   const char *path;
-  reason why;
+  rgm_hdf5_reason why;
   size_t left;       // of the file's bytes, those that no tensor has claimed yet
   int objects;       // links seen below /tensors
   char name[64];     // of the tensor or group at hand, "" outside
@@ -477,9 +276,9 @@ static rgm_status get_number(reader *r, hid_t where, const char *name, hid_t typ
       H5Aread(attribute, memory, value) < 0) {
     status = refuse(r, name);
   }
-  drop(space);
-  drop(stored);
-  drop(attribute);
+  rgm_hdf5_drop(space);
+  rgm_hdf5_drop(stored);
+  rgm_hdf5_drop(attribute);
   return status;
 }
 
@@ -493,8 +292,8 @@ static bool read_text(hid_t attribute, char *text, size_t size) {
             H5Tget_size(type) <= size && H5Aread(attribute, type, text) >= 0 &&
             memchr(text, '\0', size) != NULL;
   text[size - 1] = '\0';
-  drop(space);
-  drop(type);
+  rgm_hdf5_drop(space);
+  rgm_hdf5_drop(type);
   return ok;
 }
 
@@ -505,7 +304,7 @@ static rgm_status get_text(reader *r, hid_t where, const char *name, char *text,
   if (attribute < 0 || !read_text(attribute, text, size)) {
     status = refuse(r, name);
   }
-  drop(attribute);
+  rgm_hdf5_drop(attribute);
   return status;
 }
 
@@ -529,7 +328,7 @@ static bool stored_plainly(hid_t dataset, int rank, const hsize_t *dims, size_t 
   } else if (layout == H5D_CONTIGUOUS || layout == H5D_COMPACT) {
     ok = H5Pget_external_count(list) == 0;
   }
-  drop(list);
+  rgm_hdf5_drop(list);
   return ok && (bytes == 0 || H5Dget_storage_size(dataset) >= bytes);
 }
 
@@ -548,9 +347,9 @@ static rgm_status get_config(reader *r, hid_t file) {
   } else if (H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, r->out->config) < 0) {
     status = refuse(r, "config");
   }
-  drop(space);
-  drop(type);
-  drop(dataset);
+  rgm_hdf5_drop(space);
+  rgm_hdf5_drop(type);
+  rgm_hdf5_drop(dataset);
   return status;
 }
 
@@ -577,9 +376,9 @@ static rgm_status get_provenance(reader *r, hid_t file) {
     } else {
       r->out->attribute_count++;
     }
-    drop(attribute);
+    rgm_hdf5_drop(attribute);
   }
-  drop(group);
+  rgm_hdf5_drop(group);
   return status;
 }
 
@@ -598,8 +397,8 @@ static rgm_status get_shape(reader *r, hid_t dataset, rgm_record *to, size_t *by
   bool fixed = rank >= 0 && rank <= RGM_MAX_RANK &&
                (rank == 0 || H5Sget_simple_extent_dims(space, dims, most) == rank) &&
                memcmp(dims, most, sizeof dims) == 0;
-  drop(space);
-  drop(type);
+  rgm_hdf5_drop(space);
+  rgm_hdf5_drop(type);
 
   // sizes before memory
   if (type < 0 || dtype == RGM_DTYPES) {
@@ -679,7 +478,7 @@ static herr_t visit(hid_t parent, const char *name, const H5L_info_t *info, void
   } else {
     r->status = type == H5I_DATASET ? get_record(r, object) : refuse(r, "neither group nor tensor");
   }
-  drop(object);
+  rgm_hdf5_drop(object);
   r->name[length] = '\0';
   return r->status == RGM_OK ? 0 : -1;
 }
@@ -706,7 +505,7 @@ static rgm_status get_records(reader *r, hid_t file) {
       status = refuse(r, "count of tensors");
     }
   }
-  drop(tensors);
+  rgm_hdf5_drop(tensors);
   return status;
 }
 
@@ -738,21 +537,21 @@ static rgm_status get_content(reader *r, hid_t file, uint32_t prefix_schema) {
 
 
 // Opens the verified bytes and reads all of them into r->out.
-static rgm_status parse(reader *r, image *bytes, uint32_t schema) {
+static rgm_status parse(reader *r, rgm_image *bytes, uint32_t schema) {
   char name[32];
-  image_name(name, bytes);
-  hid_t access = image_access(bytes, true);
+  rgm_image_name(name, bytes);
+  hid_t access = rgm_image_access(bytes, true);
   hid_t file = access < 0 ? -1 : H5Fopen(name, H5F_ACC_RDONLY, access);
   rgm_status status = file < 0 ? refuse(r, "not HDF5") : get_content(r, file, schema);
-  drop(file);
-  drop(access);
+  rgm_hdf5_drop(file);
+  rgm_hdf5_drop(access);
   return status;
 }
 
 
 rgm_status rgm_checkpoint_read(const char *path, rgm_checkpoint **out) {
   *out = NULL;
-  image bytes;
+  rgm_image bytes;
   uint32_t schema;
   RGM_TRY(rgm_durable_read(path, &bytes.data, &bytes.size, &schema));
   bytes.capacity = bytes.size;
@@ -764,9 +563,9 @@ rgm_status rgm_checkpoint_read(const char *path, rgm_checkpoint **out) {
     status = no_memory(&r, sizeof *r.out);
   }
   if (status == RGM_OK) {
-    hdf5_begin(&r.why);
+    rgm_hdf5_begin(&r.why);
     status = parse(&r, &bytes, schema);
-    hdf5_end();
+    rgm_hdf5_end();
   }
   free(bytes.data);
   if (status != RGM_OK) {

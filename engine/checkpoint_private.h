@@ -24,6 +24,9 @@
 // signature: whoever can write the folder can write a good digest.
 enum { RGM_PREFIX_SIZE = 512, RGM_PREFIX_VERSION = 1 };
 
+// The schema of a data set, apart from all those of checkpoints.
+enum { RGM_DATASET_MARK = 0x44530000, RGM_DATASET_SCHEMA = 1 };
+
 // Bounds of what is written; a reader takes no memory for more.
 enum { RGM_DTYPES = 5, RGM_MAX_ATTRIBUTES = 4096, RGM_MAX_RECORDS = 10000 };
 
@@ -39,6 +42,30 @@ rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t
 // Reads a file and verifies prefix, length and digest. The caller frees *file. RGM_EDATA for a
 // damaged or foreign file, RGM_EIO, RGM_EMEMORY.
 rgm_status rgm_durable_read(const char *path, unsigned char **file, size_t *size, uint32_t *schema);
+
+// The same for a file that lies at `temporary` already, RGM_PREFIX_SIZE bytes free at its start:
+// prefix, fsync, read back (the digest is taken of what the disk returns), rename, fsync of the
+// folder. After an error the temporary file is gone.
+rgm_status rgm_durable_seal(const char *temporary, const char *path, uint32_t schema);
+
+// Verifies prefix, length and digest of an open file, in a small memory: `text` says what
+// is wrong with it; `ours`: it has our magic at least. RGM_EIO, RGM_EMEMORY.
+typedef struct rgm_fault {
+  bool ours;
+  uint32_t schema;
+  char text[128]; // "" where all is well
+} rgm_fault;
+rgm_status rgm_durable_verify(const char *path, int fd, rgm_fault *out);
+
+// The prefix alone: whether a file has our magic, and its schema.
+bool rgm_prefix_is_ours(const unsigned char *prefix, size_t size, uint32_t *schema);
+
+// SHA-256 in pieces; every function takes NULL, which is what memory that was short leaves. end
+// frees, and gives false then.
+typedef struct rgm_hash rgm_hash;
+rgm_hash *rgm_hash_new(void);
+void rgm_hash_add(rgm_hash *hash, const void *data, size_t size);
+bool rgm_hash_end(rgm_hash *hash, char hex[65]);
 
 // Refuses by name what this program does not read: RGM_EDATA.
 rgm_status rgm_schema_check(const char *path, uint32_t schema);

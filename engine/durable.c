@@ -25,6 +25,7 @@ enum {
 
 static const char magic[] = "REGIMEN\n";
 static const char line[] = "Regimen checkpoint, an HDF5 file with a 512-byte prefix\n";
+static const char dataset_line[] = "Regimen data set, an HDF5 file with a 512-byte prefix\n";
 
 
 // ---- little-endian numbers and digests ---------------------------------------------------------
@@ -60,6 +61,49 @@ static bool file_digest(const unsigned char *file, size_t size, unsigned char di
 }
 
 
+// ---- SHA-256 in pieces -------------------------------------------------------------------------
+
+// rgm_hash is libcrypto's context; one that failed is freed at its end like any other
+rgm_hash *rgm_hash_new(void) {
+  EVP_MD_CTX *hash = EVP_MD_CTX_new();
+  if (hash != NULL && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1) {
+    EVP_MD_CTX_free(hash);
+    hash = NULL;
+  }
+  return (rgm_hash *)hash;
+}
+
+
+void rgm_hash_add(rgm_hash *hash, const void *data, size_t size) {
+  if (hash != NULL) {
+    EVP_DigestUpdate((EVP_MD_CTX *)hash, data, size);
+  }
+}
+
+
+// raw bytes; frees
+static bool hash_finish(rgm_hash *hash, unsigned char digest[DIGEST_SIZE]) {
+  unsigned char longest[EVP_MAX_MD_SIZE];
+  const bool ok = hash != NULL && EVP_DigestFinal_ex((EVP_MD_CTX *)hash, longest, NULL) == 1;
+  EVP_MD_CTX_free((EVP_MD_CTX *)hash);
+  if (ok) {
+    memcpy(digest, longest, DIGEST_SIZE);
+  }
+  return ok;
+}
+
+
+bool rgm_hash_end(rgm_hash *hash, char hex[65]) {
+  unsigned char digest[DIGEST_SIZE];
+  hex[0] = '\0';
+  const bool ok = hash_finish(hash, digest);
+  for (size_t i = 0; ok && i < DIGEST_SIZE; i++) {
+    snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+  }
+  return ok;
+}
+
+
 void rgm_sha256_hex(const void *data, size_t size, char hex[65]) {
   // an empty text, which equals no digest, where libcrypto has no memory
   unsigned char digest[EVP_MAX_MD_SIZE];
@@ -74,16 +118,30 @@ void rgm_sha256_hex(const void *data, size_t size, char hex[65]) {
 
 // ---- the prefix --------------------------------------------------------------------------------
 
-rgm_status rgm_prefix_fill(unsigned char *file, size_t size, uint32_t schema) {
-  unsigned char digest[DIGEST_SIZE];
+static bool is_dataset(uint32_t schema) {
+  return (schema & 0xffff0000u) == RGM_DATASET_MARK;
+}
+
+
+// all but the digest, which is zeros
+static void fill_prefix(unsigned char *file, size_t size, uint32_t schema) {
   memset(file, 0, RGM_PREFIX_SIZE);
   memcpy(file, magic, VERSION_AT);
   put_number(file + VERSION_AT, RGM_PREFIX_VERSION, 4);
   put_number(file + SCHEMA_AT, schema, 4);
   put_number(file + LENGTH_AT, size - RGM_PREFIX_SIZE, 8);
-  memcpy(file + LINE_AT, line, sizeof line);
+  if (is_dataset(schema)) {
+    memcpy(file + LINE_AT, dataset_line, sizeof dataset_line);
+  } else {
+    memcpy(file + LINE_AT, line, sizeof line);
+  }
+}
 
+
+rgm_status rgm_prefix_fill(unsigned char *file, size_t size, uint32_t schema) {
   // the digest comes last, over all the rest
+  unsigned char digest[DIGEST_SIZE];
+  fill_prefix(file, size, schema);
   if (!file_digest(file, size, digest)) {
     return rgm_fail(RGM_EMEMORY, "no memory for the SHA-256 of a checkpoint");
   }
@@ -93,6 +151,12 @@ rgm_status rgm_prefix_fill(unsigned char *file, size_t size, uint32_t schema) {
 
 
 rgm_status rgm_schema_check(const char *path, uint32_t schema) {
+  if (is_dataset(schema)) {
+    return rgm_fail(RGM_EDATA,
+                    "%s: a data set, not a checkpoint: `regimen info` and `regimen check` look at "
+                    "it, data.path names it in a config",
+                    path);
+  }
   if (schema > RGM_CHECKPOINT_SCHEMA) {
     return rgm_fail(RGM_EDATA,
                     "%s: written by a newer Regimen (schema %u, this program reads up to %d): "
@@ -362,6 +426,134 @@ rgm_status rgm_durable_write(const char *path, const unsigned char *file, size_t
   } else {
     snprintf(name, length, "%s.tmp", path);
     status = replace(path, name, folder, file, size, mode);
+    close_file(folder);
+  }
+  free(name);
+  return status;
+}
+
+
+// SHA-256 of an open file from its start on, its digest field taken as zeros; -1 from a failed
+// read, 0 for want of memory.
+static int stream_digest(int fd, size_t size, unsigned char digest[DIGEST_SIZE]) {
+  enum { BLOCK = 1 << 16 };
+  unsigned char *block = malloc(BLOCK);
+  rgm_hash *hash = rgm_hash_new();
+  bool ok = block != NULL && hash != NULL;
+  ssize_t n = ok && lseek(fd, 0, SEEK_SET) != 0 ? -1 : 0;
+  for (size_t done = 0; ok && n >= 0 && done < size; done += (size_t)n) {
+    n = read_all(fd, block, size - done < BLOCK ? size - done : BLOCK);
+    if (n == 0) {
+      break; // shorter by now: what is missing is in no digest
+    }
+    if (n > 0 && done == 0) {
+      memset(block + DIGEST_AT, 0, DIGEST_SIZE);
+    }
+    rgm_hash_add(hash, block, n > 0 ? (size_t)n : 0);
+  }
+  ok = hash_finish(hash, digest) && ok;
+  free(block);
+  return n < 0 ? -1 : ok;
+}
+
+
+bool rgm_prefix_is_ours(const unsigned char *prefix, size_t size, uint32_t *schema) {
+  *schema = size >= RGM_PREFIX_SIZE ? (uint32_t)get_number(prefix + SCHEMA_AT, 4) : 0;
+  return size >= VERSION_AT && memcmp(prefix, magic, VERSION_AT) == 0;
+}
+
+
+rgm_status rgm_durable_verify(const char *path, int fd, rgm_fault *out) {
+  unsigned char prefix[RGM_PREFIX_SIZE], digest[DIGEST_SIZE];
+  struct stat info;
+  *out = (rgm_fault){.text = ""};
+  ssize_t n = lseek(fd, 0, SEEK_SET) == 0 ? read_all(fd, prefix, sizeof prefix) : -1;
+  if (n < 0 || fstat(fd, &info) != 0) {
+    return rgm_cannot_read(path);
+  }
+  const size_t size = (size_t)info.st_size;
+  out->ours = rgm_prefix_is_ours(prefix, (size_t)n, &out->schema);
+  if (!out->ours) {
+    return RGM_OK;
+  }
+  if ((size_t)n < sizeof prefix || get_number(prefix + VERSION_AT, 4) != RGM_PREFIX_VERSION) {
+    snprintf(out->text, sizeof out->text, "its prefix is cut off or of a newer Regimen");
+  } else if (get_number(prefix + LENGTH_AT, 8) != size - sizeof prefix) {
+    snprintf(out->text, sizeof out->text, "%zu bytes follow its prefix, which says %llu",
+             size - sizeof prefix, (unsigned long long)get_number(prefix + LENGTH_AT, 8));
+  } else {
+    const int read = stream_digest(fd, size, digest);
+    if (read < 0) {
+      return rgm_cannot_read(path);
+    }
+    if (read == 0) {
+      return rgm_fail(RGM_EMEMORY, "%s: no memory for its SHA-256", path);
+    }
+    if (memcmp(digest, prefix + DIGEST_AT, DIGEST_SIZE) != 0) {
+      snprintf(out->text, sizeof out->text, "its SHA-256 does not match");
+    }
+  }
+  return RGM_OK;
+}
+
+
+// Prefix and digest into a file that is whole but for them; then onto the disk, and read back.
+static rgm_status seal(const char *path, int fd, uint32_t schema) {
+  unsigned char prefix[RGM_PREFIX_SIZE], digest[DIGEST_SIZE];
+  struct stat info;
+  if (fstat(fd, &info) != 0) {
+    return cannot_write(path, "look at");
+  }
+  fill_prefix(prefix, (size_t)info.st_size, schema);
+  if (lseek(fd, 0, SEEK_SET) != 0 || !write_all(fd, prefix, sizeof prefix)) {
+    return cannot_write(path, "write");
+  }
+  const int read = stream_digest(fd, (size_t)info.st_size, digest);
+  if (read == 0) {
+    return rgm_fail(RGM_EMEMORY, "%s: no memory for its SHA-256", path);
+  }
+  if (read < 0 || lseek(fd, DIGEST_AT, SEEK_SET) < 0 || !write_all(fd, digest, sizeof digest)) {
+    return cannot_write(path, read < 0 ? "read back" : "write");
+  }
+  if (sync_file(fd) != 0) {
+    return cannot_write(path, "fsync");
+  }
+  (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  rgm_fault fault;
+  RGM_TRY(rgm_durable_verify(path, fd, &fault));
+  if (fault.text[0] != '\0') {
+    return rgm_fail(RGM_EIO,
+                    "%s: the disk returned other bytes than were written: check the disk or choose "
+                    "another --out",
+                    path);
+  }
+  return RGM_OK;
+}
+
+
+rgm_status rgm_durable_seal(const char *temporary, const char *path, uint32_t schema) {
+  char *name = malloc(strlen(path) + 3);
+  if (name == NULL) {
+    unlink(temporary);
+    return rgm_fail(RGM_EMEMORY, "%s: no memory for its name", path);
+  }
+  const int folder = open_folder(path, name);
+  const int fd = folder < 0 ? -1 : open_file(temporary, O_RDWR, 0);
+  rgm_status status = folder < 0 ? cannot_write(name, "open the folder")
+                      : fd < 0   ? cannot_write(temporary, "open")
+                                 : seal(temporary, fd, schema);
+  if (fd >= 0 && close_file(fd) != 0 && status == RGM_OK) {
+    status = cannot_write(temporary, "close");
+  }
+  if (status == RGM_OK && rename_file(temporary, path) != 0) {
+    status = cannot_write(path, "rename the new file to this");
+  }
+  if (status != RGM_OK) {
+    unlink(temporary);
+  } else if (sync_file(folder) != 0 && errno != EINVAL) {
+    status = cannot_write(path, "fsync the folder of this");
+  }
+  if (folder >= 0) {
     close_file(folder);
   }
   free(name);

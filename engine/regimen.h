@@ -20,16 +20,17 @@ typedef struct rgm_options {
   const char *path;       // a config.yaml, a run folder or a checkpoint
   const char *const *set; // "a.b=3" overrides, applied in order
   int set_count;
-  const char *out; // run folder, NULL: runs/NAME (NAME is run.name)
-  bool resume;     // go on from the newest checkpoint of the run folder
-  bool json;       // results as one JSON object
-  double seconds;  // of a case of `regimen bench`, 0: one
-  int workers;     // of a sweep's driver, 0: as the device asks
-  bool status;     // of a sweep: look, do not take part
-  bool profile;    // training tells where its time went, kernel by kernel
-  FILE *result;    // where results go (stdout)
-  FILE *progress;  // where progress goes (stderr), NULL: nowhere
-  bool terminal;   // progress is one line that is rewritten
+  const char *out;  // run folder, NULL: runs/NAME (NAME is run.name)
+  bool resume;      // go on from the newest checkpoint of the run folder
+  bool json;        // results as one JSON object
+  double seconds;   // of a case of `regimen bench`, 0: one
+  int workers;      // of a sweep's driver, 0: as the device asks
+  bool status;      // of a sweep: look, do not take part
+  bool show_values; // checking a data set may print single values
+  bool profile;     // training tells where its time went, kernel by kernel
+  FILE *result;     // where results go (stdout)
+  FILE *progress;   // where progress goes (stderr), NULL: nowhere
+  bool terminal;    // progress is one line that is rewritten
   // set by a signal handler: checkpoint at the next step boundary and return RGM_ESTOPPED
   const volatile sig_atomic_t *stop;
 } rgm_options;
@@ -46,13 +47,15 @@ rgm_status rgm_evaluate(const rgm_options *options);
 // Prints every tensor of a config with shape, unit and bytes; allocates none of them.
 rgm_status rgm_plan_memory(const rgm_options *options);
 
-// Checks config, data and device, and prints what a run would do.
+// Checks config, data and device, and prints what a run would do. Of a data set (HDF5: ours, D4RL,
+// Minari, d3rlpy; or a CSV table of numbers): looks for every kind of defect.
 rgm_status rgm_check(const rgm_options *options);
 
 // Prints keys: of everything (topic NULL), of a section, an algorithm, an environment, or one key.
 rgm_status rgm_explain(const char *topic, FILE *out);
 
-// Prints step, provenance, tensors and config of a checkpoint, after verifying it.
+// Prints step, provenance, tensors and config of a checkpoint, or columns and provenance of a data
+// set, after verifying it.
 rgm_status rgm_info(const rgm_options *options);
 
 // Checks every checkpoint of a run folder, or one file: prefix, length, SHA-256, schema, digests of

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Looking without running: `regimen plan`, `check`, `explain` and `info`.
 
+#include "engine/dataset.h"
 #include "engine/engine.h"
 #include "engine/load.h"
 #include "engine/regimen.h"
@@ -139,6 +140,10 @@ static rgm_status check(rgm_run *run, const rgm_options *options) {
 
 
 rgm_status rgm_check(const rgm_options *options) {
+  if (options->path != NULL &&
+      (rgm_dataset_is_file(options->path) || rgm_dataset_is_table(options->path))) {
+    return rgm_dataset_report(options->path, options->json, options->show_values, options->result);
+  }
   rgm_run *run = NULL;
   rgm_status status = plan_run(options, &run);
   if (status == RGM_OK) {
@@ -302,6 +307,9 @@ static void print_info(const rgm_checkpoint *c, const char *path, FILE *out) {
 
 
 rgm_status rgm_info(const rgm_options *options) {
+  if (options->path != NULL && rgm_dataset_is_file(options->path)) {
+    return rgm_dataset_info(options->path, options->json, options->result);
+  }
   rgm_config *config = NULL;
   rgm_checkpoint *checkpoint = NULL;
   RGM_TRY(rgm_load_config(options, &config, &checkpoint));

@@ -41,6 +41,7 @@ typedef enum rgm_random {
                            // members 1, 2, ...: an environment's further noise, draw = time
   RGM_RANDOM_SEARCH = 4,   // candidates of a search: step, item = candidate, draw = dim / 4
   RGM_RANDOM_SWEEP = 5,    // points of a sweep: step = trial, item = dimension, draw
+  RGM_RANDOM_SPLIT = 6,    // parts of a data set: step, item = words of the patient's number
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 

@@ -21,6 +21,7 @@ enum {
   KEY_SECONDS,
   KEY_WORKERS,
   KEY_STATUS,
+  KEY_VALUES,
 };
 
 typedef struct invocation {
@@ -47,10 +48,12 @@ static const command commands[] = {
     {"eval", rgm_evaluate, "RUN|CONFIG",
      "Evaluate a run, or a config that trains nothing, on test patients."},
     {"plan", rgm_plan_memory, "CONFIG|RUN", "Print every tensor with shape, unit and bytes."},
-    {"check", rgm_check, "CONFIG|RUN", "Check config, data and device; say what a run would do."},
+    {"check", rgm_check, "CONFIG|RUN|DATA",
+     "Check config, data and device; say what a run would do. Or look for defects of a data set."},
     {"explain", explain, "[TOPIC]",
      "Print keys: of a section, an algorithm, an environment, or one key (env.noise_sd)."},
-    {"info", rgm_info, "RUN|CHECKPOINT", "Verify a checkpoint and print what is in it."},
+    {"info", rgm_info, "RUN|CHECKPOINT|DATA",
+     "Verify a checkpoint or a data set and print what is in it."},
     {"verify", rgm_verify, "RUN|CHECKPOINT", "Check every checkpoint of a run, bit by bit."},
     {"sweep", sweep_command, "CONFIG|DIR",
      "Run the sweep of a config, join one (--resume), or look at it (--status)."},
@@ -98,6 +101,8 @@ static const struct argp_option options[] = {
     {"workers", KEY_WORKERS, "N", 0,
      "Processes of a sweep (default: one; on GPUs one for each of run.devices)", 0},
     {"status", KEY_STATUS, NULL, 0, "How a sweep stands, without taking part", 0},
+    {"show-values", KEY_VALUES, NULL, 0,
+     "Let `check` print values of patients (default: rows only)", 0},
     {"json", KEY_JSON, NULL, 0, "Results as one JSON object on stdout", 0},
     {0},
 };
@@ -145,6 +150,9 @@ static error_t parse(int key, char *value, struct argp_state *state) {
   case KEY_STATUS:
     in->options.status = true;
     return 0;
+  case KEY_VALUES:
+    in->options.show_values = true;
+    return 0;
   case KEY_JSON:
     in->options.json = true;
     return 0;
@@ -164,7 +172,7 @@ static void usage(FILE *out) {
   fprintf(out, "Usage: regimen COMMAND [OPTION...] [PATH]\n"
                "Trains and evaluates treatment policies from config files.\n\n");
   for (const command *c = commands; c->name != NULL; c++) {
-    fprintf(out, "  %-8s %-15s %s\n", c->name, c->argument, c->doc);
+    fprintf(out, "  %-8s %-19s %s\n", c->name, c->argument, c->doc);
   }
   fprintf(out,
           "\n`regimen COMMAND --help` lists options. Exit codes: 0 done, 64 usage or config, "
