@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 typedef struct rgm_run rgm_run;
+typedef struct rgm_dataset rgm_dataset; // engine/dataset.h
 
 
 // ---- config: one table row per key -------------------------------------------------------------
@@ -280,6 +281,16 @@ typedef struct rgm_patients {
   char digest[65]; // SHA-256 of the data, "" where there is none
 } rgm_patients;
 
+// Episodes of a rollout in host memory, one patient each: obs (N, T, O), act (N, T, A), signals (N,
+// T, S).
+typedef struct rgm_episodes {
+  int64_t count, steps; // N, T
+  const float *obs, *act, *signals;
+  int64_t bins;            // actions of the data set are quantiles of dose
+  uint64_t seed;           // of the split by patient
+  double validation, test; // shares of it
+} rgm_episodes;
+
 // A group of test patients by name: the env.* keys that choose it.
 enum { RGM_MAX_SETS = 8 };
 typedef struct rgm_scenario {
@@ -323,6 +334,8 @@ typedef struct rgm_env {
   int return_metric;
   rgm_status (*optimum)(const void *keys, const void *config, const float *words, int64_t grid,
                         bool whole, double *value);
+  // episodes as a data set with the columns that imports of real patients have; NULL: it has none
+  rgm_status (*record)(const void *keys, const rgm_episodes *episodes, rgm_dataset **out);
 } rgm_env;
 
 extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c

@@ -420,19 +420,19 @@ static const rgm_quantity observations[] = {
     {"sbp", "mmHg", "systolic blood pressure"},
     {"dbp", "mmHg", "diastolic blood pressure"},
     {"rr", "1/min", "respiratory rate"},
-    {"tempc", "C", "temperature"},
+    {"tempc", "degC", "temperature"},
     {"hgb", "g/dL", "haemoglobin"},
-    {"wbc", "1e9/L", "white cells"},
-    {"platelet", "1e9/L", "platelets"},
+    {"wbc", "K/uL", "white cells"},
+    {"platelet", "K/uL", "platelets"},
     {"creatinine", "mg/dL", "creatinine"},
     {"bilirubin", "mg/dL", "bilirubin"},
     {"inr", "1", "international normalised ratio"},
     {"pt", "s", "prothrombin time"},
     {"pco2", "mmHg", "carbon dioxide"},
-    {"aptt_last", "s", "last measured aPTT"},
+    {"aptt", "s", "last measured aPTT"},
     {"aptt_age", "h", "its age"},
-    {"heparin", "U/kg", "heparin of the last hour"},
-    {"age", "years", "age"},
+    {"heparin_before", "U/kg", "given in the hour before"},
+    {"age", "a", "age"},
 };
 static const rgm_quantity actions[] = {
     {"rate", "1", "share of the largest infusion rate"},
@@ -503,6 +503,9 @@ static const rgm_env_kernels *heparin_kernels(const rgm_backend *backend) {
 }
 
 
+// envs/heparin_data.c
+rgm_status heparin_record(const void *keys, const rgm_episodes *episodes, rgm_dataset **out);
+
 extern const rgm_env rgm_heparin;
 const rgm_env rgm_heparin = {
     .name = "heparin",
@@ -533,4 +536,5 @@ const rgm_env rgm_heparin = {
     .kernels = heparin_kernels,
     .return_metric = METRIC_RETURN,
     .optimum = heparin_optimum,
+    .record = heparin_record,
 };

@@ -4,6 +4,7 @@
 // loop's records recomputed; the same bits whatever the instruction set and the threads; hidden
 // severity; the dynamic programming against a search of its own.
 
+#include "engine/dataset.h"
 #include "engine/engine.h"
 #include "engine/trial.h"
 #include "envs/heparin.h"
@@ -605,6 +606,54 @@ Test(heparin, optimum_converges_and_bounds_the_controllers) {
     }
     cr_expect(sum < fine[0], "%s", names[b]);
   }
+  world_close(&w);
+}
+
+
+// ---- data sets ---------------------------------------------------------------------------------
+
+Test(heparin, episodes_become_a_data_set) {
+  static const char *sets[] = {"env.noise=0.15", "env.death_hazard=0.004"};
+  world w = world_open("auto", 1, sets, COUNT(sets), 300, 72);
+  world_follow(&w, "clinician");
+  const rgm_episodes e = {300, 72, w.obs, w.act, w.signals, 6, 5, 0.2, 0.0};
+  rgm_dataset *d = NULL;
+  rgm_finding *found = NULL;
+  int count = 0;
+  cr_assert_eq(env()->record(rgm_env_keys(w.run, 0), &e, &d), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(rgm_dataset_check(d, &found, &count), RGM_OK);
+  for (int i = 0; i < count; i++) {
+    cr_expect(found[i].severity != RGM_ERROR, "%s: %s", found[i].kind, found[i].text);
+  }
+  free(found);
+  // seventeen variables and the age of the last aPTT, six bins, each row an hour that was lived
+  cr_expect_eq(rgm_dataset_width(d, RGM_SEEN), 18);
+  const rgm_column *action = &d->column[rgm_dataset_role(d, RGM_ROLE_ACTION)];
+  const rgm_column *dose = &d->column[rgm_dataset_role(d, RGM_ROLE_DOSE)];
+  const rgm_column *ended = &d->column[rgm_dataset_role(d, RGM_ROLE_TERMINATED)];
+  const rgm_column *cut = &d->column[rgm_dataset_role(d, RGM_ROLE_TRUNCATED)];
+  double rows = 0.0, most[6] = {0}, least[6], ends = 0.0, cuts = 0.0;
+  int64_t bin[6] = {0};
+  for (int k = 0; k < 6; k++) {
+    least[k] = INFINITY;
+  }
+  for (int64_t i = 0; i < w.n * w.steps; i++) {
+    rows += w.signals[i * HEPARIN_SIGNALS + HEPARIN_SIGNAL_VALID];
+  }
+  cr_assert_eq(d->rows, (int64_t)rows);
+  for (int64_t i = 0; i < d->rows; i++) {
+    const int k = (int)rgm_cell_get(action, i);
+    const double given = rgm_cell_get(dose, i);
+    cr_assert(k >= 0 && k < 6);
+    most[k] = fmax(most[k], given), least[k] = fmin(least[k], given), bin[k]++;
+    ends += rgm_cell_get(ended, i), cuts += rgm_cell_get(cut, i);
+  }
+  for (int k = 0; k < 6; k++) {
+    cr_expect(fabs(6.0 * (double)bin[k] / rows - 1) < 0.1, "bin %d: %d rows", k, (int)bin[k]);
+    cr_expect(k == 0 || least[k] > most[k - 1]);
+  }
+  cr_expect(ends > 0.0 && ends + cuts == 300.0);
+  rgm_dataset_free(d);
   world_close(&w);
 }
 

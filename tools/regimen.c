@@ -13,8 +13,7 @@
 
 enum {
   MAX_SETS = 256,
-  KEY_OUT = 256,
-  KEY_RESUME,
+  KEY_RESUME = 256,
   KEY_QUIET,
   KEY_JSON,
   KEY_PROFILE,
@@ -57,6 +56,8 @@ static const command commands[] = {
     {"verify", rgm_verify, "RUN|CHECKPOINT", "Check every checkpoint of a run, bit by bit."},
     {"sweep", sweep_command, "CONFIG|DIR",
      "Run the sweep of a config, join one (--resume), or look at it (--status)."},
+    {"simulate", rgm_simulate, "CONFIG",
+     "Write a data set of simulated patients under a clinician (-o FILE)."},
     {"bench", bench_command, "[SUITE]",
      "Measure this machine: rollout, mlp, cem or io, beside its peaks; all without a name."},
     {0},
@@ -92,7 +93,7 @@ static void catch_signals(void) {
 
 static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "Override a key of the config; may be repeated", 0},
-    {"out", KEY_OUT, "DIR", 0, "Run folder (default: runs/NAME)", 0},
+    {"out", 'o', "DIR", 0, "Run folder (default: runs/NAME); of an import, the file to write", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the newest checkpoint of the run folder", 0},
     {"threads", 't', "N", 0, "CPU threads (short for --set run.threads=N)", 0},
     {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
@@ -123,7 +124,7 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     }
     in->sets[in->options.set_count++] = value;
     return 0;
-  case KEY_OUT:
+  case 'o':
     in->options.out = value;
     return 0;
   case KEY_RESUME:
