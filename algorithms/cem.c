@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { OPTIMIZER_ADAM, OPTIMIZER_SGD };
+enum { MOST_INPUTS = 16 }; // of rgm_policy_xent
 
 typedef struct cem_keys {
   int64_t episodes, patients, hidden;
@@ -76,6 +77,11 @@ typedef struct cem {
 
 static rgm_status cem_check(const rgm_run *run) {
   const cem_keys *k = rgm_algorithm_keys(run, 0);
+  if (run->env->obs_dim > MOST_INPUTS) {
+    return rgm_fail(RGM_ECONFIG, "%s: algorithm.name: cem's policy has %d inputs at most, and %s %d",
+                    rgm_config_where(run->config, "algorithm.name"), MOST_INPUTS, run->env->name,
+                    run->env->obs_dim);
+  }
   if (k->episodes % k->patients != 0) {
     return rgm_fail(RGM_ECONFIG, "%s: algorithm.patients: %lld does not divide the %lld episodes",
                     rgm_config_where(run->config, "algorithm.patients"), (long long)k->patients,
