@@ -78,7 +78,8 @@ typedef struct cem {
 static rgm_status cem_check(const rgm_run *run) {
   const cem_keys *k = rgm_algorithm_keys(run, 0);
   if (run->env->obs_dim > MOST_INPUTS) {
-    return rgm_fail(RGM_ECONFIG, "%s: algorithm.name: cem's policy has %d inputs at most, and %s %d",
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: algorithm.name: cem's policy has %d inputs at most, and %s %d",
                     rgm_config_where(run->config, "algorithm.name"), MOST_INPUTS, run->env->name,
                     run->env->obs_dim);
   }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // PID gains, or the parameters of an environment's own rule (a nomogram), tuned on a population by
 // the cross-entropy method: Rubinstein & Kroese 2004, "The Cross-Entropy Method", chapter 5. A step
-// is one generation: candidates for (kp, ki, kd) from a Gaussian in log space, all tried on the same
-// random patients with the same noise, and the Gaussian moves towards the candidates with the best
-// mean return. It starts from the environment's own baseline. Two rows: pid_cem, rule_cem.
+// is one generation: candidates for (kp, ki, kd) from a Gaussian in log space, all tried on the
+// same random patients with the same noise, and the Gaussian moves towards the candidates with
+// the best mean return. It starts from the environment's own baseline. Two rows: pid_cem, rule_cem.
 
 #include "engine/engine.h"
 

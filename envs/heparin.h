@@ -1,29 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
-// Heparin titration: a patient on intravenous unfractionated heparin (UFH), hour by hour, up to 72 h.
-// The agent sees vital signs, labs held with the age of the last aPTT, and sets an infusion rate and
-// a bolus. Every number has its source: [published], [derived] from published figures (how is
-// said), or [assumed]. All are keys of env.* (envs/heparin.c), with these as defaults.
+// Heparin titration: a patient on intravenous unfractionated heparin (UFH), hour by hour, up to
+// 72 h. The agent sees vital signs, labs held with the age of the last aPTT, and sets an infusion
+// rate and a bolus. Every number has its source: [published], [derived] from published figures
+// (how is said), or [assumed]. They are defaults of keys of env.* (envs/heparin.c), but for the
+// effects of covariates.
 //
-// Kinetics. One compartment, linear and saturable elimination (the model proposed by de Swart et al.
-// 1982, Blood 60:1251 [published]; one compartment for UFH also McAvoy 1979, Lanoiselee et al. 2024,
-// Pharmaceutics 16:770):
+// Kinetics. One compartment (as in Lanoiselee et al. 2024, Pharmaceutics 16:770, linear) with the
+// linear and the saturable elimination that de Swart et al. 1982 (Blood 60:1251) propose:
 //   dC/dt = u / V - C (kl + vmax / (km + C)),  C in U/mL (anti-Xa), u in U/kg/h
 //   V = 50 mL/kg [derived: between plasma volume, 45, and 68 mL/kg of Kandrotas et al. 1989, Ther
-//   Drug Monit 11:674]. vmax = 1.22 U/mL/h, km = 0.83 U/mL, kl = 0.09 1/h [derived: least squares in
-//   the logarithm on half-lives of 30, 60, 150 min after 25, 100, 400 U/kg (Hirsh et al. 2001, AHA
-//   statement on heparin), of 63 min after 70 U/kg in patients with venous thrombosis (Hirsh et al.
-//   1976, sd 15 min), and 0.35 U/mL at 18 U/kg/h; they give 37, 66, 149, 55 min and 0.31 U/mL].
-//   Clearance falls with age (direction [published]: levels are higher above 60 years, FDA label;
-//   size [assumed]) and its linear part with creatinine (direction [published], size [assumed]).
-//   Spread between patients: clearance 30 % [assumed; the half-life's 15 / 63 of Hirsh 1976 is 24 %],
-//   V 15 % [assumed].
+//   Drug Monit 11:674]. vmax = 1.22 U/mL/h, km = 0.83 U/mL, kl = 0.09 1/h [derived: least squares
+//   in the logarithm on half-lives of 30, 60, 150 min after 25, 100, 400 U/kg (Hirsh et al. 2001,
+//   AHA statement on heparin), of 63 min after 70 U/kg in patients with venous thrombosis (Hirsh
+//   et al. 1976, sd 15 min), and 0.35 U/mL at 18 U/kg/h; they give 37, 66, 149, 55 min and 0.31
+//   U/mL]. Clearance falls with age (direction [published]: levels are higher above 60 years, FDA
+//   label; size [assumed]) and its linear part with creatinine (direction [published], size
+//   [assumed]). Spread between patients: clearance 30 % [assumed; the half-life's 15 / 63 of
+//   Hirsh 1976 is 24 %], V 15 % [assumed].
 // Response. ln aPTT is linear in C (Whitfield & Levy 1980, Clin Pharmacol Ther 28:509; Bjornsson &
-//   Wolfram 1982, Eur J Clin Pharmacol 21:491 [published]): aPTT = base exp(slope C), at most 400 s.
-//   base 33 s [derived: between the two samples' 25.6-36.2 and 28.4-59.7 s], slope 1.8 mL/U
+//   Wolfram 1982, Eur J Clin Pharmacol 21:491 [published]): aPTT = base exp(slope C), at most 400
+//   s. base 33 s [derived: between the two samples' 25.6-36.2 and 28.4-59.7 s], slope 1.8 mL/U
 //   [derived: 0.3-0.7 U/mL is then 57-116 s, so that 60-100 s lies within; published range
 //   1.49-3.88]. Spread: slope 25 %, base 15 % [derived: ranges of 17 and 20 people over 3.6 and 3.7
-//   standard deviations], correlation 0.9 (r = 0.905, Bjornsson & Wolfram [published]). Women's slope
-//   is 10 % higher (direction [published], Whitfield & Levy; size [assumed]).
+//   standard deviations], correlation 0.9 (r = 0.905, Bjornsson & Wolfram [published]). Women's
+//   slope is 10 % higher (direction [published], Whitfield & Levy; size [assumed]).
 // Events. Hazards per hour: major bleeding, + 7 % per 10 s of aPTT (Anand et al. 2003, Circulation
 //   107:2884 [published]), 1.7e-4 at 80 s [derived: 2 % in 5 days; "< 3 %", 7th ACCP]; thrombosis,
 //   1.54 times where aPTT < 60 s (Anand 2003 [published]; Hull et al. 1997 found more, Anand et al.
@@ -134,8 +134,8 @@ enum {
 
 // Parameters of the nomogram: a start, four limits of aPTT between five bands, and what is done in
 // each. `FIXED` 1: doses are units, not units per kg (of 80 kg where a nomogram is weight-based).
-// `NOISE`: standard deviation of the logarithm of a rate that is set. `KAPPA`: seconds by which aPTT
-// is read too low for each standard deviation of the hidden severity.
+// `NOISE`: standard deviation of the logarithm of a rate that is set. `KAPPA`: seconds by which
+// aPTT is read too low for each standard deviation of the hidden severity.
 enum {
   NOMOGRAM_BOLUS, // U/kg
   NOMOGRAM_RATE,  // U/kg/h
@@ -410,8 +410,8 @@ RGM_INLINE void heparin_clinician(heparin_state *s, const heparin_patient *p,
 }
 
 
-// One hour at act[0] (share of the largest rate) after a bolus of act[1] (share of the largest), both
-// clipped to [0, 1]; returns the reward.
+// One hour at act[0] (share of the largest rate) after a bolus of act[1] (share of the largest),
+// both clipped to [0, 1]; returns the reward.
 RGM_INLINE float heparin_step(heparin_state *s, const heparin_patient *p, const heparin_config *c,
                               const float *act, float *signals) {
   const float rate = rgm_clamp(act[0], 0.0f, 1.0f) * c->max_rate;

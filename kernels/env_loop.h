@@ -12,8 +12,8 @@
 //                         reads its parameters unconditionally, or there are no vectors)
 // The last observation changes at events only. It defines RGM_CPU(ENV_sample) and
 // RGM_CPU(ENV_rollout). Random words of step t: philox at draw t / 2 gives normals (w0, w1) and
-// logistic variates of the action (w2, w3) of two steps; members 1 ... ENV_DRAWS at draw t give four
-// more normals each. ENV_observe finds them in noise[0 ... 4 ENV_DRAWS], the first one first.
+// logistic variates of the action (w2, w3) of two steps; members 1 ... ENV_DRAWS at draw t give
+// four more normals each. ENV_observe finds them in noise[0 ... 4 ENV_DRAWS], the first one first.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/policy.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tests of heparin's patients: an hour against an integrator in double that does not use the header;
-// kinetics, response and Raschke's trial against published figures; the nomogram's decisions; the
-// loop's records recomputed; the same bits whatever the instruction set and the threads; hidden
-// severity; the dynamic programming against a search of its own.
+// Tests of heparin's patients: an hour against an integrator in double that does not use the
+// header; kinetics, response and Raschke's trial against published figures; the nomogram's
+// decisions; the loop's records recomputed; the same bits whatever the instruction set and the
+// threads; hidden severity; the dynamic programming against a search of its own.
 
 #include "engine/dataset.h"
 #include "engine/engine.h"
@@ -292,8 +292,9 @@ static double trial(const char *name, int metric) {
 
 Test(heparin, raschkes_trial) {
   // published: 97 % (60 of 62) against 77 % (37 of 48) above the threshold within 24 h; 95 % limits
-  // of these counts (Clopper-Pearson) are 88.8-99.6 and 62.7-88.0 %. The simulated patients come out
-  // at 89 and 72 %: at the first one's lower edge, within the second, with the trial's difference.
+  // of these counts (Clopper-Pearson) are 88.8-99.6 and 62.7-88.0 %. The simulated patients come
+  // out at 89 and 72 %: at the first one's lower edge, within the second, with the trial's
+  // difference.
   int metric = 0;
   while (strcmp(env()->metrics[metric].name, "threshold_24h") != 0) {
     metric++;
