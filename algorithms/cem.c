@@ -14,6 +14,7 @@
 
 enum { OPTIMIZER_ADAM, OPTIMIZER_SGD };
 enum { RECORDS_ALL, RECORDS_ELITES };
+enum { MOST_INPUTS = 16 }; // of rgm_policy_xent
 
 typedef struct cem_keys {
   int64_t episodes, patients, hidden, elites;
@@ -86,6 +87,12 @@ typedef struct cem {
 
 static rgm_status cem_check(const rgm_run *run) {
   const cem_keys *k = rgm_algorithm_keys(run, 0);
+  if (run->env->obs_dim > MOST_INPUTS) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: algorithm.name: cem's policy has %d inputs at most, and %s %d",
+                    rgm_config_where(run->config, "algorithm.name"), MOST_INPUTS, run->env->name,
+                    run->env->obs_dim);
+  }
   if (k->episodes % k->patients != 0) {
     return rgm_fail(RGM_ECONFIG, "%s: algorithm.patients: %lld does not divide the %lld episodes",
                     rgm_config_where(run->config, "algorithm.patients"), (long long)k->patients,

@@ -54,6 +54,10 @@ rgm_status rgm_plan_memory(const rgm_options *options);
 // ours, D4RL, Minari, d3rlpy; or a CSV table of numbers): looks for every kind of defect.
 rgm_status rgm_check(const rgm_options *options);
 
+// Runs simulated patients under one of the environment's controllers (`simulate.*` of a config) and
+// writes a data set of them to `out`. Errors: RGM_EUSAGE without `out`, RGM_ECONFIG, RGM_EIO.
+rgm_status rgm_simulate(const rgm_options *options);
+
 // Prints keys: of everything (topic NULL), of a section, an algorithm, an environment, or one key.
 rgm_status rgm_explain(const char *topic, FILE *out);
 

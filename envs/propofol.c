@@ -392,7 +392,7 @@ static const rgm_quantity signals_[] = {
 
 static const rgm_baseline baselines[] = {
     {"pid_zn", "PID with Ziegler-Nichols gains of the linearised generic patient", RGM_CONTROL_PID,
-     PID_PARAMS, ziegler_nichols},
+     PID_PARAMS, ziegler_nichols, NULL},
     {0},
 };
 

@@ -37,7 +37,8 @@ typedef enum rgm_act {
 typedef enum rgm_random {
   RGM_RANDOM_INIT = 1,     // initial weights: item = element, member = tensor
   RGM_RANDOM_PATIENT = 2,  // patients: step, item = patient, draw
-  RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2
+  RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2;
+                           // members 1, 2, ...: an environment's further noise, draw = time
   RGM_RANDOM_SEARCH = 4,   // candidates of a search: step, item = candidate, draw = dim / 4
   RGM_RANDOM_SWEEP = 5,    // points of a sweep: step = trial, item = dimension, draw
   RGM_RANDOM_SPLIT = 6,    // parts of a data set: step, item = words of the patient's number
@@ -171,6 +172,7 @@ typedef enum rgm_control {
   RGM_CONTROL_CONTINUOUS = 2,    // policy: action p
   RGM_CONTROL_PID = 3,           // params: kp, ki [1/s], kd [s]
   RGM_CONTROL_OPEN_LOOP = 4,     // the actions are read from `act`
+  RGM_CONTROL_CLINICIAN = 5,     // the environment's own rule, where it has one; its params
 } rgm_control;
 
 // Draws patients for every replica. Masked.

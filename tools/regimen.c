@@ -61,6 +61,8 @@ static const command commands[] = {
      "Run the sweep of a config, join one (--resume), or look at it (--status)."},
     {"import", rgm_import, "KIND",
      "Make a data set from raw tables: mimic3-heparin, eicu-heparin, csv (--dir, -o)."},
+    {"simulate", rgm_simulate, "CONFIG",
+     "Write a data set of simulated patients under a clinician (-o FILE)."},
     {"bench", bench_command, "[SUITE]",
      "Measure this machine: rollout, mlp, cem or io, beside its peaks; all without a name."},
     {0},

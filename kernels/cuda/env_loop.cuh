@@ -18,6 +18,10 @@
 
 #include <cstdlib>
 
+#ifndef ENV_DRAWS
+#define ENV_DRAWS 0
+#endif
+
 #define LOOP_PASTE2(a, b) a##_##b
 #define LOOP_PASTE(a, b) LOOP_PASTE2(a, b)
 #define ENV_(name) LOOP_PASTE(ENV, name)
@@ -166,10 +170,21 @@ RGM_DEVICE void loop_draw(loop_episode *e, const loop_place &at, uint32_t item, 
 }
 
 
-RGM_DEVICE void loop_observe(loop_episode *e, const loop_block *block, int t, float normal,
-                             float *obs) {
+RGM_DEVICE void loop_observe(loop_episode *e, const loop_block *block, const loop_place &at,
+                             uint32_t item, int t, float normal, float *obs) {
+  float noise[1 + 4 * ENV_DRAWS];
+  noise[0] = normal;
+  rgm_key key = at.key;
+  RGM_FORGET_WORD(key.k0);
+  RGM_FORGET_WORD(key.k1);
+#pragma unroll
+  for (int m = 0; m < ENV_DRAWS; m++) {
+    const rgm_words w = rgm_philox(key, at.step, item, (uint32_t)t, (uint32_t)m + 1);
+    rgm_normals(w.w0, w.w1, &noise[1 + 4 * m], &noise[2 + 4 * m]);
+    rgm_normals(w.w2, w.w3, &noise[3 + 4 * m], &noise[4 + 4 * m]);
+  }
   ENV_(derive)(&e->state, &e->patient);
-  ENV_(observe)(&e->state, &e->patient, &block->config, t, normal, obs);
+  ENV_(observe)(&e->state, &e->patient, &block->config, t, noise, obs);
 }
 
 
@@ -194,10 +209,13 @@ RGM_DEVICE bool loop_fold(loop_block *block, float *policy, int hidden, float va
 }
 
 
-// the action, the step and its reward; controllers act on the first action only
+// the action, the step and its reward; policies and PID act on the first action only
 RGM_DEVICE void loop_step(loop_episode *e, const loop_block *block, const rgm_rollout &o, int64_t r,
                           int64_t episode, int t, const float *obs, float z, float logistic) {
-  e->act[0] = 0.0f;
+#pragma unroll
+  for (int k = 0; k < ENV_ACT; k++) {
+    e->act[k] = 0.0f;
+  }
   switch (o.control) {
   case RGM_CONTROL_STOCHASTIC:
     e->act[0] = policy_stochastic(z, logistic);
@@ -210,6 +228,12 @@ RGM_DEVICE void loop_step(loop_episode *e, const loop_block *block, const rgm_ro
     break;
   case RGM_CONTROL_PID:
     e->act[0] = pid_act(&e->integral, rgm_f32(o.params, r), obs[0], obs[2]);
+    break;
+  case RGM_CONTROL_CLINICIAN:
+#ifdef ENV_CLINICIAN
+    ENV_(clinician)
+    (&e->state, &e->patient, &block->config, rgm_f32(o.params, r), t, e->act);
+#endif
     break;
   case RGM_CONTROL_OPEN_LOOP: {
     const int64_t last = o.returns.dims[1] - 1, inside = episode < last ? episode : last;
@@ -319,7 +343,8 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
     if (event >= 0) {
       ENV_(event)(&e[n].state, loop_words(o, at, at.first + index), &block->config, event);
     }
-    loop_observe(&e[n], block, t, e[n].normal, obs[n]);
+    loop_observe(&e[n], block, at, (uint32_t)o.first + loop_item(o, at, at.first + index), t,
+                 e[n].normal, obs[n]);
     same = same && obs[n][ENV_OBS - 1] == obs[0][ENV_OBS - 1];
   }
   return same;
@@ -493,7 +518,7 @@ RGM_KERNEL(LOOP_THREADS) ENV_(short_kernel)(const rgm_rollout o, int blocks) {
       due += every;
       events++;
     }
-    loop_observe(&e, &block, t, normal, obs);
+    loop_observe(&e, &block, at, (uint32_t)o.first + loop_item(o, at, episode), t, normal, obs);
     if (event) {
       __syncthreads();
       shared = loop_fold(&block, policy, o.hidden, obs[ENV_OBS - 1], true);
@@ -594,6 +619,9 @@ void LOOP_CUDA(rollout)(rgm_stream *s, const rgm_rollout *rollout) {
   o.episodes = o.items.data != NULL ? o.episodes : o.returns.dims[1];
   RGM_ASSERT(o.patients.dims[2] == ENV_WORDS && o.episodes <= INT32_MAX);
   RGM_ASSERT(o.steps <= INT32_MAX && o.hidden <= RGM_POLICY_MAX_HIDDEN);
+#ifndef ENV_CLINICIAN
+  RGM_ASSERT(o.control != RGM_CONTROL_CLINICIAN);
+#endif
   if (o.control > RGM_CONTROL_CONTINUOUS) {
     loop_launch<1, false>(s, &o);
     return;
