@@ -209,7 +209,7 @@ const char *const *rgm_dataset_kinds(void);
 rgm_status rgm_dataset_from_csv(const char *path, rgm_dataset **out);
 bool rgm_dataset_is_table(const char *path);
 
-// `regimen info` and `regimen check` of a data set; check also of a CSV table. check gives RGM_EDATA
+// `regimen info` and `check` of a data set; check also of a CSV table. check gives RGM_EDATA
 // where it found errors.
 rgm_status rgm_dataset_info(const char *path, bool json, FILE *out);
 rgm_status rgm_dataset_report(const char *path, bool json, bool show_values, FILE *out);

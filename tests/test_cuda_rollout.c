@@ -574,7 +574,8 @@ Test(cuda_rollout, cem_trains_to_the_same_digest) {
       const char *form = forms[f / 2], *records = f % 2 == 0 ? "all" : "elites";
       setenv("RGM_CUDA_LOOP", form, 1);
       train("cuda", models[model].name, records, device);
-      cr_assert_str_eq(device, host, "%s, form \"%s\", records %s", models[model].name, form, records);
+      cr_assert_str_eq(device, host, "%s, form \"%s\", records %s", models[model].name, form,
+                       records);
     }
   }
 }

@@ -334,8 +334,8 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
     RGM_FORGET_WORD(index);
     loop_forget(&e[n]);
     if (t % 2 == 0) {
-      loop_draw(&e[n], at, (uint32_t)o.first + loop_item(o, at, at.first + index),
-                (uint32_t)t / 2, o.control == RGM_CONTROL_STOCHASTIC);
+      loop_draw(&e[n], at, (uint32_t)o.first + loop_item(o, at, at.first + index), (uint32_t)t / 2,
+                o.control == RGM_CONTROL_STOCHASTIC);
     } else {
       e[n].normal = e[n].normal2;
       e[n].logistic = e[n].logistic2;
