@@ -70,7 +70,9 @@ static void name_twice(rgm_audit *a, unsigned arg) {
   (void)arg;
   for (int i = 0; i < a->d->column_count; i++) {
     for (int k = 0; k < i; k++) {
-      if (strcasecmp(a->d->column[i].name, a->d->column[k].name) == 0) {
+      // a CSV file without a header line has values for names
+      if (strcasecmp(a->d->column[i].name, a->d->column[k].name) == 0 &&
+          (has_roles(a) || strspn(a->d->column[i].name, "0123456789.-+eE") == 0)) {
         rgm_audit_hit(a, -1, i);
         break;
       }
@@ -592,6 +594,8 @@ rgm_status rgm_dataset_check(const rgm_dataset *d, rgm_finding **out, int *count
                  .truncated = rgm_dataset_role(d, RGM_ROLE_TRUNCATED),
                  .split = rgm_dataset_role(d, RGM_ROLE_SPLIT)};
   a.start = rgm_dataset_episodes(d, &a.episodes);
+  // without episodes their order and ends cannot be judged
+  a.episodes = rgm_dataset_role(d, RGM_ROLE_EPISODE) >= 0 ? a.episodes : 0;
   a.scratch = malloc(((size_t)d->rows + 1) * sizeof *a.scratch);
   a.failed = a.start == NULL || a.scratch == NULL;
   for (int i = 0; i < KINDS && !a.failed; i++) {

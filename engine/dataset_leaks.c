@@ -12,8 +12,9 @@
 enum { MANY = 20 }; // pairs from which on likeness is no chance
 
 
+// Two values that are the same, or both missing. A copy may have been rounded to f32.
 static bool alike(double x, double y) {
-  return x == y || (isnan(x) && isnan(y));
+  return x == y || (float)x == (float)y || (isnan(x) && isnan(y));
 }
 
 
