@@ -41,7 +41,7 @@ RGM_DEVICE int keep_rows(const float *keep, int64_t begin, int64_t rows, uint32_
 }
 
 
-// a block for a replica, 256 rows at a time
+// a block for a replica, 256 rows at a time; there are no more rows than places
 RGM_KERNEL(THREADS) replay_append_kernel(append_args a) {
   RGM_SHARED(uint32_t, kept, [THREADS]);
   RGM_SHARED(int, warps, [WARPS]);
@@ -59,13 +59,13 @@ RGM_KERNEL(THREADS) replay_append_kernel(append_args a) {
         if (k < a.to.columns) {
           const int width = (int)a.row[k].dims[2];
           for (int i = (int)threadIdx.x; i < total * width; i += THREADS) {
-            const int64_t at = head + i / width, place = at < capacity ? at : at % capacity;
+            const int64_t at = head + i / width, place = at < capacity ? at : at - capacity;
             rgm_f32(a.to.column[k], r)[place * width + i % width] =
                 rgm_f32(a.row[k], r)[(int64_t)kept[i / width] * width + i % width];
           }
         }
       }
-      head = (head + total) % capacity;
+      head = head + total < capacity ? head + total : head + total - capacity;
       added += total;
       __syncthreads();
     }
