@@ -596,6 +596,22 @@ Test(actor_critic, rows_are_drawn_without_bias) {
   }
   cr_assert_eq(rgm_below(key, 1, 2, 3, 1), 0u);
 
+  // of 2^31 + 1 items almost every second word is refused: word after word, four to a counter
+  uint32_t most = 0;
+  for (uint32_t i = 0; i < 2000; i++) {
+    const uint64_t count = (1u << 31) + 1;
+    uint64_t product = 0;
+    uint32_t attempt = 0;
+    do {
+      const rgm_words w = rgm_philox(key, 1, i, attempt / 4, 9);
+      const uint32_t word[4] = {w.w0, w.w1, w.w2, w.w3};
+      product = word[attempt++ % 4] * count;
+    } while (product % 0x100000000u < 0x100000000u % count);
+    most = attempt > most ? attempt : most;
+    cr_assert_eq(rgm_below(key, 1, i, 9, (uint32_t)count), (uint32_t)(product >> 32));
+  }
+  cr_assert_gt(most, 8u);
+
   static const float real[] = {0, 1, 2, 3, 4, 5, 6}, model[] = {10, 11, 12, 13, 14, 15, 16};
   rgm_ring rings[2] = {{.column = {filled(1, PLACES, 1, real, PLACES)}, .columns = 1},
                        {.column = {filled(1, PLACES, 1, model, PLACES)}, .columns = 1}};
