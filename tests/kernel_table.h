@@ -5,7 +5,10 @@
 #ifndef RGM_TESTS_KERNEL_TABLE_H
 #define RGM_TESTS_KERNEL_TABLE_H
 
+#include "tests/kernel_actor.h"
+#include "tests/kernel_gaussian.h"
 #include "tests/kernel_mlp.h"
+#include "tests/kernel_replay.h"
 #include "tests/kernel_search.h"
 #include "tests/kernel_util.h"
 
@@ -82,11 +85,6 @@ static const int64_t policy_shapes[][NUMBERS] = {
     {1, 1900, 2, 2, 8},
     {0},
 };
-
-static int64_t pad16(int64_t n) {
-  return (n + 15) / 16 * 16;
-}
-
 
 static void policy_plan(operand *o, const int64_t *n) {
   const int64_t size = pad16(n[4]) * (n[3] + 17) + 16;
@@ -621,6 +619,21 @@ static const kernel_case kernels[] = {
     {"linear_dw_adam", fused_plan, fused_run, fused_reference, NULL, mlp_shapes},
     {"softmax_xent", softmax_plan, softmax_run, softmax_reference, softmax_prepare, softmax_shapes},
     {"policy_xent", policy_plan, policy_run, policy_reference, policy_prepare, policy_shapes},
+    {"soft_target", target_plan, target_run, target_reference, target_prepare, target_shapes},
+    {"critic_loss", critic_plan, critic_run, critic_reference, critic_prepare, critic_shapes},
+    {"critic_sampled", sampled_plan, sampled_run, sampled_reference, sampled_prepare,
+     sampled_shapes},
+    {"actor_loss", actor_plan, actor_run, actor_reference, actor_prepare, actor_shapes},
+    {"dual", dual_plan, dual_run, dual_reference, dual_prepare, dual_shapes},
+    {"action_draw", action_plan, action_run, action_reference, action_prepare, action_shapes},
+    {"action_backward", slopes_plan, slopes_run, slopes_reference, slopes_prepare, slopes_shapes},
+    {"gaussian_nll", nll_plan, nll_run, nll_reference, nll_prepare, nll_shapes},
+    {"mse", mse_plan, mse_run, mse_reference, mse_prepare, nll_shapes},
+    {"replay_append", append_plan, append_run, append_reference, append_prepare, append_shapes},
+    {"replay_gather", gather_plan, gather_run, gather_reference, gather_prepare, gather_shapes},
+    {"normalise", scale_plan, scale_run, scale_reference, NULL, scale_shapes},
+    {"concat", concat_plan, concat_run, concat_reference, concat_prepare, concat_shapes},
+    {"clip_norm", clip_plan, clip_run, clip_reference, clip_prepare, clip_shapes},
     {"adam", adam_plan, adam_run, adam_reference, NULL, optimiser_shapes},
     {"sgd", sgd_plan, sgd_run, sgd_reference, NULL, optimiser_shapes},
     {"ema", ema_plan, ema_run, ema_reference, NULL, optimiser_shapes},

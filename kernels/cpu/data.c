@@ -18,20 +18,8 @@ typedef struct data_args {
 
 static void sum_task(void *arg, int64_t r) {
   const data_args *a = arg;
-  const int64_t n = rgm_elements(a->x) / a->x.dims[0];
   const float *x = rgm_f32(a->x, r);
-  float level[RGM_TREE_LEVELS], total;
-  rgm_tree tree = {.size = 1, .level = level};
-  for (int64_t begin = 0; begin < n; begin += RGM_ROW_BLOCK) {
-    const int64_t end = begin + RGM_ROW_BLOCK < n ? begin + RGM_ROW_BLOCK : n;
-    float block = 0.0f;
-    for (int64_t i = begin; i < end; i++) {
-      block = block + x[i];
-    }
-    rgm_tree_add(&tree, &block);
-  }
-  rgm_tree_sum(&tree, &total);
-  rgm_f32(a->y, r)[0] = a->scale * total;
+  rgm_f32(a->y, r)[0] = a->scale * rgm_cpu_sum(x, rgm_elements(a->x) / a->x.dims[0], false);
 }
 
 
