@@ -3,7 +3,8 @@
 // the classic recipe of Rubinstein & Kroese. A step is one batch: one random patient and one set of
 // targets, K episodes of the stochastic policy, the episodes at or above a percentile of the
 // returns are the elite, and one optimiser step lowers the mean cross-entropy of the elite's
-// actions.
+// actions. Either all episodes of a batch are recorded, or the elite is run again from its random
+// numbers, which need no memory (records).
 
 #include "engine/engine.h"
 
@@ -12,17 +13,20 @@
 #include <string.h>
 
 enum { OPTIMIZER_ADAM, OPTIMIZER_SGD };
+enum { RECORDS_ALL, RECORDS_ELITES };
+enum { MOST_INPUTS = 16 }; // of rgm_policy_xent
 
 typedef struct cem_keys {
-  int64_t episodes, patients, hidden;
+  int64_t episodes, patients, hidden, elites;
   double percentile, lr, beta1, beta2, eps, momentum, ema, stop_return, smooth;
-  int optimizer, evaluate;
+  int optimizer, evaluate, records;
 } cem_keys;
 
 #define KEY(member) offsetof(cem_keys, member)
 
 static const char *const optimizers[] = {"adam", "sgd", NULL};
 static const char *const weights[] = {"last", "ema", NULL};
+static const char *const records[] = {"all", "elites", NULL};
 
 static const rgm_field fields[] = {
     {"episodes", RGM_INT, KEY(episodes), "1", "16", 2, 1e6, NULL, RGM_SHAPE,
@@ -51,6 +55,11 @@ static const rgm_field fields[] = {
      "Rate of the moving average of the batch return that is reported and compared."},
     {"stop_return", RGM_FLOAT, KEY(stop_return), "1", "1e30", -1e30, 1e30, NULL, 0,
      "A replica stops when its smoothed return reaches this."},
+    {"records", RGM_CHOICE, KEY(records), "", "all", 0, 0, records, RGM_SHAPE | RGM_PROVENANCE,
+     "Episodes kept for the gradient: all, or only the elites, run twice; changes memory, not "
+     "bits."},
+    {"elites", RGM_INT, KEY(elites), "1", "0", 0, 1e6, NULL, RGM_SHAPE | RGM_PROVENANCE,
+     "Places for elites that are run again; 0: what the percentile takes and room for ties."},
     {0},
 };
 
@@ -61,13 +70,15 @@ typedef struct cem {
   rgm_tensor updates;                      // (R) u32
   rgm_tensor smoothed;                     // (R) moving average of the batch return
   rgm_tensor patients;                     // (R, P, words)
-  rgm_tensor obs;                          // (G, K, T, O)
-  rgm_tensor act;                          // (G, K, T, 1)
-  rgm_tensor logits;                       // (G, K, T)
+  rgm_tensor obs;                          // (G, E, T, O), E = K where all are recorded
+  rgm_tensor act;                          // (G, E, T, 1)
+  rgm_tensor logits;                       // (G, E, T)
   rgm_tensor returns;                      // (R, K)
   rgm_tensor sorted;                       // (R, K)
   rgm_tensor elite;                        // (R, K) 1 / count for the elite, else 0
   rgm_tensor threshold, mean_return, loss; // (R)
+  rgm_tensor items, share, again;          // (G, E) episodes run again, their weights, returns
+  rgm_tensor count, lost;                  // (G), (R) u32: elites, and those without a place
   rgm_tensor grad;                         // (R, W)
   rgm_tensor work;                         // (G, ...) of policy_xent
   rgm_tensor percentile, lr, beta1, beta2, eps, momentum, ema, smooth, stop_return; // (R)
@@ -76,12 +87,34 @@ typedef struct cem {
 
 static rgm_status cem_check(const rgm_run *run) {
   const cem_keys *k = rgm_algorithm_keys(run, 0);
+  if (run->env->obs_dim > MOST_INPUTS) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: algorithm.name: cem's policy has %d inputs at most, and %s %d",
+                    rgm_config_where(run->config, "algorithm.name"), MOST_INPUTS, run->env->name,
+                    run->env->obs_dim);
+  }
   if (k->episodes % k->patients != 0) {
     return rgm_fail(RGM_ECONFIG, "%s: algorithm.patients: %lld does not divide the %lld episodes",
                     rgm_config_where(run->config, "algorithm.patients"), (long long)k->patients,
                     (long long)k->episodes);
   }
   return RGM_OK;
+}
+
+
+// Places for elites: those at or above the least percentile of the pack's replicas, one more that
+// rounding of the threshold may let in, and one in 64 episodes, but at least two, for ties.
+static int64_t elite_places(const rgm_run *run) {
+  const cem_keys *k = rgm_algorithm_keys(run, 0);
+  const int64_t K = k->episodes;
+  int64_t most = k->elites;
+  for (int64_t r = 0; r < run->replicas && k->elites == 0; r++) {
+    const cem_keys *own = rgm_algorithm_keys(run, r);
+    const int64_t below = (int64_t)floor((double)(float)own->percentile * (double)(K - 1));
+    const int64_t places = K - below + (K / 64 > 2 ? K / 64 : 2);
+    most = places > most ? places : most;
+  }
+  return most < K ? most : K;
 }
 
 
@@ -98,11 +131,28 @@ static void plan_hypers(rgm_run *run, cem *s) {
 }
 
 
+// the list of episodes that are run again
+static void plan_replay(rgm_run *run, cem *s, int64_t G, int64_t E) {
+  rgm_arena *arena = run->arena;
+  s->items =
+      rgm_plan(arena, "elite/items", RGM_U32, RGM_SCRATCH, "in group, elite", "", G, E, 0, 0);
+  s->share =
+      rgm_plan(arena, "elite/share", RGM_F32, RGM_SCRATCH, "in group, elite", "1", G, E, 0, 0);
+  s->again =
+      rgm_plan(arena, "elite/returns", RGM_F32, RGM_SCRATCH, "in group, elite", "1", G, E, 0, 0);
+  s->count = rgm_plan(arena, "elite/count", RGM_U32, RGM_SCRATCH, "in group", "", G, 0, 0, 0);
+  s->lost =
+      rgm_plan(arena, "elite/lost", RGM_U32, RGM_BLOCK, "replica", "", run->replicas, 0, 0, 0);
+}
+
+
 static rgm_status cem_plan(rgm_run *run) {
   cem *s = run->self;
   const cem_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t R = run->replicas, K = k->episodes, T = run->env->steps(run->env_keys);
   const int64_t O = run->env->obs_dim, G = rgm_group(run->stream, R);
+  const bool replays = k->records == RECORDS_ELITES;
+  const int64_t E = replays ? elite_places(run) : K;
   const int64_t width[] = {O, k->hidden, 2};
   rgm_arena *arena = run->arena;
 
@@ -121,11 +171,11 @@ static rgm_status cem_plan(rgm_run *run) {
   s->patients = rgm_plan(arena, "batch/patients", RGM_F32, RGM_SCRATCH, "replica, patient, word",
                          "1", R, k->patients, run->env->patient_words, 0);
   s->obs = rgm_plan(arena, "batch/obs", RGM_F32, RGM_SCRATCH, "in group, episode, step, obs", "1",
-                    G, K, T, O);
+                    G, E, T, O);
   s->act = rgm_plan(arena, "batch/act", RGM_F32, RGM_SCRATCH, "in group, episode, step, act", "1",
-                    G, K, T, run->env->act_dim);
+                    G, E, T, run->env->act_dim);
   s->logits = rgm_plan(arena, "batch/logits", RGM_F32, RGM_SCRATCH, "in group, episode, step", "1",
-                       G, K, T, 0);
+                       G, E, T, 0);
   s->returns =
       rgm_plan(arena, "batch/returns", RGM_F32, RGM_SCRATCH, "replica, episode", "1", R, K, 0, 0);
   s->sorted =
@@ -140,7 +190,10 @@ static rgm_status cem_plan(rgm_run *run) {
   s->grad =
       rgm_plan(arena, "batch/grad", RGM_F32, RGM_SCRATCH, "replica, parameter", "1", R, W, 0, 0);
   s->work = rgm_plan(arena, "batch/work", RGM_F32, RGM_SCRATCH, "in group, float", "1", G,
-                     rgm_policy_xent_work(K, T, O, k->hidden), 0, 0);
+                     rgm_policy_xent_work(E, T, O, k->hidden), 0, 0);
+  if (replays) {
+    plan_replay(run, s, G, E);
+  }
   plan_hypers(run, s);
   return RGM_OK;
 }
@@ -173,49 +226,69 @@ static rgm_status cem_init(rgm_run *run) {
 }
 
 
+// the elite of n replicas from `first` on: it is listed and run again, now with records
+static void replay_elites(const rgm_run *run, rgm_stream *stream, rgm_rollout rollout,
+                          rgm_tensor elite, int64_t first) {
+  const cem *s = run->self;
+  const int64_t n = elite.dims[0];
+  rollout.items = rgm_slice(s->items, 0, n);
+  rollout.count = rgm_slice(s->count, 0, n);
+  rollout.episodes = elite.dims[1];
+  rollout.returns = rgm_slice(s->again, 0, n);
+  rgm_enlist(stream, rollout.items, rgm_slice(s->share, 0, n), rollout.count,
+             rgm_slice(s->lost, first, n), elite, rollout.active);
+  rgm_env_rollout(run->env_kernels, stream, &rollout);
+}
+
+
 // episodes of n replicas from `first` on, their elite, and the gradient of its cross-entropy
 static void enqueue_group(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n) {
   const cem *s = run->self;
   const cem_keys *k = rgm_algorithm_keys(run, 0);
-  const rgm_tensor active = rgm_slice(run->active, first, n);
-  const rgm_tensor params = rgm_slice(s->policy.block, first, n);
-  const rgm_tensor returns = rgm_slice(s->returns, first, n), elite = rgm_slice(s->elite, first, n);
+  const bool replays = k->records == RECORDS_ELITES;
+  const rgm_tensor elite = rgm_slice(s->elite, first, n);
   const rgm_tensor threshold = rgm_slice(s->threshold, first, n);
-  const rgm_tensor obs = rgm_slice(s->obs, 0, n), act = rgm_slice(s->act, 0, n);
-  const rgm_tensor logits = rgm_slice(s->logits, 0, n);
   const rgm_cohort cohort = {
       .patients = rgm_slice(s->patients, first, n),
       .config = rgm_slice(run->env_config, first, n),
       .seeds = rgm_slice(run->seeds, first, n),
       .clock = rgm_slice(run->clock, first, n),
-      .active = active,
+      .active = rgm_slice(run->active, first, n),
       .random = RGM_RANDOM_PATIENT,
   };
-  const rgm_rollout rollout = {
-      .returns = returns,
-      .obs = obs,
-      .act = act,
-      .logits = logits,
+  const rgm_rollout recorded = {
+      .returns = rgm_slice(s->returns, first, n),
+      .obs = rgm_slice(s->obs, 0, n),
+      .act = rgm_slice(s->act, 0, n),
+      .logits = rgm_slice(s->logits, 0, n),
       .patients = cohort.patients,
       .config = cohort.config,
-      .params = params,
+      .params = rgm_slice(s->policy.block, first, n),
       .seeds = cohort.seeds,
       .clock = cohort.clock,
-      .active = active,
+      .active = cohort.active,
       .control = RGM_CONTROL_STOCHASTIC,
       .hidden = (int)k->hidden,
       .random = RGM_RANDOM_NOISE,
       .steps = s->obs.dims[2],
   };
+  rgm_rollout rollout = recorded;
+  if (replays) {
+    rollout.obs.data = rollout.act.data = rollout.logits.data = NULL;
+  }
   rgm_env_sample(run->env_kernels, stream, &cohort);
   rgm_env_rollout(run->env_kernels, stream, &rollout);
 
   // elite: return >= percentile
-  rgm_quantile(stream, threshold, rgm_slice(s->sorted, first, n), returns,
+  rgm_quantile(stream, threshold, rgm_slice(s->sorted, first, n), rollout.returns,
                rgm_slice(s->percentile, first, n));
-  rgm_select(stream, elite, returns, threshold);
+  rgm_select(stream, elite, rollout.returns, threshold);
+  if (replays) {
+    replay_elites(run, stream, recorded, elite, first);
+  }
   rgm_policy_xent(stream, rgm_slice(s->grad, first, n), rgm_slice(s->loss, first, n),
-                  rgm_slice(s->work, 0, n), obs, logits, act, elite, params, active,
+                  rgm_slice(s->work, 0, n), recorded.obs, recorded.logits, recorded.act,
+                  replays ? rgm_slice(s->share, 0, n) : elite, recorded.params, recorded.active,
                   (int)k->hidden);
 }
 
@@ -253,8 +326,35 @@ static rgm_status cem_step(rgm_run *run) {
 }
 
 
+// whether all elites that were to be run again since the start had a place
+static rgm_status check_places(rgm_run *run) {
+  const cem *s = run->self;
+  if (s->lost.data == NULL) {
+    return RGM_OK;
+  }
+  uint32_t *lost = malloc(rgm_bytes(s->lost));
+  if (lost == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the report");
+  }
+  rgm_status status = rgm_read_back(run, s->lost, lost);
+  for (int64_t r = 0; r < run->replicas && status == RGM_OK; r++) {
+    if (lost[r] > 0) {
+      status = rgm_fail(RGM_ENUMERIC,
+                        "elite/lost of replica %lld (seed %lld): %u elites (ties) found no place "
+                        "among %lld by step %llu; the last good checkpoint stays: set "
+                        "algorithm.elites higher, or algorithm.records to all",
+                        (long long)r, (long long)(run->keys.seed + r), lost[r],
+                        (long long)s->items.dims[1], (unsigned long long)run->step);
+    }
+  }
+  free(lost);
+  return status;
+}
+
+
 static rgm_status cem_report(rgm_run *run) {
   const cem *s = run->self;
+  RGM_TRY(check_places(run));
   RGM_TRY(rgm_report_vector(run, "return_smoothed", "1", s->smoothed));
   RGM_TRY(rgm_report_vector(run, "return_mean", "1", s->mean_return));
   RGM_TRY(rgm_report_vector(run, "return_elite", "1", s->threshold));

@@ -23,6 +23,18 @@ typedef struct pid {
 } pid;
 
 
+static rgm_status pid_check(const rgm_run *run) {
+  const pid_keys *k = rgm_algorithm_keys(run, 0);
+  bool fits = k->kp == 0.0;
+  for (const rgm_baseline *b = run->env->baselines; b->name != NULL; b++) {
+    fits = fits || b->control == RGM_CONTROL_PID;
+  }
+  return fits ? RGM_OK
+              : rgm_fail(RGM_ECONFIG, "%s: algorithm.kp: %s is not for PID control",
+                         rgm_config_where(run->config, "algorithm.kp"), run->env->name);
+}
+
+
 static rgm_status pid_plan(rgm_run *run) {
   pid *s = run->self;
   s->gains = rgm_plan(run->arena, "gains", RGM_F32, RGM_STATE, "replica, gain", "1", run->replicas,
@@ -61,6 +73,7 @@ const rgm_algorithm rgm_pid = {
     .keys_size = sizeof(pid_keys),
     .self_size = sizeof(pid),
     .needs = RGM_NEEDS_ENV | RGM_TRAINS_NOT,
+    .check = pid_check,
     .plan = pid_plan,
     .init = pid_init,
     .contenders = pid_contenders,

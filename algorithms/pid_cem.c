@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// PID gains tuned on a population by the cross-entropy method: Rubinstein & Kroese 2004, "The
-// Cross-Entropy Method", chapter 5. A step is one generation: candidates for (kp, ki, kd) from a
-// Gaussian in log space, all tried on the same random patients with the same noise, and the
-// Gaussian moves towards the candidates with the best mean return. It starts from the environment's
-// own PID baseline.
+// PID gains, or the parameters of an environment's own rule (a nomogram), tuned on a population by
+// the cross-entropy method: Rubinstein & Kroese 2004, "The Cross-Entropy Method", chapter 5. A step
+// is one generation: candidates for (kp, ki, kd) from a Gaussian in log space, all tried on the
+// same random patients with the same noise, and the Gaussian moves towards the candidates with
+// the best mean return. It starts from the environment's own baseline. Two rows: pid_cem, rule_cem.
 
 #include "engine/engine.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { GAINS = 3 };
+enum { MOST_GAINS = 64 };
+
+// A parameter of zero, which has no logarithm, starts here, where it does nothing.
+#define NOTHING 1e-30
 
 typedef struct pid_cem_keys {
   int64_t candidates, patients;
@@ -50,10 +53,17 @@ typedef struct pid_cem {
 } pid_cem;
 
 
-// the environment's PID baseline, NULL where it has none
-static const rgm_baseline *pid_baseline(const rgm_run *run) {
+extern const rgm_algorithm rgm_rule_cem;
+
+static rgm_control control_of(const rgm_run *run) {
+  return run->algorithm == &rgm_rule_cem ? RGM_CONTROL_CLINICIAN : RGM_CONTROL_PID;
+}
+
+
+// the environment's first baseline of this kind, NULL where it has none
+static const rgm_baseline *baseline_of(const rgm_run *run) {
   for (const rgm_baseline *b = run->env->baselines; b->name != NULL; b++) {
-    if (b->control == RGM_CONTROL_PID && b->param_count == GAINS) {
+    if (b->control == control_of(run) && b->param_count <= MOST_GAINS) {
       return b;
     }
   }
@@ -62,11 +72,12 @@ static const rgm_baseline *pid_baseline(const rgm_run *run) {
 
 
 static rgm_status pid_cem_check(const rgm_run *run) {
-  if (pid_baseline(run) == NULL) {
+  if (baseline_of(run) == NULL) {
     return rgm_fail(RGM_ECONFIG,
-                    "%s: algorithm.name: pid_cem starts from a PID baseline, and %s "
+                    "%s: algorithm.name: %s starts from a %s baseline, and %s "
                     "has none",
-                    rgm_config_where(run->config, "algorithm.name"), run->env->name);
+                    rgm_config_where(run->config, "algorithm.name"), run->algorithm->name,
+                    control_of(run) == RGM_CONTROL_PID ? "PID" : "rule's", run->env->name);
   }
   return RGM_OK;
 }
@@ -76,20 +87,21 @@ static rgm_status pid_cem_plan(rgm_run *run) {
   pid_cem *s = run->self;
   const pid_cem_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t R = run->replicas, M = k->candidates, P = k->patients;
+  const int64_t gains = baseline_of(run)->param_count;
   rgm_arena *arena = run->arena;
 
   // what training is: the Gaussian
   s->mean =
-      rgm_plan(arena, "search/mean", RGM_F32, RGM_STATE, "replica, log gain", "1", R, GAINS, 0, 0);
+      rgm_plan(arena, "search/mean", RGM_F32, RGM_STATE, "replica, log gain", "1", R, gains, 0, 0);
   s->log_sd = rgm_plan(arena, "search/log_sd", RGM_F32, RGM_STATE, "replica, log gain", "1", R,
-                       GAINS, 0, 0);
-  s->gains = rgm_plan(arena, "gains", RGM_F32, RGM_STATE, "replica, gain", "1", R, GAINS, 0, 0);
+                       gains, 0, 0);
+  s->gains = rgm_plan(arena, "gains", RGM_F32, RGM_STATE, "replica, gain", "1", R, gains, 0, 0);
 
   // what a generation needs
   s->log_candidates = rgm_plan(arena, "generation/log_candidates", RGM_F32, RGM_SCRATCH,
-                               "replica, candidate, log gain", "1", R, M, GAINS, 0);
+                               "replica, candidate, log gain", "1", R, M, gains, 0);
   s->candidates = rgm_plan(arena, "generation/candidates", RGM_F32, RGM_SCRATCH,
-                           "replica, candidate, gain", "1", R, M, GAINS, 0);
+                           "replica, candidate, gain", "1", R, M, gains, 0);
   s->patients = rgm_plan(arena, "generation/patients", RGM_F32, RGM_SCRATCH,
                          "replica, patient, word", "1", R, P, run->env->patient_words, 0);
   s->returns = rgm_plan(arena, "generation/returns", RGM_F32, RGM_SCRATCH,
@@ -113,17 +125,19 @@ static rgm_status pid_cem_plan(rgm_run *run) {
 
 static rgm_status pid_cem_init(rgm_run *run) {
   const pid_cem *s = run->self;
-  const rgm_baseline *baseline = pid_baseline(run);
+  const rgm_baseline *baseline = baseline_of(run);
+  const int n = baseline->param_count;
   for (int64_t r = 0; r < run->replicas; r++) {
     const pid_cem_keys *k = rgm_algorithm_keys(run, r);
-    float gains[GAINS], mean[GAINS], log_sd[GAINS];
+    float gains[MOST_GAINS], mean[MOST_GAINS], log_sd[MOST_GAINS];
     RGM_TRY(baseline->params(rgm_env_keys(run, r), gains));
-    for (int i = 0; i < GAINS; i++) {
-      mean[i] = (float)log((double)gains[i] / k->start_divisor);
+    for (int i = 0; i < n; i++) {
+      mean[i] = (float)log(fmax((double)gains[i], NOTHING) / k->start_divisor);
       log_sd[i] = (float)log(k->start_sd);
     }
-    rgm_copy(run->stream, (float *)s->mean.data + GAINS * r, mean, sizeof mean);
-    rgm_copy(run->stream, (float *)s->log_sd.data + GAINS * r, log_sd, sizeof log_sd);
+    const size_t bytes = (size_t)n * sizeof(float);
+    rgm_copy(run->stream, (float *)s->mean.data + n * r, mean, bytes);
+    rgm_copy(run->stream, (float *)s->log_sd.data + n * r, log_sd, bytes);
   }
   rgm_exponential(run->stream, s->gains, s->mean, run->active);
   return rgm_sync(run->stream);
@@ -157,7 +171,7 @@ static void try_candidates(const rgm_run *run, rgm_stream *stream, int64_t r) {
       .seeds = slice_of(run->seeds, r, M, true),
       .clock = slice_of(run->clock, r, M, true),
       .active = slice_of(run->active, r, M, true),
-      .control = RGM_CONTROL_PID,
+      .control = control_of(run),
       .random = RGM_RANDOM_NOISE,
       .steps = run->env->steps(run->env_keys),
   };
@@ -207,29 +221,31 @@ static rgm_status pid_cem_step(rgm_run *run) {
 }
 
 
-// the three columns of t (R, 3); `work` holds 4 R floats
-static rgm_status report_gains(rgm_run *run, const char *const names[GAINS],
-                               const char *const units[GAINS], rgm_tensor t, float *work) {
-  const int64_t R = run->replicas;
+// the columns of t (R, gains); `work` holds (gains + 1) R floats
+static rgm_status report_gains(rgm_run *run, const char *prefix, const rgm_quantity *names,
+                               bool units, rgm_tensor t, float *work) {
+  const int64_t R = run->replicas, gains = t.dims[1];
   RGM_TRY(rgm_read_back(run, t, work));
-  for (int i = 0; i < GAINS; i++) {
-    float *column = work + GAINS * R;
+  for (int64_t i = 0; i < gains; i++) {
+    char name[64];
+    float *column = work + gains * R;
     for (int64_t r = 0; r < R; r++) {
-      column[r] = work[GAINS * r + i];
+      column[r] = work[gains * r + i];
     }
-    RGM_TRY(rgm_report(run, names[i], units[i], column));
+    snprintf(name, sizeof name, "%s%s", prefix, names[i].name);
+    RGM_TRY(rgm_report(run, name, units ? names[i].unit : "1", column));
   }
   return RGM_OK;
 }
 
 
 static rgm_status pid_cem_report(rgm_run *run) {
-  static const char *const names[] = {"kp", "ki", "kd"};
-  static const char *const units[] = {"1/LoU", "1/(LoU s)", "s/LoU"};
-  static const char *const sd_names[] = {"log_sd_kp", "log_sd_ki", "log_sd_kd"};
-  static const char *const sd_units[] = {"1", "1", "1"};
+  static const rgm_quantity pid[] = {
+      {"kp", "1/LoU", ""}, {"ki", "1/(LoU s)", ""}, {"kd", "s/LoU", ""}};
   const pid_cem *s = run->self;
-  float *work = malloc((size_t)run->replicas * (GAINS + 1) * sizeof *work);
+  const rgm_baseline *baseline = baseline_of(run);
+  const rgm_quantity *names = baseline->names != NULL ? baseline->names : pid;
+  float *work = malloc((size_t)run->replicas * (MOST_GAINS + 1) * sizeof *work);
   if (work == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for the report");
   }
@@ -238,10 +254,10 @@ static rgm_status pid_cem_report(rgm_run *run) {
     status = rgm_report_vector(run, "return_elite", "1", s->threshold);
   }
   if (status == RGM_OK) {
-    status = report_gains(run, names, units, s->gains, work);
+    status = report_gains(run, "", names, true, s->gains, work);
   }
   if (status == RGM_OK) {
-    status = report_gains(run, sd_names, sd_units, s->log_sd, work);
+    status = report_gains(run, "log_sd_", names, false, s->log_sd, work);
   }
   free(work);
   return status;
@@ -258,7 +274,12 @@ static double pid_cem_work(const rgm_run *run) {
 static int pid_cem_contenders(rgm_run *run, rgm_contender *out, int max) {
   const pid_cem *s = run->self;
   RGM_ASSERT(max >= 1);
-  out[0] = (rgm_contender){.name = "pid_tuned", .control = RGM_CONTROL_PID, .params = s->gains};
+  const bool pid = control_of(run) == RGM_CONTROL_PID;
+  out[0] = (rgm_contender){
+      .name = pid ? "pid_tuned" : "rule_tuned",
+      .control = control_of(run),
+      .params = s->gains,
+  };
   return 1;
 }
 
@@ -267,6 +288,25 @@ const rgm_algorithm rgm_pid_cem = {
     .name = "pid_cem",
     .paper = "Rubinstein & Kroese 2004",
     .doc = "PID whose gains the cross-entropy method tunes on a population of patients.",
+    .fields = fields,
+    .keys_size = sizeof(pid_cem_keys),
+    .self_size = sizeof(pid_cem),
+    .needs = RGM_NEEDS_ENV,
+    .work_unit = "env-steps",
+    .work = pid_cem_work,
+    .check = pid_cem_check,
+    .plan = pid_cem_plan,
+    .init = pid_cem_init,
+    .step = pid_cem_step,
+    .report = pid_cem_report,
+    .contenders = pid_cem_contenders,
+    .best_metric = "return_mean",
+};
+
+const rgm_algorithm rgm_rule_cem = {
+    .name = "rule_cem",
+    .paper = "Rubinstein & Kroese 2004",
+    .doc = "The environment's own rule (a nomogram), tuned by the cross-entropy method.",
     .fields = fields,
     .keys_size = sizeof(pid_cem_keys),
     .self_size = sizeof(pid_cem),

@@ -39,7 +39,7 @@ rgm_status rgm_entrant_prepare(rgm_sweep *s, rgm_entrant *e) {
   if (e->member != NULL) {
     return RGM_OK;
   }
-  RGM_TRY(rgm_space_member(s->space, e->values, &e->member));
+  RGM_TRY(rgm_space_member(s->space, e->index, e->values, &e->member));
   char *shape = rgm_space_shape(e->member->config);
   for (e->group = 0; shape != NULL && e->group < s->group_count; e->group++) {
     if (strcmp(s->groups[e->group], shape) == 0) {
@@ -211,7 +211,7 @@ static void halve(const rgm_sweep *s, ranked *list, int count) {
 }
 
 
-// all of it, the random numbers' place too: trials share their seeds
+// all of it, the random numbers' place too
 static rgm_status copy_state(const rgm_checkpoint *from, rgm_checkpoint **out) {
   rgm_checkpoint *c = calloc(1, sizeof *c);
   bool good = c != NULL;
@@ -251,10 +251,22 @@ static rgm_status take_over(rgm_sweep *s, rgm_entrant *e, const rgm_entrant *don
   RGM_TRY(copy_state(donor->state, &state));
   rgm_checkpoint_free(e->state);
   e->state = state;
+
+  // the seeds stay its own, or two that take over from one donor would be one
+  for (int i = 0; i < state->record_count; i++) {
+    uint32_t *words = state->records[i].data;
+    for (int64_t r = 0; r < s->space->keys.seeds && strcmp(state->records[i].name, "seeds") == 0;
+         r++) {
+      const uint64_t seed = (uint64_t)rgm_space_seed(s->space, e->index) + (uint64_t)r;
+      words[2 * r] = (uint32_t)seed;
+      words[2 * r + 1] = (uint32_t)(seed >> 32);
+    }
+  }
   for (int d = 0; d < s->space->dim_count; d++) {
     free(e->values[d]);
     e->values[d] = NULL;
-    if (donor->values[d] != NULL) {
+    // a condition may have begun or ceased to hold
+    if (rgm_space_holds(s->space, d, e->values)) {
       e->draws++;
       RGM_TRY(rgm_space_perturb(s->space, d, donor->values[d], e->index, e->draws, &e->values[d]));
     }

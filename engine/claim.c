@@ -220,6 +220,46 @@ rgm_status rgm_claims_open(rgm_claims *c, const char *folder, double lease) {
 }
 
 
+static int create(const char *path) {
+  int fd;
+  do {
+    fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644);
+  } while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+
+// A claim file with its record in it from the first moment, by a link: whoever dies in between has
+// claimed nothing. On file systems without links the record comes second, and an owner that dies
+// between the two is known by its silence.
+static int create_claim(const rgm_claims *c, const char *path) {
+  char draft[4200];
+  snprintf(draft, sizeof draft, "%s/draft-%ld-%lx", c->folder, (long)getpid(),
+           (long)pthread_self());
+  unlink(draft);
+  int fd = create(draft);
+  if (fd < 0) {
+    return fd;
+  }
+  write_record(fd, true, "");
+  const int result = link(draft, path), error = errno;
+  unlink(draft);
+  if (result == 0) {
+    return fd;
+  }
+  close(fd);
+  errno = error;
+  if (error == EPERM || error == EOPNOTSUPP || error == ENOSYS) {
+    fd = create(path);
+    if (fd >= 0) {
+      write_record(fd, true, "");
+    }
+    return fd;
+  }
+  return -1;
+}
+
+
 rgm_status rgm_claim_take(rgm_claims *c, int64_t unit, int *generation) {
   rgm_claim_view view;
   char path[4200];
@@ -229,17 +269,13 @@ rgm_status rgm_claim_take(rgm_claims *c, int64_t unit, int *generation) {
     return RGM_OK;
   }
   claim_path(c->folder, unit, view.generation + 1, path, sizeof path);
-  int fd;
-  do {
-    fd = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644);
-  } while (fd < 0 && errno == EINTR);
+  const int fd = create_claim(c, path);
   if (fd < 0) {
     // somebody was faster, or the sweep has ended and its folder is gone
     return errno == EEXIST || errno == ENOENT
                ? RGM_OK
                : rgm_fail(RGM_EIO, "%s: %s; free space or check the folder", path, strerror(errno));
   }
-  write_record(fd, true, "");
   pthread_mutex_lock(&c->lock);
   rgm_claim *grown = realloc(c->held, (size_t)(c->count + 1) * sizeof *grown);
   if (grown != NULL) {

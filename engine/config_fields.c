@@ -9,7 +9,7 @@
 #include <locale.h>
 #include <math.h>
 
-enum { RANGE_SIZE = 96, EXPECTED_SIZE = 768, NUMBER_SIZE = 40, COLUMNS = 100 };
+enum { RANGE_SIZE = 96, EXPECTED_SIZE = 768, COLUMNS = 100 };
 
 
 // ---- numbers, whatever the locale --------------------------------------------------------------
@@ -31,10 +31,10 @@ static void leave_c(locale_t c, locale_t old) {
 
 
 // The shortest of 15, 16 and 17 digits that reads back to the same number.
-static void write_number(double value, char out[NUMBER_SIZE]) {
+void rgm_config_write_number(double value, char out[CONFIG_NUMBER_SIZE]) {
   locale_t old, c = enter_c(&old);
   for (int digits = 15; digits <= 17; digits++) {
-    snprintf(out, NUMBER_SIZE, "%.*g", digits, value);
+    snprintf(out, CONFIG_NUMBER_SIZE, "%.*g", digits, value);
     if (strtod(out, NULL) == value) {
       break;
     }
@@ -105,9 +105,9 @@ static bool read_whole(const char *text, int64_t *out) {
 
 // " in [0, 1]", " >= 0", " <= 1", or nothing.
 static void write_range(const rgm_field *field, char out[RANGE_SIZE]) {
-  char low[NUMBER_SIZE], high[NUMBER_SIZE];
-  write_number(field->min, low);
-  write_number(field->max, high);
+  char low[CONFIG_NUMBER_SIZE], high[CONFIG_NUMBER_SIZE];
+  rgm_config_write_number(field->min, low);
+  rgm_config_write_number(field->max, high);
   double limit = field->type == RGM_INT ? 0x1p63 : DBL_MAX;
   bool below = field->min > -limit, above = field->max < limit;
   if (below && above) {
@@ -228,11 +228,11 @@ static rgm_status read_int(const rgm_config *config, const config_entry *entry,
 
 // Reads one number of a float or a list field.
 static bool read_float_text(const char *text, const rgm_field *field, double *number, FILE *out) {
-  char written[NUMBER_SIZE];
+  char written[CONFIG_NUMBER_SIZE];
   if (!read_number(text, number) || !(*number >= field->min && *number <= field->max)) {
     return false;
   }
-  write_number(*number, written);
+  rgm_config_write_number(*number, written);
   fputs(written, out);
   return true;
 }

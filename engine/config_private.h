@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 // bytes of a full key, and of a value as messages quote it, both with the final NUL
-enum { CONFIG_KEY_SIZE = 256, CONFIG_QUOTE_SIZE = 64 };
+enum { CONFIG_KEY_SIZE = 256, CONFIG_QUOTE_SIZE = 64, CONFIG_NUMBER_SIZE = 40 };
 
 // A file, or one override: then `name` is "--set a.b=3" and `text` is NULL.
 typedef struct config_source {
@@ -72,6 +72,16 @@ struct rgm_config {
   int section_count;
 };
 
+// The slot of a key that a table claimed, NULL where none did.
+static inline const config_slot *rgm_config_slot(const rgm_config *config, const char *key) {
+  for (int i = 0; i < config->slot_count; i++) {
+    if (strcmp(config->slots[i].key, key) == 0) {
+      return &config->slots[i];
+    }
+  }
+  return NULL;
+}
+
 // Fails with "place: key: text" and, for files, the source line with a caret. `key` may be NULL.
 rgm_status rgm_config_fail(const rgm_config *config, rgm_status status, config_place at,
                            const char *key, const char *format, ...) RGM_PRINTF(5, 6);
@@ -82,6 +92,9 @@ const config_entry *rgm_config_find(const rgm_config *config, const char *key);
 
 // Frees what a config holds, but not the struct itself.
 void rgm_config_clear(rgm_config *config);
+
+// Writes a number in the fewest digits (15 to 17) that read back to it.
+void rgm_config_write_number(double value, char out[CONFIG_NUMBER_SIZE]);
 
 // Writes a scalar as YAML, in double quotes where it could be read as anything but this text.
 void rgm_config_write_scalar(FILE *out, const char *text);

@@ -83,7 +83,7 @@ typedef struct rgm_note {
 } rgm_note;
 
 // A data set in memory. Owns its columns' data and its notes.
-typedef struct rgm_dataset {
+struct rgm_dataset {
   char format[16]; // "regimen", "d4rl", "minari", "d3rlpy", "csv"
   char digest[65]; // of the content; "" until written, read or asked for
   int64_t rows;
@@ -92,7 +92,7 @@ typedef struct rgm_dataset {
   int note_count;
   rgm_note *note;
   int64_t first_row; // what check and messages call row 0: 0, in CSV files 2
-} rgm_dataset;
+};
 
 const char *rgm_role_name(rgm_role role);    // "state"
 const char *rgm_cell_name(rgm_cell cell);    // "f32"
@@ -209,7 +209,7 @@ const char *const *rgm_dataset_kinds(void);
 rgm_status rgm_dataset_from_csv(const char *path, rgm_dataset **out);
 bool rgm_dataset_is_table(const char *path);
 
-// `regimen info` and `regimen check` of a data set; check also of a CSV table. check gives RGM_EDATA
+// `regimen info` and `check` of a data set; check also of a CSV table. check gives RGM_EDATA
 // where it found errors.
 rgm_status rgm_dataset_info(const char *path, bool json, FILE *out);
 rgm_status rgm_dataset_report(const char *path, bool json, bool show_values, FILE *out);

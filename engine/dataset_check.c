@@ -126,7 +126,7 @@ static void no_rows(rgm_audit *a, unsigned arg) {
 
 // ---- patients and episodes ---------------------------------------------------------------------
 
-// Numbers 0..P-1, first seen in any order: a number that is none, or larger than there are patients.
+// Numbers 0..P-1, first seen in any order: one that is none, or larger than there are patients.
 static void patient_not_index(rgm_audit *a, unsigned arg) {
   (void)arg;
   if (a->patient < 0) {

@@ -40,7 +40,7 @@ enum {
   RGM_CHILD_PIECE = 4,    // MiB of an answer
 };
 
-// What the parent asks for: `rows` rows from `first` on, or columns (rows -1: `first` of them follow
+// What the parent asks: `rows` rows from `first` on, or columns (rows -1: `first` of them follow
 // as int32).
 typedef struct rgm_request {
   int64_t first, rows;

@@ -311,7 +311,7 @@ static int by_level(const void *a_, const void *b_) {
 
 
 static bool is_factor(double factor) {
-  // powers of ten; creatinine, bilirubin, urea, calcium, kPa, glucose, cholesterol, triglycerides, lb
+  // tens; creatinine, bilirubin, urea, calcium, kPa, glucose, cholesterol, triglycerides, lb
   static const double known[] = {10,  100,   1000,  1e6,   88.42, 17.1,  2.8,
                                  4.0, 7.501, 18.02, 38.67, 88.57, 2.2046};
   for (size_t i = 0; i < sizeof known / sizeof *known; i++) {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 typedef struct rgm_run rgm_run;
+typedef struct rgm_dataset rgm_dataset; // engine/dataset.h
 
 
 // ---- config: one table row per key -------------------------------------------------------------
@@ -32,7 +33,7 @@ typedef struct rgm_list {
 } rgm_list;
 
 enum {
-  RGM_SHAPE = 1,      // changes tensor shapes: a sweep over it makes groups, not replicas
+  RGM_SHAPE = 1,      // changes shapes or kernels: a sweep over it makes groups, not replicas
   RGM_PROVENANCE = 2, // says how, not what, is computed: left out of digests
   RGM_ADDED = 4,      // came when runs existed: left out of digests while it has its default
 };
@@ -255,6 +256,7 @@ typedef struct rgm_baseline {
   rgm_control control;
   int param_count;
   rgm_status (*params)(const void *keys, float *params); // from the env.* keys
+  const rgm_quantity *names;                             // of the parameters; NULL: PID's
 } rgm_baseline;
 
 // What a publication printed, shown beside our figures.
@@ -278,6 +280,16 @@ typedef struct rgm_patients {
   float *words;    // (count, patient_words), to be freed
   char digest[65]; // SHA-256 of the data, "" where there is none
 } rgm_patients;
+
+// Episodes of a rollout in host memory, one patient each: obs (N, T, O), act (N, T, A), signals (N,
+// T, S).
+typedef struct rgm_episodes {
+  int64_t count, steps; // N, T
+  const float *obs, *act, *signals;
+  int64_t bins;            // actions of the data set are quantiles of dose
+  uint64_t seed;           // of the split by patient
+  double validation, test; // shares of it
+} rgm_episodes;
 
 // A group of test patients by name: the env.* keys that choose it.
 enum { RGM_MAX_SETS = 8 };
@@ -315,6 +327,15 @@ typedef struct rgm_env {
                          uint64_t seed, int64_t wanted, rgm_patients *out);
   // whether the largest action brings a patient to the highest target in time
   bool (*reachable)(const void *config, const float *words);
+
+  // the metric that is the sum of rewards; and the greatest expectation of it that any policy can
+  // have who knows this patient, by dynamic programming on `grid` points: of all the actions there
+  // are, or (`whole` false) of the first one. NULL: unknown.
+  int return_metric;
+  rgm_status (*optimum)(const void *keys, const void *config, const float *words, int64_t grid,
+                        bool whole, double *value);
+  // episodes as a data set with the columns that imports of real patients have; NULL: it has none
+  rgm_status (*record)(const void *keys, const rgm_episodes *episodes, rgm_dataset **out);
 } rgm_env;
 
 extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c

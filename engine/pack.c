@@ -163,6 +163,7 @@ static rgm_status arrive(rgm_sweep *s, rgm_run *pack, int i, rgm_entrant *e, con
                   (unsigned long long)e->step,
                   health == RGM_ENUMERIC ? rgm_last_error() : "its metric is not a number");
     e->status = RGM_TRIAL_FAILED;
+    e->digest[0] = '\0';
     rgm_checkpoint_free(e->state);
     e->state = NULL;
     return RGM_OK;

@@ -62,6 +62,11 @@ static bool read_trial(const rgm_sweep *s, rgm_entrant *e, const char *line) {
       e->rung < 0 || e->rung >= s->rungs) {
     return false;
   }
+  // pbt: what the table does not name is NULL
+  for (int d = 0; s->space->keys.scheduler == RGM_SCHEDULE_PBT && d < s->space->dim_count; d++) {
+    free(e->values[d]);
+    e->values[d] = NULL;
+  }
   e->step = step;
   e->parent = parent;
   e->draws = (uint32_t)draws;
@@ -76,26 +81,35 @@ static bool read_trial(const rgm_sweep *s, rgm_entrant *e, const char *line) {
 }
 
 
-static bool read_value(const rgm_sweep *s, rgm_entrant *e, const char *line, bool first) {
-  int dim = -1, used = 0;
-  // what the table does not name is NULL
-  for (int d = 0; first && d < s->space->dim_count; d++) {
-    free(e->values[d]);
-    e->values[d] = NULL;
+// whether a text is a value of a dimension
+static bool is_value(const rgm_dimension *dim, const char *text) {
+  char *end = NULL;
+  for (int i = 0; dim->values != NULL && i < dim->count; i++) {
+    if (strcmp(dim->values[i], text) == 0) {
+      return true;
+    }
   }
-  if (sscanf(line, "value %*d %d %n", &dim, &used) != 1 || dim < 0 || dim >= s->space->dim_count) {
+  const double x = strtod(text, &end);
+  return dim->values == NULL && end != text && *end == '\0' && x >= dim->min && x <= dim->max;
+}
+
+
+static bool read_value(const rgm_sweep *s, rgm_entrant *e, const char *line) {
+  int dim = -1, used = 0;
+  if (s->space->keys.scheduler != RGM_SCHEDULE_PBT ||
+      sscanf(line, "value %*d %d %n", &dim, &used) != 1 || dim < 0 || dim >= s->space->dim_count ||
+      used == 0 || e->values[dim] != NULL || !is_value(&s->space->dims[dim], line + used)) {
     return false;
   }
-  free(e->values[dim]);
   e->values[dim] = strdup(line + used);
   return e->values[dim] != NULL;
 }
 
 
-static bool read_scores(const rgm_sweep *s, rgm_entrant *e, const char *line) {
+static bool read_scores(const rgm_sweep *s, rgm_entrant *e, const char *line, int expected) {
   const int64_t seeds = s->space->keys.seeds;
   int rung = -1, used = 0;
-  if (sscanf(line, "score %*d %d%n", &rung, &used) != 1 || rung < 0 || rung >= s->rungs) {
+  if (sscanf(line, "score %*d %d%n", &rung, &used) != 1 || rung != expected || rung > e->rung) {
     return false;
   }
   char *end = NULL;
@@ -107,41 +121,51 @@ static bool read_scores(const rgm_sweep *s, rgm_entrant *e, const char *line) {
     }
     at = end;
   }
-  return true;
+  return *end == '\0';
 }
 
 
-static bool read_line(const rgm_sweep *s, rgm_bracket *b, const char *line, char *last) {
+// Where in a table we are: all lines of a trial stand together, the trials and rungs in order.
+typedef struct cursor {
+  int trials; // begun
+  int scores; // of the newest one
+} cursor;
+
+static bool is_whole(const rgm_bracket *b, const cursor *at) {
+  return at->trials == 0 || at->scores == b->trials[at->trials - 1].rung + 1;
+}
+
+
+static bool read_line(const rgm_sweep *s, rgm_bracket *b, const char *line, cursor *at) {
   long long index = -1;
-  if (sscanf(line, "%*s %lld", &index) != 1) {
+  const bool begins = line[0] == 't';
+  if (begins && (!is_whole(b, at) || at->trials == b->count)) {
     return false;
   }
-  const int64_t i = index - b->unit * s->space->keys.bracket;
-  if (i < 0 || i >= b->count) {
+  at->trials += begins;
+  at->scores = begins ? 0 : at->scores;
+  if (at->trials == 0 || sscanf(line, "%*s %lld", &index) != 1 ||
+      index != b->trials[at->trials - 1].index) {
     return false;
   }
-  rgm_entrant *e = &b->trials[i];
-  const char kind = line[0];
-  const bool first = *last != kind;
-  *last = kind;
-  return kind == 't'   ? read_trial(s, e, line)
-         : kind == 'v' ? read_value(s, e, line, first)
-                       : kind == 's' && read_scores(s, e, line);
+  rgm_entrant *e = &b->trials[at->trials - 1];
+  return begins           ? read_trial(s, e, line)
+         : line[0] == 'v' ? at->scores == 0 && read_value(s, e, line)
+                          : read_scores(s, e, line, at->scores++);
 }
 
 
 rgm_status rgm_bracket_read_table(const rgm_sweep *s, rgm_bracket *b, const char *path,
                                   const char *text) {
-  char last = 0;
-  int number = 1, trials = 0;
+  cursor at = {0, 0};
+  int number = 1;
   while (*text != '\0') {
     const size_t length = strcspn(text, "\n");
     char *line = strndup(text, length);
     if (line == NULL) {
       return rgm_fail(RGM_EMEMORY, "no memory for a bracket's table");
     }
-    const bool good = read_line(s, b, line, &last);
-    trials += line[0] == 't';
+    const bool good = read_line(s, b, line, &at);
     free(line);
     if (!good) {
       return rgm_fail(RGM_EDATA, "%s: line %d of its table is no part of this sweep", path, number);
@@ -149,9 +173,10 @@ rgm_status rgm_bracket_read_table(const rgm_sweep *s, rgm_bracket *b, const char
     text += length + (text[length] == '\n');
     number++;
   }
-  return trials == b->count
+  return at.trials == b->count && is_whole(b, &at)
              ? RGM_OK
-             : rgm_fail(RGM_EDATA, "%s: %d trials in its table, not %d", path, trials, b->count);
+             : rgm_fail(RGM_EDATA, "%s: its table ends at trial %d of %d", path, at.trials,
+                        b->count);
 }
 
 

@@ -20,17 +20,20 @@ typedef struct rgm_options {
   const char *path;       // a config.yaml, a run folder or a checkpoint
   const char *const *set; // "a.b=3" overrides, applied in order
   int set_count;
-  const char *out;  // run folder, NULL: runs/NAME (NAME is run.name)
-  bool resume;      // go on from the newest checkpoint of the run folder
-  bool json;        // results as one JSON object
-  double seconds;   // of a case of `regimen bench`, 0: one
-  int workers;      // of a sweep's driver, 0: as the device asks
-  bool status;      // of a sweep: look, do not take part
-  bool show_values; // checking a data set may print single values
-  bool profile;     // training tells where its time went, kernel by kernel
-  FILE *result;     // where results go (stdout)
-  FILE *progress;   // where progress goes (stderr), NULL: nowhere
-  bool terminal;    // progress is one line that is rewritten
+  const char *out;   // run folder, NULL: runs/NAME (NAME is run.name)
+  bool resume;       // go on from the newest checkpoint of the run folder
+  bool json;         // results as one JSON object
+  double seconds;    // of a case of `regimen bench`, 0: one
+  int workers;       // of a sweep's driver, 0: as the device asks
+  bool status;       // of a sweep: look, do not take part
+  bool show_values;  // checking a data set may print single values
+  bool profile;      // training tells where its time went, kernel by kernel
+  const char *dir;   // of an import: the folder with the tables
+  const char *rules; // of an import: the rules file, NULL: the one that comes with the program
+  const char *csv;   // of an import: a copy of what was read, NULL: none
+  FILE *result;      // where results go (stdout)
+  FILE *progress;    // where progress goes (stderr), NULL: nowhere
+  bool terminal;     // progress is one line that is rewritten
   // set by a signal handler: checkpoint at the next step boundary and return RGM_ESTOPPED
   const volatile sig_atomic_t *stop;
 } rgm_options;
@@ -47,9 +50,13 @@ rgm_status rgm_evaluate(const rgm_options *options);
 // Prints every tensor of a config with shape, unit and bytes; allocates none of them.
 rgm_status rgm_plan_memory(const rgm_options *options);
 
-// Checks config, data and device, and prints what a run would do. Of a data set (HDF5: ours, D4RL,
-// Minari, d3rlpy; or a CSV table of numbers): looks for every kind of defect.
+// Checks config, data and device, and prints what a run, or a sweep, would do. Of a data set (HDF5:
+// ours, D4RL, Minari, d3rlpy; or a CSV table of numbers): looks for every kind of defect.
 rgm_status rgm_check(const rgm_options *options);
+
+// Runs simulated patients under one of the environment's controllers (`simulate.*` of a config) and
+// writes a data set of them to `out`. Errors: RGM_EUSAGE without `out`, RGM_ECONFIG, RGM_EIO.
+rgm_status rgm_simulate(const rgm_options *options);
 
 // Prints keys: of everything (topic NULL), of a section, an algorithm, an environment, or one key.
 rgm_status rgm_explain(const char *topic, FILE *out);
@@ -79,6 +86,10 @@ rgm_status rgm_sweep_look(const rgm_options *options, rgm_sweep_plan *out);
 // How a sweep stands: who works, what is finished, the best trials so far; *lines (may be NULL)
 // gets the lines printed.
 rgm_status rgm_sweep_status(const rgm_options *options, FILE *out, int *lines);
+
+// Makes a data set from hospital tables: `path` is the kind (mimic3-heparin, eicu-heparin, csv),
+// `out` the file to write. Prints flow chart, Table 1, missing values and actions.
+rgm_status rgm_import(const rgm_options *options);
 
 // "regimen 0.1.0 (commit)".
 const char *rgm_version_text(void);

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "engine/load.h"
 #include "engine/regimen.h"
+#include "engine/sweep.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -145,6 +146,13 @@ rgm_status rgm_check(const rgm_options *options) {
     return rgm_dataset_report(options->path, options->json, options->show_values, options->result);
   }
   rgm_run *run = NULL;
+  rgm_config *config = NULL;
+  RGM_TRY(rgm_load_config(options, &config, NULL));
+  const bool sweep = rgm_config_has_sweep(config);
+  rgm_config_free(config);
+  if (sweep) {
+    return rgm_sweep_check(options);
+  }
   rgm_status status = plan_run(options, &run);
   if (status == RGM_OK) {
     status = check(run, options);
@@ -207,6 +215,7 @@ static void explain_all(FILE *out) {
   rgm_config_explain(out, "run", rgm_run_fields);
   rgm_config_explain(out, "eval", rgm_eval_fields);
   rgm_config_explain(out, "data", rgm_data_fields);
+  rgm_config_explain(out, "sweep", rgm_sweep_fields);
   fprintf(out, "\nenvironments (`regimen explain NAME` has the keys)\n");
   for (int i = 0; rgm_envs[i] != NULL; i++) {
     fprintf(out, "  %-12s %s\n", rgm_envs[i]->name, rgm_envs[i]->doc);
@@ -225,9 +234,10 @@ rgm_status rgm_explain(const char *topic, FILE *out) {
   }
   bool found = explain_key("run", rgm_run_fields, topic, out) ||
                explain_key("eval", rgm_eval_fields, topic, out) ||
-               explain_key("data", rgm_data_fields, topic, out);
-  const char *names[128] = {"run", "eval", "data"};
-  int count = 3;
+               explain_key("data", rgm_data_fields, topic, out) ||
+               explain_key("sweep", rgm_sweep_fields, topic, out);
+  const char *names[128] = {"run", "eval", "data", "sweep"};
+  int count = 4;
   for (int i = 0; rgm_envs[i] != NULL; i++) {
     names[count++] = rgm_envs[i]->name;
     if (strcmp(topic, rgm_envs[i]->name) == 0) {

@@ -187,7 +187,7 @@ static void write_rows(const rgm_sweep *s, const rgm_entrant *e, FILE *out) {
   const int last = last_rung(s, e);
   for (int64_t r = 0; r < seeds; r++) {
     fprintf(out, "%lld,%lld,%s,%llu", (long long)e->index,
-            (long long)(s->space->run->keys.seed + r), statuses[e->status],
+            (long long)(rgm_space_seed(s->space, e->index) + r), statuses[e->status],
             (unsigned long long)e->step);
     write_number(out, last >= 0 ? e->scores[last * seeds + r] : NAN);
     for (int d = 0; d < s->space->dim_count; d++) {
@@ -442,6 +442,10 @@ static rgm_status write_file(const outcome *o, const char *name,
 rgm_status rgm_sweep_conclude(rgm_sweep *s) {
   outcome o;
   rgm_status status = read_outcome(s, &o);
+  if (status == RGM_OK && o.count != s->space->points) {
+    status = rgm_fail(RGM_EDATA, "%s: parts of %lld of %lld trials", s->work, (long long)o.count,
+                      (long long)s->space->points);
+  }
   for (int64_t i = 0; i < o.count && i < s->space->keys.keep && status == RGM_OK; i++) {
     if (o.order[i]->status == RGM_TRIAL_DONE) {
       status = write_folder(s, o.order[i], i);
@@ -524,7 +528,9 @@ rgm_status rgm_sweep_show(const rgm_sweep *s, FILE *out, bool json, int *lines) 
     return status;
   }
   rgm_status status = read_outcome(s, &o);
-  if (status == RGM_OK && json) {
+  if (status != RGM_OK && rgm_sweep_is_done(s)) {
+    status = show_done(s, out, json, &count); // its parts went while we looked
+  } else if (status == RGM_OK && json) {
     write_summary(&o, out);
   } else if (status == RGM_OK) {
     status = show_work(s, out, most, &count);

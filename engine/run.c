@@ -220,34 +220,63 @@ static rgm_status plan(rgm_run *run) {
 }
 
 
-// seeds, masks, constants and hyperparameters of every replica
-static rgm_status upload(rgm_run *run) {
-  uint8_t *config = run->env != NULL ? calloc(1, run->env->config_size) : NULL;
-  if (run->env != NULL && config == NULL) {
+// the environment's constants of every replica
+static rgm_status upload_env(rgm_run *run) {
+  const size_t size = run->env->config_size;
+  uint8_t *config = calloc((size_t)run->replicas, size);
+  if (config == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for the environment");
   }
   rgm_status status = RGM_OK;
   for (int64_t r = 0; r < run->replicas && status == RGM_OK; r++) {
-    const uint64_t seed = (uint64_t)rgm_run_seed(run, r);
-    const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)}, one = 1;
-    rgm_copy(run->stream, (uint32_t *)run->seeds.data + 2 * r, words, sizeof words);
-    rgm_copy(run->stream, (uint32_t *)run->active.data + r, &one, sizeof one);
-    if (run->env != NULL) {
-      status = run->env->prepare(rgm_env_keys(run, r), run->config, config);
-      rgm_copy(run->stream, (uint8_t *)run->env_config.data + r * run->env_config.stride0, config,
-               run->env->config_size);
-    }
-    for (int i = 0; i < run->hyper_count; i++) {
-      const uint8_t *keys = rgm_algorithm_keys(run, r);
+    status = run->env->prepare(rgm_env_keys(run, r), run->config, config + (size_t)r * size);
+  }
+  RGM_ASSERT(run->env_config.stride0 == (int64_t)size);
+  rgm_copy(run->stream, run->env_config.data, config, (size_t)run->replicas * size);
+  status = status == RGM_OK ? rgm_sync(run->stream) : status;
+  free(config);
+  return status;
+}
+
+
+// seeds, masks, constants and hyperparameters of every replica, a copy for each
+static rgm_status upload(rgm_run *run) {
+  const size_t n = (size_t)run->replicas;
+  uint32_t *words = malloc(2 * n * sizeof *words);
+  float *values = malloc(n * sizeof *values);
+  rgm_status status = words != NULL && values != NULL
+                          ? RGM_OK
+                          : rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)n);
+  for (size_t r = 0; r < n && status == RGM_OK; r++) {
+    const uint64_t seed = (uint64_t)rgm_run_seed(run, (int64_t)r);
+    words[2 * r] = (uint32_t)seed;
+    words[2 * r + 1] = (uint32_t)(seed >> 32);
+  }
+  if (status == RGM_OK) {
+    rgm_copy(run->stream, run->seeds.data, words, 2 * n * sizeof *words);
+    status = rgm_sync(run->stream);
+  }
+  for (size_t r = 0; r < n && status == RGM_OK; r++) {
+    words[r] = 1;
+  }
+  if (status == RGM_OK) {
+    rgm_copy(run->stream, run->active.data, words, n * sizeof *words);
+    status = rgm_sync(run->stream);
+  }
+  for (int i = 0; i < run->hyper_count && status == RGM_OK; i++) {
+    for (size_t r = 0; r < n; r++) {
+      const uint8_t *keys = rgm_algorithm_keys(run, (int64_t)r);
       double value;
       memcpy(&value, keys + run->hyper[i].offset, sizeof value);
-      const float single = (float)value;
-      rgm_copy(run->stream, (float *)run->hyper[i].tensor.data + r, &single, sizeof single);
+      values[r] = (float)value;
     }
+    rgm_copy(run->stream, run->hyper[i].tensor.data, values, n * sizeof *values);
+    status = rgm_sync(run->stream);
   }
-  free(config);
+  free(words);
+  free(values);
   RGM_TRY(status);
-  return rgm_sync(run->stream);
+  return run->env != NULL ? upload_env(run) : RGM_OK;
 }
 
 
@@ -261,6 +290,9 @@ static rgm_status measure(rgm_run *run) {
     const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
                                                     : run->env->kernels(set);
+    for (int64_t r = 1; r < run->replicas && run->env->kernels_of != NULL; r++) {
+      RGM_ASSERT(run->env->kernels_of(rgm_env_keys(run, r), set) == run->env_kernels);
+    }
     if (run->env_kernels == NULL) {
       return rgm_fail(RGM_EDEVICE, "run.backend: %s has no kernels of %s; use cpu", set->name,
                       run->env->name);
@@ -323,6 +355,7 @@ static rgm_status gather_keys(rgm_run *pack, int64_t count) {
     const rgm_run *member = pack->members[m];
     memcpy((uint8_t *)pack->algorithm_keys + (size_t)(m * each) * algorithm, member->algorithm_keys,
            (size_t)each * algorithm);
+    RGM_ASSERT(member->replicas == each && member->algorithm == pack->algorithm);
     if (env > 0) {
       memcpy((uint8_t *)pack->env_keys + (size_t)(m * each) * env, member->env_keys,
              (size_t)each * env);

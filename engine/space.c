@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The search space of a sweep: reads the section's dimensions from the flat keys of the config,
-// checks them against the tables of the run that they would change, and draws points. Values stay
-// texts: what a table of results shows is what a trial was given, to the last digit.
+// The search space of a sweep: reads the section's dimensions from the flat keys of the config and
+// checks them against the tables of the run that they would change. Points are in points.c.
 
 #include "engine/space.h"
 
 #include "engine/config_private.h"
-#include "kernels/rng.h"
-
 #include <math.h>
 
 #define KEY(member) offsetof(rgm_sweep_keys, member)
@@ -146,6 +143,14 @@ static rgm_status add_dimension(rgm_space *space, const char *key, int entry, rg
 }
 
 
+static void free_texts(char **texts, int count) {
+  for (int i = 0; texts != NULL && i < count; i++) {
+    free(texts[i]);
+  }
+  free(texts);
+}
+
+
 // the items of a list, or a scalar as a list of one
 static rgm_status copy_items(const config_entry *entry, char ***out, int *count) {
   const int n = entry->kind == CONFIG_LIST ? entry->count : 1;
@@ -177,6 +182,7 @@ static rgm_status read_part(rgm_space *space, rgm_dimension *dim, const char *pa
     if (entry->kind == CONFIG_LIST && entry->count == 0) {
       return rgm_space_fail(space, dim, NULL, "an empty list; give values");
     }
+    free_texts(dim->values, dim->count);
     return copy_items(entry, &dim->values, &dim->count);
   }
   if (strcmp(part, "log") == 0 && entry->kind == CONFIG_SCALAR) {
@@ -191,8 +197,10 @@ static rgm_status read_part(rgm_space *space, rgm_dimension *dim, const char *pa
     return rgm_space_fail(space, dim, NULL, text);
   }
   if (strcmp(part, "count") == 0) {
-    dim->count = number >= 1 && number <= 65536 ? (int)number : 0;
-    return dim->count > 0 && dim->count == number
+    const int count = number >= 1 && number <= 65536 ? (int)number : 0;
+    dim->counted = true;
+    dim->count = dim->values == NULL ? count : dim->count;
+    return count > 0 && count == number
                ? RGM_OK
                : rgm_space_fail(space, dim, NULL, "count is a whole number from 1 to 65536");
   }
@@ -232,12 +240,10 @@ static rgm_status read_dimensions(rgm_space *space) {
       RGM_TRY(read_part(space, dim, part, entry));
     }
   }
-  return space->dim_count > 0 || space->keys.seeds > 1
-             ? RGM_OK
-             : rgm_space_fail(
-                   space, NULL, "seeds",
-                   "nothing is swept: give keys such as `algorithm.lr: [0.01, 0.03]`, or "
-                   "seeds");
+  const bool any = space->dim_count > 0 || space->keys.seeds > 1;
+  return any ? RGM_OK
+             : rgm_space_fail(space, NULL, "seeds",
+                              "nothing is swept: give algorithm.lr: [0.01, 0.03], say, or seeds");
 }
 
 
@@ -292,17 +298,6 @@ static rgm_status check_words(const rgm_space *space) {
 
 // ---- checking dimensions -----------------------------------------------------------------------
 
-static const config_slot *slot_of(const rgm_space *space, const char *key) {
-  const rgm_config *config = space->config;
-  for (int i = 0; i < config->slot_count; i++) {
-    if (strcmp(config->slots[i].key, key) == 0) {
-      return &config->slots[i];
-    }
-  }
-  return NULL;
-}
-
-
 static rgm_status unknown_key(const rgm_space *space, const rgm_dimension *dim, const char *key) {
   const rgm_config *config = space->config;
   const char **names = calloc((size_t)config->slot_count + 1, sizeof *names);
@@ -345,9 +340,9 @@ static rgm_status check_range(const rgm_space *space, rgm_dimension *dim, const 
 static rgm_status check_values(const rgm_space *space, int d) {
   const rgm_dimension *dim = &space->dims[d];
   const bool list = dim->values != NULL;
-  char *values[RGM_MAX_DIMENSIONS] = {NULL}, number[40], text[1024];
+  char *values[RGM_MAX_DIMENSIONS] = {NULL}, number[CONFIG_NUMBER_SIZE], text[1024];
   for (int i = 0; i < (list ? dim->count : 2); i++) {
-    snprintf(number, sizeof number, "%.17g", i == 0 ? dim->min : dim->max);
+    rgm_config_write_number(i == 0 ? dim->min : dim->max, number);
     values[d] = list ? dim->values[i] : number;
     char *set = format_text("%s=%s", dim->key, values[d]);
     const char *sets[] = {set};
@@ -371,7 +366,7 @@ static rgm_status check_values(const rgm_space *space, int d) {
 
 static rgm_status check_dimension(rgm_space *space, int d) {
   rgm_dimension *dim = &space->dims[d];
-  const config_slot *slot = slot_of(space, dim->key);
+  const config_slot *slot = rgm_config_slot(space->config, dim->key);
   const bool ours = is_below(dim->key, "algorithm") || is_below(dim->key, "env");
   if (slot == NULL) {
     return unknown_key(space, dim, dim->key);
@@ -382,7 +377,7 @@ static rgm_status check_dimension(rgm_space *space, int d) {
                               ? "seeds are not swept over: `seeds: N` runs every trial with N"
                               : "cannot be swept: keys of algorithm.* and env.* can, but for name");
   }
-  if (dim->when_key != NULL && slot_of(space, dim->when_key) == NULL) {
+  if (dim->when_key != NULL && rgm_config_slot(space->config, dim->when_key) == NULL) {
     return unknown_key(space, dim, dim->when_key);
   }
   for (int k = d; k < space->dim_count && dim->when_key != NULL; k++) {
@@ -400,227 +395,11 @@ static rgm_status check_dimension(rgm_space *space, int d) {
   }
   if (dim->values == NULL) {
     RGM_TRY(check_range(space, dim, slot->field));
+  } else if (!isnan(dim->min) || !isnan(dim->max) || dim->log || dim->counted) {
+    return rgm_space_fail(space, dim, NULL,
+                          "a list of values and parts of a range (min, max, log, count); give one");
   }
   return check_values(space, d);
-}
-
-
-// ---- points ------------------------------------------------------------------------------------
-
-// a number as a table of results shows it, inside the range
-static char *write_value(const rgm_dimension *dim, double x) {
-  if (dim->whole) {
-    return format_text("%lld", (long long)x);
-  }
-  char text[40];
-  snprintf(text, sizeof text, "%.6g", x);
-  const double back = strtod(text, NULL);
-  return back < dim->min || back > dim->max
-             ? format_text("%.17g", fmin(fmax(x, dim->min), dim->max))
-             : format_text("%s", text);
-}
-
-
-// the place u in [0, 1] of a dimension
-static char *value_at(const rgm_dimension *dim, double u) {
-  if (dim->values != NULL) {
-    const int i = (int)(u * dim->count);
-    const char *text = dim->values[i < dim->count ? i : dim->count - 1];
-    return copy_text(text, strlen(text));
-  }
-  double low = dim->min, high = dim->max;
-  if (dim->whole) {
-    // every whole number has the same share
-    low -= dim->log ? 0.0 : 0.5;
-    high += dim->log ? 0.0 : 0.5;
-  }
-  const double x = dim->log ? exp(log(low) + u * (log(high) - log(low))) : low + u * (high - low);
-  return write_value(dim, dim->whole ? fmin(fmax(nearbyint(x), dim->min), dim->max) : x);
-}
-
-
-static double draw(const rgm_space *space, int64_t trial, int dim, uint32_t count) {
-  const uint64_t seed = (uint64_t)space->keys.seed;
-  const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-  const rgm_key key = rgm_stream_key(words, RGM_RANDOM_SWEEP);
-  return rgm_unit64(rgm_philox(key, (uint32_t)trial, (uint32_t)dim, count, 0).w0);
-}
-
-
-// whether the condition of dimension d holds, given the values of those before it
-static bool holds(const rgm_space *space, int d, char *const *values) {
-  const rgm_dimension *dim = &space->dims[d];
-  const char *text = NULL;
-  if (dim->when_key == NULL) {
-    return true;
-  }
-  for (int k = 0; k < d; k++) {
-    text = strcmp(space->dims[k].key, dim->when_key) == 0 ? values[k] : text;
-  }
-  if (text == NULL) {
-    const config_slot *slot = slot_of(space, dim->when_key);
-    text = slot != NULL ? slot->text : "";
-  }
-  for (int i = 0; i < dim->when_count; i++) {
-    if (strcmp(dim->when[i], text) == 0) {
-      return true;
-    }
-  }
-  return false;
-}
-
-
-// The values at a place of the grid, the last dimension fastest; false where a dimension that does
-// not count is not at its first value: the same point stands elsewhere.
-static bool grid_place(const rgm_space *space, int64_t place, char **values, bool *memory) {
-  bool once = true;
-  int index[RGM_MAX_DIMENSIONS];
-  for (int d = space->dim_count - 1; d >= 0; d--) {
-    index[d] = (int)(place % space->dims[d].count);
-    place /= space->dims[d].count;
-  }
-  for (int d = 0; d < space->dim_count; d++) {
-    const rgm_dimension *dim = &space->dims[d];
-    values[d] = NULL;
-    if (!holds(space, d, values)) {
-      once = once && index[d] == 0;
-    } else {
-      values[d] = dim->values != NULL
-                      ? copy_text(dim->values[index[d]], strlen(dim->values[index[d]]))
-                      : value_at(dim, dim->count > 1 ? index[d] / (dim->count - 1.0) : 0.5);
-      *memory = *memory && values[d] != NULL;
-    }
-  }
-  return once;
-}
-
-
-// how many points there are, and of which search
-static rgm_status count_points(rgm_space *space) {
-  bool countable = true;
-  double points = 1;
-  char text[160];
-  for (int d = 0; d < space->dim_count; d++) {
-    countable = countable && space->dims[d].count > 0;
-    points *= space->dims[d].count;
-  }
-  const rgm_sweep_keys *k = &space->keys;
-  space->grid = k->search == RGM_SEARCH_GRID || (k->search == RGM_SEARCH_AUTO && k->trials == 0);
-  if (!space->grid) {
-    space->points = k->trials;
-    return k->trials > 0 ? RGM_OK
-                         : rgm_space_fail(space, NULL, "trials", "a random search needs trials: N");
-  }
-  for (int d = 0; d < space->dim_count && !countable; d++) {
-    if (space->dims[d].count == 0) {
-      return rgm_space_fail(space, &space->dims[d], NULL,
-                            "a range has no end of points: give it a count for a grid, or trials: "
-                            "N for a random search");
-    }
-  }
-  if (k->trials > 0 || points > 1e6) {
-    snprintf(text, sizeof text,
-             points > 1e6 ? "the grid has %.0f points; a random search takes "
-                            "trials: N of them"
-                          : "the grid has %.0f points; leave trials out, or "
-                            "choose search: random",
-             points);
-    return rgm_space_fail(space, NULL, "trials", text);
-  }
-  // those that a condition makes alike count once
-  const int64_t all = (int64_t)points;
-  space->places = malloc((size_t)all * sizeof *space->places);
-  if (space->places == NULL) {
-    return rgm_config_no_memory();
-  }
-  for (int64_t place = 0; place < all; place++) {
-    char *values[RGM_MAX_DIMENSIONS];
-    bool memory = true;
-    if (grid_place(space, place, values, &memory)) {
-      space->places[space->points++] = place;
-    }
-    for (int d = 0; d < space->dim_count; d++) {
-      free(values[d]);
-    }
-    RGM_TRY(memory ? RGM_OK : rgm_config_no_memory());
-  }
-  return RGM_OK;
-}
-
-
-rgm_status rgm_space_point(const rgm_space *space, int64_t index, char **values) {
-  bool memory = true;
-  if (space->grid) {
-    (void)grid_place(space, space->places[index], values, &memory);
-    return memory ? RGM_OK : rgm_config_no_memory();
-  }
-  for (int d = 0; d < space->dim_count; d++) {
-    const rgm_dimension *dim = &space->dims[d];
-    values[d] = holds(space, d, values) ? value_at(dim, draw(space, index, d, 0)) : NULL;
-  }
-  return RGM_OK;
-}
-
-
-rgm_status rgm_space_perturb(const rgm_space *space, int d, const char *text, int64_t trial,
-                             uint32_t count, char **out) {
-  const rgm_dimension *dim = &space->dims[d];
-  const bool up = draw(space, trial, d, count) > 0.5;
-  if (dim->values == NULL) {
-    const double x = strtod(text, NULL) * (up ? space->keys.factor : 1.0 / space->keys.factor);
-    const double inside = fmin(fmax(dim->whole ? nearbyint(x) : x, dim->min), dim->max);
-    *out = write_value(dim, inside);
-  } else {
-    int i = 0;
-    while (i < dim->count && strcmp(dim->values[i], text) != 0) {
-      i++;
-    }
-    i += up ? 1 : -1;
-    i = i < 0 ? 0 : i >= dim->count ? dim->count - 1 : i;
-    *out = copy_text(dim->values[i], strlen(dim->values[i]));
-  }
-  return *out != NULL ? RGM_OK : rgm_config_no_memory();
-}
-
-
-rgm_status rgm_space_member(const rgm_space *space, char *const *values, rgm_run **out) {
-  char *sets[RGM_MAX_DIMENSIONS + 1] = {NULL};
-  int count = 0;
-  bool good = true;
-  *out = NULL;
-  for (int d = 0; d < space->dim_count; d++) {
-    if (values[d] != NULL) {
-      sets[count] = format_text("%s=%s", space->dims[d].key, values[d]);
-      good = good && sets[count++] != NULL;
-    }
-  }
-  sets[count] = format_text("run.replicas=%lld", (long long)space->keys.seeds);
-  good = good && sets[count++] != NULL;
-  rgm_config *config = NULL;
-  rgm_status status =
-      good ? rgm_config_parse("sweep", space->base, (const char *const *)sets, count, &config)
-           : rgm_config_no_memory();
-  for (int i = 0; i < count; i++) {
-    free(sets[i]);
-  }
-  return status == RGM_OK ? rgm_run_read(config, true, out) : status;
-}
-
-
-char *rgm_space_shape(const rgm_config *config) {
-  char *text = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&text, &size);
-  if (out == NULL) {
-    return NULL;
-  }
-  for (int i = 0; i < config->slot_count; i++) {
-    const config_slot *slot = &config->slots[i];
-    if (slot->field->flags & RGM_SHAPE) {
-      fprintf(out, "%s: %s\n", slot->key, slot->text);
-    }
-  }
-  return rgm_config_close(out, &text) ? text : NULL;
 }
 
 
@@ -640,13 +419,15 @@ static void write_texts(FILE *out, char *const *texts, int count) {
 static void write_dimensions(const rgm_space *space, FILE *out) {
   for (int d = 0; d < space->dim_count; d++) {
     const rgm_dimension *dim = &space->dims[d];
+    char low[CONFIG_NUMBER_SIZE], high[CONFIG_NUMBER_SIZE];
     fprintf(out, "  %s: {", dim->key);
     if (dim->values != NULL) {
       fputs("values: ", out);
       write_texts(out, dim->values, dim->count);
     } else {
-      fprintf(out, "min: %.17g, max: %.17g, log: %s", dim->min, dim->max,
-              dim->log ? "true" : "false");
+      rgm_config_write_number(dim->min, low);
+      rgm_config_write_number(dim->max, high);
+      fprintf(out, "min: %s, max: %s, log: %s", low, high, dim->log ? "true" : "false");
       if (dim->count > 0) {
         fprintf(out, ", count: %d", dim->count);
       }
@@ -703,7 +484,7 @@ static rgm_status check_points(rgm_space *space) {
     rgm_run *run = NULL;
     rgm_status status = rgm_space_point(space, i, values);
     if (status == RGM_OK) {
-      status = rgm_space_member(space, values, &run);
+      status = rgm_space_member(space, i, values, &run);
     }
     rgm_run_free(run);
     for (int d = 0; d < space->dim_count; d++) {
@@ -750,21 +531,13 @@ rgm_status rgm_space_create(rgm_config *config, rgm_space **out) {
     status = check_dimension(space, d);
   }
   if (status == RGM_OK) {
-    status = count_points(space);
+    status = rgm_space_count(space);
   }
   if (status == RGM_OK) {
     status = digest(space, section);
   }
   free(section);
   return status == RGM_OK ? check_points(space) : status;
-}
-
-
-static void free_texts(char **texts, int count) {
-  for (int i = 0; texts != NULL && i < count; i++) {
-    free(texts[i]);
-  }
-  free(texts);
 }
 
 

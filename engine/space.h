@@ -40,9 +40,9 @@ extern const rgm_field rgm_sweep_fields[];
 // texts of `when`; elsewhere the key keeps the config's value.
 typedef struct rgm_dimension {
   char key[256];
-  char **values; // of a list, else NULL
-  int count;     // of the list, or of a range's points in a grid (0: none were given)
-  bool log, whole;
+  char **values;            // of a list, else NULL
+  int count;                // of the list, or of a range's points in a grid (0: none were given)
+  bool log, whole, counted; // counted: a count was given
   double min, max;
   char *when_key;
   char **when;
@@ -70,18 +70,30 @@ typedef struct rgm_space {
 rgm_status rgm_space_create(rgm_config *config, rgm_space **out);
 void rgm_space_free(rgm_space *space);
 
+// How many points there are, and of which search. RGM_ECONFIG where that is not clear.
+rgm_status rgm_space_count(rgm_space *space);
+
 // The values of a point, one text for each dimension, NULL where its condition does not hold. The
 // caller frees each. A point of a random search depends on sweep.seed and its index alone.
 rgm_status rgm_space_point(const rgm_space *space, int64_t index, char **values);
 
-// A step of pbt away from a text: times or over `factor` in a range (kept inside), a neighbour in a
-// list; `draw` counts the draws of a trial. The caller frees *out.
+// Whether the condition of a dimension holds, given the values of those before it.
+bool rgm_space_holds(const rgm_space *space, int dim, char *const *values);
+
+// A step of pbt away from a text: times or over `factor` in a range (kept inside; a whole number by
+// 1 at least), a neighbour in a list; anywhere in the dimension for NULL. `draw` counts the draws
+// of a trial. The caller frees *out.
 rgm_status rgm_space_perturb(const rgm_space *space, int dim, const char *text, int64_t trial,
                              uint32_t draw, char **out);
 
 // The run of a point, its keys read and checked, as `regimen train` would read them: to be a member
 // of a pack. Free with rgm_run_free.
-rgm_status rgm_space_member(const rgm_space *space, char *const *values, rgm_run **out);
+rgm_status rgm_space_member(const rgm_space *space, int64_t index, char *const *values,
+                            rgm_run **out);
+
+// The first seed of a trial: run.seed, so that trials share their noise; under pbt, where weights
+// are handed on, each trial has seeds of its own.
+int64_t rgm_space_seed(const rgm_space *space, int64_t index);
 
 // What trials must have in common to be packed: the keys that change shapes, as text. The caller
 // frees it; NULL without memory.

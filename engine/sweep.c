@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const double SAVE_EVERY = 1.0, SHOW_EVERY = 0.25, POLL_EVERY = 0.05; // s
+static const double SAVE_EVERY = 1.0, SHOW_EVERY = 0.25, TELL_EVERY = 2.0; // s
+static const double POLL_FIRST = 0.02, POLL_MOST = 0.5, ASK_EVERY = 0.25;
 
 
 void rgm_sweep_log(const rgm_sweep *s, const char *format, ...) {
@@ -70,7 +71,10 @@ static rgm_status plan_rungs(rgm_sweep *s) {
     if (s->rungs == 65535) {
       return rgm_space_fail(s->space, NULL, "first", "more than 65,535 comparisons; raise it");
     }
-    s->rung_step[s->rungs++] = (uint64_t)at;
+    // a small factor may not come to the next whole step
+    if (s->rungs == 0 || s->rung_step[s->rungs - 1] != (uint64_t)at) {
+      s->rung_step[s->rungs++] = (uint64_t)at;
+    }
   }
   s->rung_step[s->rungs++] = steps;
   return RGM_OK;
@@ -112,7 +116,8 @@ static rgm_status found(rgm_sweep *s, bool *ours) {
   unlink(temporary);
   free(whole);
   free(text);
-  return status;
+  // others made it, and may even have ended the sweep and removed work/
+  return access(path, F_OK) == 0 ? RGM_OK : status;
 }
 
 
@@ -133,9 +138,9 @@ static rgm_status already_there(const rgm_sweep *s) {
 static rgm_status join_folder(rgm_sweep *s) {
   char path[4200], *text = NULL, digest[65] = "";
   bool ours = false;
-  RGM_TRY(rgm_make_folder(s->work));
   snprintf(path, sizeof path, "%s/sweep.yaml", s->folder);
   if (access(path, F_OK) != 0) {
+    RGM_TRY(rgm_make_folder(s->work));
     RGM_TRY(found(s, &ours));
   }
   RGM_TRY(rgm_sweep_read_text(path, &text));
@@ -147,7 +152,7 @@ static rgm_status join_folder(rgm_sweep *s) {
                     "run.name",
                     s->folder);
   }
-  return ours || may_join(s) ? RGM_OK : already_there(s);
+  return ours || may_join(s) ? rgm_make_folder(s->work) : already_there(s);
 }
 
 
@@ -308,17 +313,23 @@ static int64_t ready_replicas(const rgm_sweep *s) {
 }
 
 
-// enough brackets for a full pack
+// Brackets for a full pack: one at a time once there is something to do, so that workers that start
+// together share them; where none was free, others are asked again only after a while.
 static rgm_status fill(rgm_sweep *s) {
-  for (int64_t unit = 0; unit < s->units && ready_replicas(s) < s->capacity; unit++) {
-    bool got = false;
+  if (rgm_seconds() < s->ask) {
+    return RGM_OK;
+  }
+  bool got = false;
+  for (int64_t unit = 0; unit < s->units && !got && ready_replicas(s) < s->capacity; unit++) {
+    bool ours = false;
     for (int i = 0; i < s->bracket_count; i++) {
-      got = got || s->brackets[i]->unit == unit;
+      ours = ours || s->brackets[i]->unit == unit;
     }
-    if (!got) {
+    if (!ours) {
       RGM_TRY(claim(s, unit, &got));
     }
   }
+  s->ask = got || ready_replicas(s) >= s->capacity ? 0 : rgm_seconds() + ASK_EVERY;
   return RGM_OK;
 }
 
@@ -344,21 +355,23 @@ static rgm_status save_all(rgm_sweep *s) {
 rgm_status rgm_sweep_pulse(rgm_sweep *s) {
   FILE *out = s->options->progress;
   const double now = rgm_seconds();
-  if (out == NULL || now - s->shown < (s->options->terminal ? SHOW_EVERY : 5.0)) {
+  if (now > s->tell) {
+    s->tell = now + TELL_EVERY;
+    for (int i = 0; i < s->bracket_count; i++) {
+      tell(s, s->brackets[i]);
+    }
+  }
+  if (out == NULL || now < s->show) {
     return RGM_OK;
   }
-  s->shown = now;
-  for (int i = 0; i < s->bracket_count; i++) {
-    tell(s, s->brackets[i]);
-  }
-  if (!s->options->terminal) {
-    return rgm_sweep_show(s, out, false, NULL);
-  }
-  // over the table of before
-  if (s->shown_lines > 0) {
+  // over the table of before in a terminal; never more than a tenth of the time
+  if (s->options->terminal && s->shown_lines > 0) {
     fprintf(out, "\033[%dA\033[J", s->shown_lines);
   }
-  return rgm_sweep_show(s, out, false, &s->shown_lines);
+  const rgm_status status = rgm_sweep_show(s, out, false, &s->shown_lines);
+  const double end = rgm_seconds(), pause = s->options->terminal ? SHOW_EVERY : 5.0;
+  s->show = end + (10 * (end - now) > pause ? 10 * (end - now) : pause);
+  return status;
 }
 
 
@@ -430,6 +443,9 @@ static rgm_status conclude(rgm_sweep *s) {
     return RGM_OK;
   }
   const rgm_status status = rgm_sweep_conclude(s);
+  if (status != RGM_OK && rgm_sweep_is_done(s)) {
+    return RGM_OK; // by another one, which took us for dead
+  }
   if (status == RGM_OK) {
     rgm_sweep_log(s, "the sweep is done: %lld trials", (long long)s->space->points);
   }
@@ -438,6 +454,7 @@ static rgm_status conclude(rgm_sweep *s) {
 
 
 static rgm_status work(rgm_sweep *s) {
+  double idle = POLL_FIRST;
   s->saved = rgm_seconds();
   while (!rgm_sweep_is_done(s)) {
     if (stopped(s)) {
@@ -448,6 +465,7 @@ static rgm_status work(rgm_sweep *s) {
     RGM_TRY(settle(s));
     RGM_TRY(fill(s));
     if (ready_replicas(s) > 0) {
+      idle = POLL_FIRST;
       RGM_TRY(advance(s));
       continue;
     }
@@ -464,8 +482,12 @@ static rgm_status work(rgm_sweep *s) {
     if (all) {
       RGM_TRY(conclude(s));
     }
-    const struct timespec pause = {0, (long)(1e9 * POLL_EVERY)};
+    if (rgm_sweep_is_done(s)) {
+      break;
+    }
+    const struct timespec pause = {0, (long)(1e9 * idle)};
     nanosleep(&pause, NULL);
+    idle = 2 * idle < POLL_MOST ? 2 * idle : POLL_MOST;
     RGM_TRY(rgm_sweep_pulse(s));
   }
   return RGM_OK;
@@ -507,8 +529,68 @@ rgm_status rgm_sweep_run(const rgm_options *options) {
     rgm_sweep_log(&s, "%s", why);
     status = rgm_fail(status, "%s", why);
   }
+  // whoever ends last leaves nothing of all the claims and looks at the end of a sweep
+  rgm_claims_close(&s.claims);
+  if (status == RGM_OK) {
+    rgm_sweep_tidy(&s);
+  }
   if (status == RGM_OK && options->result != NULL) {
     status = rgm_sweep_show(&s, options->result, options->json, NULL);
+  }
+  close_sweep(&s);
+  return status;
+}
+
+
+// groups of all trials, as far as they are checked one by one
+static rgm_status count_groups(rgm_sweep *s) {
+  enum { COUNTED = 4096 };
+  for (int64_t i = 0; i < s->space->points && i < COUNTED; i++) {
+    rgm_entrant e = {.index = i};
+    rgm_status status = rgm_space_point(s->space, i, e.values);
+    if (status == RGM_OK) {
+      status = rgm_entrant_prepare(s, &e);
+    }
+    rgm_run_free(e.member);
+    for (int d = 0; d < s->space->dim_count; d++) {
+      free(e.values[d]);
+    }
+    RGM_TRY(status);
+  }
+  return RGM_OK;
+}
+
+
+rgm_status rgm_sweep_check(const rgm_options *options) {
+  rgm_sweep s = {0};
+  FILE *out = options->result;
+  rgm_status status = load(&s, options);
+  if (status == RGM_OK) {
+    status = rgm_run_open_stream(s.space->run, &s.stream);
+  }
+  if (status == RGM_OK) {
+    status = rgm_pack_check_metric(&s);
+  }
+  if (status == RGM_OK) {
+    status = rgm_pack_size(&s);
+  }
+  if (status == RGM_OK) {
+    status = count_groups(&s);
+  }
+  if (status == RGM_OK) {
+    const rgm_space *space = s.space;
+    fprintf(out, "device       %s\n", space->run->device);
+    fprintf(out, "trials       %lld (%s), %lld seed%s each, by %s (%s)\n", (long long)space->points,
+            space->grid ? "a grid" : "drawn", (long long)space->keys.seeds,
+            space->keys.seeds == 1 ? "" : "s", s.metric, s.is_min ? "least" : "most");
+    fprintf(out, "brackets     %lld of up to %lld trials, compared at step", (long long)s.units,
+            (long long)space->keys.bracket);
+    for (int k = 0; k < s.rungs; k++) {
+      fprintf(out, "%s %llu", k > 0 ? "," : "", (unsigned long long)s.rung_step[k]);
+    }
+    fprintf(out, "\npacks        of up to %lld replicas, from %d group%s of equal shapes\n",
+            (long long)s.capacity, s.group_count, s.group_count == 1 ? "" : "s");
+    fprintf(out, "folder       %s\n", s.folder);
   }
   close_sweep(&s);
   return status;

@@ -72,7 +72,7 @@ typedef struct rgm_sweep {
   int bracket_count;
   char **groups; // what the trials of a group have in common
   int group_count;
-  double saved, shown; // s
+  double saved, ask, tell, show; // s: when it was saved, and when what is due
   int shown_lines;
 } rgm_sweep;
 
@@ -81,6 +81,9 @@ typedef struct rgm_sweep {
 
 // A line with date and pid into log.txt; nothing that is compared.
 void rgm_sweep_log(const rgm_sweep *s, const char *format, ...) RGM_PRINTF(2, 3);
+
+// `regimen check` of a config with a sweep: what it would do.
+rgm_status rgm_sweep_check(const rgm_options *options);
 
 // ---- bracket.c: what a bracket is, how it is decided, saved and finished -----------------------
 

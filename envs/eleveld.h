@@ -305,7 +305,7 @@ RGM_FN void eleveld_derive(eleveld_state *s, const eleveld_patient *p) {
 // As in propofol.h, but the measurement is late: LoU enters the line where it will be due, shared
 // between the two steps that its delay lies between.
 RGM_FN void eleveld_observe(eleveld_state *s, const eleveld_patient *p, const eleveld_config *c,
-                            int64_t t, float normal, float *obs) {
+                            int64_t t, const float *noise, float *obs) {
 #define ELEVELD_SHIFT(k, here, next) \
   s->here = rgm_fma(rgm_max(1.0f - rgm_abs(k##.0f - p->delay), 0.0f), s->lou, s->next);
   ELEVELD_LINE(ELEVELD_SHIFT)
@@ -314,7 +314,7 @@ RGM_FN void eleveld_observe(eleveld_state *s, const eleveld_patient *p, const el
 
   propofol_state common;
   PROPOFOL_STATE(ELEVELD_TAKE)
-  propofol_see(&common, c, t, rgm_fma(c->noise_sd, normal, s->d0), obs);
+  propofol_see(&common, c, t, rgm_fma(c->noise_sd, noise[0], s->d0), obs);
   PROPOFOL_STATE(ELEVELD_GIVE)
 }
 

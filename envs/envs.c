@@ -3,9 +3,10 @@
 
 #include "engine/engine.h"
 
-extern const rgm_env rgm_propofol;
+extern const rgm_env rgm_propofol, rgm_heparin;
 
 const rgm_env *const rgm_envs[] = {
     &rgm_propofol,
+    &rgm_heparin,
     NULL,
 };

@@ -57,7 +57,7 @@ static const rgm_field fields[] = {
      "Hill exponent of the generic patient."},
     {"tuning_target", RGM_FLOAT, KEY(tuning_target), "LoU", "0.5", 0.01, 0.99, NULL, 0,
      "Level at which the generic patient is linearised for the Ziegler-Nichols rule."},
-    {"model", RGM_CHOICE, KEY(model), "", "schnider", 0, 0, models, RGM_ADDED,
+    {"model", RGM_CHOICE, KEY(model), "", "schnider", 0, 0, models, RGM_ADDED | RGM_SHAPE,
      "Patients' model: Schnider 1998 with ranges of ke0, c50 and gamma, or Eleveld 2018."},
     {"cohort", RGM_CHOICE, KEY(cohort), "", "drawn", 0, 0, cohorts, RGM_ADDED,
      "Test patients: drawn from the ranges, or (model eleveld) adults of the files below."},
@@ -392,7 +392,7 @@ static const rgm_quantity signals_[] = {
 
 static const rgm_baseline baselines[] = {
     {"pid_zn", "PID with Ziegler-Nichols gains of the linearised generic patient", RGM_CONTROL_PID,
-     PID_PARAMS, ziegler_nichols},
+     PID_PARAMS, ziegler_nichols, NULL},
     {0},
 };
 

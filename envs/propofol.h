@@ -173,11 +173,11 @@ RGM_FN void propofol_derive(propofol_state *s, const propofol_patient *p) {
 }
 
 
-// What the agent sees at step t; `normal` is the step's standard normal.
+// What the agent sees at step t; noise[0] is the step's standard normal.
 RGM_FN void propofol_observe(propofol_state *s, const propofol_patient *p, const propofol_config *c,
-                             int64_t t, float normal, float *obs) {
+                             int64_t t, const float *noise, float *obs) {
   (void)p;
-  propofol_see(s, c, t, rgm_fma(c->noise_sd, normal, s->lou), obs);
+  propofol_see(s, c, t, rgm_fma(c->noise_sd, noise[0], s->lou), obs);
 }
 
 

@@ -17,6 +17,7 @@
 #include "kernels/cuda/env_loop.cuh"
 
 extern const rgm_env_kernels rgm_cuda_propofol_kernels, rgm_cuda_eleveld_kernels;
+extern const rgm_env_kernels rgm_cuda_heparin_kernels;
 const rgm_env_kernels rgm_cuda_propofol_kernels = {"cuda", PROPOFOL_OBS, rgm_cuda_propofol_sample,
                                                    rgm_cuda_propofol_rollout};
 
@@ -24,6 +25,9 @@ const rgm_env_kernels rgm_cuda_propofol_kernels = {"cuda", PROPOFOL_OBS, rgm_cud
 extern "C" const rgm_env_kernels *rgm_cuda_env_kernels(const char *name) {
   if (strcmp(name, "propofol") == 0) {
     return &rgm_cuda_propofol_kernels;
+  }
+  if (strcmp(name, "heparin") == 0) {
+    return &rgm_cuda_heparin_kernels;
   }
   return strcmp(name, "eleveld") == 0 ? &rgm_cuda_eleveld_kernels : NULL;
 }

@@ -7,15 +7,23 @@
 //   ENV_PATIENT(X)        words of a patient that the loop reads; ENV_WORDS of them are stored
 //   ENV_STATE(X)          words that change
 //   ENV_OBS, ENV_ACT, ENV_SIGNALS   how many numbers an observation, an action and a record have
+//   ENV_DRAWS             optional: philox calls of a step for noise of its own, four normals each
+//   ENV_CLINICIAN         optional: there is ENV_clinician, a rule of the environment's own (it
+//                         reads its parameters unconditionally, or there are no vectors)
 // The last observation changes at events only. It defines RGM_CPU(ENV_sample) and
 // RGM_CPU(ENV_rollout). Random words of step t: philox at draw t / 2 gives normals (w0, w1) and
-// logistic variates of the action (w2, w3) of two steps.
+// logistic variates of the action (w2, w3) of two steps; members 1 ... ENV_DRAWS at draw t give
+// four more normals each. ENV_observe finds them in noise[0 ... 4 ENV_DRAWS], the first one first.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/policy.h"
 #include "kernels/rng.h"
 
 #include <string.h>
+
+#ifndef ENV_DRAWS
+#define ENV_DRAWS 0
+#endif
 
 #define LOOP_PASTE2(a, b) a##_##b
 #define LOOP_PASTE(a, b) LOOP_PASTE2(a, b)
@@ -24,6 +32,8 @@
 // no loop over lanes carries a dependence, and none may be unrolled before it is vectorised; gcc
 // must be told both
 #define LOOP_LANES _Pragma("GCC ivdep") _Pragma("GCC unroll 1") for (int j = 0; j < LANES; j++)
+// a short loop within one, which must be gone before that is vectorised
+#define LOOP_WORDS(count) _Pragma("GCC unroll 64") for (int k = 0; k < (count); k++)
 
 enum {
   LANES = 16,
@@ -51,10 +61,13 @@ typedef struct loop_tile {
   float returns[LANES], recent[LANES]; // sum of rewards: of whole blocks of 16 steps, and since
   // the 16 steps from the last flush on: their random numbers, and what waits to be written
   float normal[FLUSH][LANES], logistic[FLUSH][LANES];
+  float noise[4 * ENV_DRAWS + 1][LANES]; // of this step; the last row is not used
   float obs[FLUSH][ENV_OBS][LANES];
   float act[FLUSH][ENV_ACT][LANES];
   float logits[FLUSH][LANES];
   float signals[FLUSH][ENV_SIGNALS][LANES];
+  uint32_t item[LANES]; // episodes of the batch
+  int used;             // lanes that have an episode of their own; the others repeat the last
 } __attribute__((aligned(64))) loop_tile;
 
 // Tiles that run step by step side by side: their chains of dependent operations overlap, and two
@@ -62,7 +75,7 @@ typedef struct loop_tile {
 typedef struct loop_block {
   loop_tile tile[BLOCK];
   int tiles;
-  int64_t first; // episode
+  int64_t first; // slot
 } loop_block;
 
 typedef struct loop_job {
@@ -76,13 +89,30 @@ typedef struct loop_job {
 #define LOOP_LOAD_PATIENT(name) p.name = tile->patient[LOOP_PATIENT_##name][j];
 
 
+// slots of a replica that run an episode
+static int64_t loop_used(const rgm_rollout *o, int64_t r) {
+  const int64_t slots = o->returns.dims[1];
+  const int64_t count = o->items.data != NULL ? (int64_t)rgm_u32(o->count, r)[0] : slots;
+  return count < slots ? count : slots;
+}
+
+
+// words of a lane's patient
+static const float *loop_words(const loop_tile *tile, const rgm_rollout *o, int64_t r, int j) {
+  const int64_t episodes = o->items.data != NULL ? o->episodes : o->returns.dims[1];
+  return rgm_f32(o->patients, r) + tile->item[j] / (episodes / o->patients.dims[1]) * ENV_WORDS;
+}
+
+
 static void loop_reset(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first) {
-  const int64_t episodes = o->returns.dims[1], patients = o->patients.dims[1];
+  const int64_t left = loop_used(o, r) - first;
   memset(tile, 0, sizeof *tile);
+  tile->used = left < LANES ? (int)left : LANES;
   for (int j = 0; j < LANES; j++) {
     // lanes past the last episode repeat it, and are not written
-    const int64_t episode = first + j < episodes ? first + j : episodes - 1;
-    const float *words = rgm_f32(o->patients, r) + episode / (episodes / patients) * ENV_WORDS;
+    const int64_t slot = first + (j < tile->used ? j : tile->used - 1);
+    tile->item[j] = o->items.data != NULL ? rgm_u32(o->items, r)[slot] : (uint32_t)slot;
+    const float *words = loop_words(tile, o, r, j);
     float state[LOOP_STATE_WORDS] = {0};
     ENV_(reset)(state, words);
     for (int k = 0; k < LOOP_PATIENT_WORDS; k++) {
@@ -96,11 +126,9 @@ static void loop_reset(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t
 
 
 static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config) * c, int64_t r,
-                       int64_t first, int64_t event) {
-  const int64_t episodes = o->returns.dims[1], patients = o->patients.dims[1];
+                       int64_t event) {
   for (int j = 0; j < LANES; j++) {
-    const int64_t episode = first + j < episodes ? first + j : episodes - 1;
-    const float *words = rgm_f32(o->patients, r) + episode / (episodes / patients) * ENV_WORDS;
+    const float *words = loop_words(tile, o, r, j);
     ENV_(state) s;
     ENV_STATE(LOOP_LOAD)
     ENV_(event)(&s, words, c, event);
@@ -110,11 +138,11 @@ static void loop_event(loop_tile *tile, const rgm_rollout *o, const ENV_(config)
 
 
 // the random numbers of 16 steps at once: they wait for nothing, so that their chains overlap
-static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item, int64_t t,
+static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t base, int64_t t,
                       bool stochastic) {
   uint32_t items[LANES], word[4][LANES];
   for (int j = 0; j < LANES; j++) {
-    items[j] = item + (uint32_t)j;
+    items[j] = base + tile->item[j];
   }
   for (int pair = 0; pair < FLUSH / 2; pair++) {
     for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
@@ -140,6 +168,32 @@ static void loop_draw(loop_tile *tile, rgm_key key, uint32_t step, uint32_t item
 }
 
 
+#if ENV_DRAWS > 0
+// the noise of one step beyond its first normal
+static void loop_draw_more(loop_tile *tile, rgm_key key, uint32_t step, uint32_t base, int64_t t) {
+  uint32_t items[LANES], word[4][LANES];
+  for (int j = 0; j < LANES; j++) {
+    items[j] = base + tile->item[j];
+  }
+  for (int m = 0; m < ENV_DRAWS; m++) {
+    for (int v = 0; v < LANES; v += RGM_LANE_WIDTH) {
+      rgm_lanes_u32 words[4];
+      rgm_philox_lanes(key, step, rgm_lanes_u32_load(items + v), (uint32_t)t, (uint32_t)m + 1,
+                       words);
+      for (int k = 0; k < 4; k++) {
+        rgm_lanes_u32_store(word[k] + v, words[k]);
+      }
+    }
+    float(*to)[LANES] = &tile->noise[4 * m];
+    LOOP_LANES {
+      rgm_normals(word[0][j], word[1][j], &to[0][j], &to[1][j]);
+      rgm_normals(word[2][j], word[3][j], &to[2][j], &to[3][j]);
+    }
+  }
+}
+#endif
+
+
 // what the state implies now: a long chain of operations in a short loop, so that those of several
 // tiles overlap
 static void loop_derive(loop_tile *tile) {
@@ -160,12 +214,16 @@ static void loop_observe(loop_tile *tile, const ENV_(config) * c, int64_t t) {
   LOOP_LANES {
     ENV_(state) s;
     ENV_(patient) p;
-    float obs[ENV_OBS];
+    float obs[ENV_OBS], noise[1 + 4 * ENV_DRAWS];
     ENV_STATE(LOOP_LOAD)
     ENV_PATIENT(LOOP_LOAD_PATIENT)
-    ENV_(observe)(&s, &p, c, t, normal[j], obs);
+    noise[0] = normal[j];
+    LOOP_WORDS(4 * ENV_DRAWS) {
+      noise[1 + k] = tile->noise[k][j];
+    }
+    ENV_(observe)(&s, &p, c, t, noise, obs);
     ENV_STATE(LOOP_STORE)
-    for (int k = 0; k < ENV_OBS; k++) {
+    LOOP_WORDS(ENV_OBS) {
       record[k][j] = obs[k];
     }
   }
@@ -181,12 +239,12 @@ static void loop_step(loop_tile *tile, const ENV_(config) * c, int64_t t) {
     float act[ENV_ACT], signals[ENV_SIGNALS];
     ENV_STATE(LOOP_LOAD)
     ENV_PATIENT(LOOP_LOAD_PATIENT)
-    for (int k = 0; k < ENV_ACT; k++) {
+    LOOP_WORDS(ENV_ACT) {
       act[k] = actions[k][j];
     }
     tile->recent[j] += ENV_(step)(&s, &p, c, act, signals);
     ENV_STATE(LOOP_STORE)
-    for (int k = 0; k < ENV_SIGNALS; k++) {
+    LOOP_WORDS(ENV_SIGNALS) {
       record[k][j] = signals[k];
     }
   }
@@ -249,14 +307,35 @@ static void loop_think(loop_block *block, const loop_policy *policy, int hidden,
 }
 
 
-// the action of every lane at step t; controllers act on the first action only
-static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t first,
-                         int64_t t) {
+#ifdef ENV_CLINICIAN
+// the environment's own rule, which keeps what it must remember in the state
+static void loop_clinician(loop_tile *tile, const ENV_(config) * c, const float *params,
+                           int64_t t) {
+  float(*actions)[LANES] = tile->act[t % FLUSH];
+  LOOP_LANES {
+    ENV_(state) s;
+    ENV_(patient) p;
+    float act[ENV_ACT];
+    ENV_STATE(LOOP_LOAD)
+    ENV_PATIENT(LOOP_LOAD_PATIENT)
+    ENV_(clinician)(&s, &p, c, params, t, act);
+    ENV_STATE(LOOP_STORE)
+    LOOP_WORDS(ENV_ACT) {
+      actions[k][j] = act[k];
+    }
+  }
+}
+#endif
+
+
+// the action of every lane at step t; policies and PID act on the first action only
+static void loop_control(loop_tile *tile, const rgm_rollout *o, const ENV_(config) * c, int64_t r,
+                         int64_t first, int64_t t) {
   const float *params = rgm_f32(o->params, r);
   float *act = tile->act[t % FLUSH][0];
   const float(*obs)[LANES] = (const float(*)[LANES])tile->obs[t % FLUSH];
   const float *logistic = tile->logistic[t % FLUSH], *z = tile->logits[t % FLUSH];
-  const int64_t episodes = o->returns.dims[1];
+  (void)c;
   switch (o->control) {
   case RGM_CONTROL_STOCHASTIC:
     LOOP_LANES {
@@ -278,11 +357,16 @@ static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64
       act[j] = pid_act(&tile->integral[j], params, obs[0][j], obs[2][j]);
     }
     break;
+  case RGM_CONTROL_CLINICIAN:
+#ifdef ENV_CLINICIAN
+    loop_clinician(tile, c, params, t);
+#endif
+    break;
   case RGM_CONTROL_OPEN_LOOP:
     for (int j = 0; j < LANES; j++) {
-      const int64_t episode = first + j < episodes ? first + j : episodes - 1;
+      const int64_t slot = first + (j < tile->used ? j : tile->used - 1);
       for (int k = 0; k < ENV_ACT; k++) {
-        tile->act[t % FLUSH][k][j] = rgm_f32(o->act, r)[(episode * o->steps + t) * ENV_ACT + k];
+        tile->act[t % FLUSH][k][j] = rgm_f32(o->act, r)[(slot * o->steps + t) * ENV_ACT + k];
       }
     }
     break;
@@ -292,12 +376,13 @@ static void loop_control(loop_tile *tile, const rgm_rollout *o, int64_t r, int64
 
 // writes `count` records of `words` numbers of every episode of the tile from step `begin` on: a
 // lane's column of the record is a row of the output
-static void loop_write(const rgm_rollout *o, rgm_tensor out, int64_t r, int64_t first,
-                       int64_t begin, int64_t count, int words, const float *record) {
+static void loop_write(const loop_tile *tile, const rgm_rollout *o, rgm_tensor out, int64_t r,
+                       int64_t first, int64_t begin, int64_t count, int words,
+                       const float *record) {
   if (out.data == NULL) {
     return;
   }
-  const int64_t left = o->returns.dims[1] - first, lanes = left < LANES ? left : LANES;
+  const int64_t lanes = tile->used;
   const int64_t stride = o->steps * words, rows = count * words;
   float *dst = rgm_f32(out, r) + first * stride + begin * words;
   int64_t row = 0;
@@ -319,11 +404,11 @@ static void loop_flush(loop_tile *tile, const rgm_rollout *o, int64_t r, int64_t
     tile->recent[j] = 0.0f;
   }
   const int64_t begin = t / FLUSH * FLUSH, count = t - begin + 1;
-  loop_write(o, o->obs, r, first, begin, count, ENV_OBS, tile->obs[0][0]);
-  loop_write(o, o->logits, r, first, begin, count, 1, tile->logits[0]);
-  loop_write(o, o->signals, r, first, begin, count, ENV_SIGNALS, tile->signals[0][0]);
+  loop_write(tile, o, o->obs, r, first, begin, count, ENV_OBS, tile->obs[0][0]);
+  loop_write(tile, o, o->logits, r, first, begin, count, 1, tile->logits[0]);
+  loop_write(tile, o, o->signals, r, first, begin, count, ENV_SIGNALS, tile->signals[0][0]);
   if (o->control != RGM_CONTROL_OPEN_LOOP) {
-    loop_write(o, o->act, r, first, begin, count, ENV_ACT, tile->act[0][0]);
+    loop_write(tile, o, o->act, r, first, begin, count, ENV_ACT, tile->act[0][0]);
   }
 }
 
@@ -334,7 +419,7 @@ static void loop_advance(loop_block *block, const rgm_rollout *o, const ENV_(con
   const bool thinks = o->control <= RGM_CONTROL_CONTINUOUS;
   for (int b = 0; b < block->tiles; b++) {
     if (event) {
-      loop_event(&block->tile[b], o, c, r, block->first + b * LANES, events);
+      loop_event(&block->tile[b], o, c, r, events);
     }
     loop_derive(&block->tile[b]);
   }
@@ -348,7 +433,7 @@ static void loop_advance(loop_block *block, const rgm_rollout *o, const ENV_(con
     loop_think(block, policy, o->hidden, t);
   }
   for (int b = 0; b < block->tiles; b++) {
-    loop_control(&block->tile[b], o, r, block->first + b * LANES, t);
+    loop_control(&block->tile[b], o, c, r, block->first + b * LANES, t);
     loop_step(&block->tile[b], c, t);
   }
 }
@@ -357,8 +442,19 @@ static void loop_advance(loop_block *block, const rgm_rollout *o, const ENV_(con
 static void loop_block_task(void *arg, int64_t index) {
   const loop_job *job = arg;
   const rgm_rollout *o = job->rollout;
-  const int64_t r = index / job->blocks, episodes = o->returns.dims[1];
+  const int64_t r = index / job->blocks;
   if (rgm_u32(o->active, r)[0] == 0) {
+    return;
+  }
+  loop_block block;
+  block.first = index % job->blocks * job->tiles * LANES;
+  const int64_t left = loop_used(o, r) - block.first;
+  for (int64_t k = left > 0 ? left : 0; k < job->tiles * LANES; k++) {
+    if (block.first + k < o->returns.dims[1]) {
+      rgm_f32(o->returns, r)[block.first + k] = 0.0f; // empty slots
+    }
+  }
+  if (left <= 0) {
     return;
   }
   ENV_(config) config;
@@ -370,10 +466,8 @@ static void loop_block_task(void *arg, int64_t index) {
   if (o->control <= RGM_CONTROL_CONTINUOUS) {
     policy_fold(policy.whole, rgm_f32(o->params, r), ENV_OBS, o->hidden);
   }
-  loop_block block;
-  block.first = index % job->blocks * job->tiles * LANES;
-  const int64_t left = (episodes - block.first + LANES - 1) / LANES;
-  block.tiles = left < job->tiles ? (int)left : job->tiles;
+  const int64_t tiles = (left + LANES - 1) / LANES;
+  block.tiles = tiles < job->tiles ? (int)tiles : job->tiles;
   for (int b = 0; b < block.tiles; b++) {
     loop_reset(&block.tile[b], o, r, block.first + b * LANES);
   }
@@ -381,10 +475,14 @@ static void loop_block_task(void *arg, int64_t index) {
   int64_t due = 0, events = 0;
   for (int64_t t = 0; t < o->steps; t++) {
     for (int b = 0; b < block.tiles && t % FLUSH == 0; b++) {
-      loop_draw(&block.tile[b], key, rgm_u32(o->clock, r)[0],
-                (uint32_t)(o->first + block.first + b * LANES), t,
+      loop_draw(&block.tile[b], key, rgm_u32(o->clock, r)[0], (uint32_t)o->first, t,
                 o->control == RGM_CONTROL_STOCHASTIC);
     }
+#if ENV_DRAWS > 0
+    for (int b = 0; b < block.tiles; b++) {
+      loop_draw_more(&block.tile[b], key, rgm_u32(o->clock, r)[0], (uint32_t)o->first, t);
+    }
+#endif
     loop_advance(&block, o, &config, &policy, r, t, t == due, events);
     events += t == due;
     due += t == due ? every : 0;
@@ -392,7 +490,7 @@ static void loop_block_task(void *arg, int64_t index) {
       loop_flush(&block.tile[b], o, r, block.first + b * LANES, t);
     }
   }
-  for (int64_t k = 0; k < block.tiles * LANES && block.first + k < episodes; k++) {
+  for (int64_t k = 0; k < block.tiles * LANES && k < left; k++) {
     rgm_f32(o->returns, r)[block.first + k] = block.tile[k / LANES].returns[k % LANES];
   }
 }
@@ -401,7 +499,10 @@ static void loop_block_task(void *arg, int64_t index) {
 void RGM_CPU(ENV_(rollout))(rgm_stream *s, const rgm_rollout *rollout);
 void RGM_CPU(ENV_(rollout))(rgm_stream *s, const rgm_rollout *rollout) {
   const int64_t episodes = rollout->returns.dims[1];
-  RGM_ASSERT(episodes % rollout->patients.dims[1] == 0 && rollout->patients.dims[2] == ENV_WORDS);
+  RGM_ASSERT(rollout->patients.dims[2] == ENV_WORDS);
+#ifndef ENV_CLINICIAN
+  RGM_ASSERT(rollout->control != RGM_CONTROL_CLINICIAN);
+#endif
   const int64_t replicas = rollout->returns.dims[0], tiles = (episodes + LANES - 1) / LANES;
 
   // as many tiles side by side as leave every thread some work

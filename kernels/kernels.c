@@ -2,7 +2,7 @@
 // Front doors of the kernel table: check shapes once, count work, dispatch; and the choice of a
 // backend. A wrong shape is a bug of the caller, so it ends in RGM_ASSERT.
 
-#include "kernels/kernels.h"
+#include "kernels/door.h"
 #include "kernels/module.h"
 #include "kernels/policy.h"
 
@@ -103,52 +103,6 @@ double rgm_seconds(void) {
   struct timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-
-// counts a launch; returns when it began if the stream is timed
-static double begin(rgm_stream *s, rgm_row row, double flops, double bytes) {
-  s->counts[row].launches++;
-  s->counts[row].flops += flops;
-  s->counts[row].bytes += bytes;
-  if (!s->timed) {
-    return 0.0;
-  }
-  (void)s->backend->sync(s);
-  return rgm_seconds();
-}
-
-
-// an error of the device stays on the stream, for the caller's own rgm_sync
-static void end(rgm_stream *s, rgm_row row, double begun) {
-  if (s->timed) {
-    (void)s->backend->sync(s);
-    s->counts[row].seconds += rgm_seconds() - begun;
-  }
-}
-
-
-// counts the work of a row, calls it, and times it where asked
-#define LAUNCH(s, row, flops, bytes, ...)                        \
-  do {                                                           \
-    const double begun_ = begin(s, RGM_ROW_##row, flops, bytes); \
-    (s)->backend->row(s, __VA_ARGS__);                           \
-    end(s, RGM_ROW_##row, begun_);                               \
-  } while (0)
-
-
-static double size_of(rgm_tensor t) {
-  return (double)rgm_elements(t) * (double)rgm_dtype_size(t.dtype);
-}
-
-
-static bool is_vector(rgm_tensor t, rgm_dtype dtype, int64_t n) {
-  return t.dtype == dtype && rgm_elements(t) == n;
-}
-
-
-static bool same_shape(rgm_tensor a, rgm_tensor b) {
-  return a.dtype == b.dtype && memcmp(a.dims, b.dims, sizeof a.dims) == 0;
 }
 
 
@@ -386,6 +340,19 @@ void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor thres
 }
 
 
+void rgm_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                rgm_tensor lost, rgm_tensor weight, rgm_tensor active) {
+  const int64_t replicas = weight.dims[0];
+  RGM_ASSERT(items.dtype == RGM_U32 && items.dims[0] == replicas && weight.dtype == RGM_F32);
+  RGM_ASSERT(is_vector(share, RGM_F32, rgm_elements(items)) && share.dims[0] == replicas);
+  RGM_ASSERT(items.dims[2] == 1 && items.dims[3] == 1 && weight.dims[2] == 1);
+  RGM_ASSERT(weight.dims[3] == 1 && is_vector(count, RGM_U32, replicas));
+  RGM_ASSERT(is_vector(lost, RGM_U32, replicas) && is_vector(active, RGM_U32, replicas));
+  LAUNCH(s, enlist, 0, size_of(weight) + 2.0 * size_of(items), items, share, count, lost, weight,
+         active);
+}
+
+
 void rgm_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                  float low, float high, int64_t last_dim) {
   RGM_ASSERT(x.dtype == RGM_F32 && x.rank >= 2 && seeds.dtype == RGM_U32);
@@ -468,26 +435,23 @@ void rgm_env_sample(const rgm_env_kernels *env, rgm_stream *s, const rgm_cohort 
 }
 
 
-// what an output that may be absent costs to write
-static double written(rgm_tensor t) {
-  return t.data != NULL ? size_of(t) : 0.0;
-}
-
-
 void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollout *o) {
   const int64_t replicas = o->returns.dims[0], episodes = o->returns.dims[1];
   RGM_ASSERT(o->returns.dtype == RGM_F32 && o->patients.dtype == RGM_F32 && o->steps > 0);
   RGM_ASSERT(is_vector(o->active, RGM_U32, replicas) && is_vector(o->clock, RGM_U32, replicas));
   RGM_ASSERT(o->hidden >= 0 && o->hidden <= RGM_POLICY_MAX_HIDDEN);
-  RGM_ASSERT(episodes % o->patients.dims[1] == 0);
+  const bool again = o->items.data != NULL;
+  RGM_ASSERT((again ? o->episodes : episodes) % o->patients.dims[1] == 0);
+  RGM_ASSERT(!again || (is_vector(o->items, RGM_U32, replicas * episodes) &&
+                        o->items.dims[0] == replicas && is_vector(o->count, RGM_U32, replicas)));
 
   // useful operations: the policy's, inputs and output unit by unit; the environment's own are few
   const bool policy = o->control <= RGM_CONTROL_CONTINUOUS;
   const double steps = (double)(replicas * episodes * o->steps);
   const double flops = policy ? 2.0 * o->hidden * (env->obs + 1) : 0.0;
   const double begun = begin(s, RGM_ROW_rollout, steps * flops,
-                             size_of(o->patients) + written(o->obs) + written(o->act) +
-                                 written(o->logits) + written(o->signals) + size_of(o->returns));
+                             size_of(o->patients) + size_if(o->obs) + size_if(o->act) +
+                                 size_if(o->logits) + size_if(o->signals) + size_of(o->returns));
   env->rollout(s, o);
   end(s, RGM_ROW_rollout, begun);
 }

@@ -24,7 +24,7 @@ typedef struct rgm_stream rgm_stream;
 typedef struct rgm_backend rgm_backend;
 typedef struct rgm_env_kernels rgm_env_kernels;
 
-enum { RGM_BACKEND_ABI = 4, RGM_ROW_BLOCK = 256 };
+enum { RGM_BACKEND_ABI = 5, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
   RGM_LINEAR = 0,
@@ -37,10 +37,13 @@ typedef enum rgm_act {
 typedef enum rgm_random {
   RGM_RANDOM_INIT = 1,     // initial weights: item = element, member = tensor
   RGM_RANDOM_PATIENT = 2,  // patients: step, item = patient, draw
-  RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2
+  RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2;
+                           // members 1, 2, ...: an environment's further noise, draw = time
   RGM_RANDOM_SEARCH = 4,   // candidates of a search: step, item = candidate, draw = dim / 4
   RGM_RANDOM_SWEEP = 5,    // points of a sweep: step = trial, item = dimension, draw
   RGM_RANDOM_SPLIT = 6,    // parts of a data set: step, item = words of the patient's number
+  RGM_RANDOM_REPLAY = 7,   // rows of a batch: step, item = row, draw = attempt / 4, member
+  RGM_RANDOM_ACTION = 8,   // actions of a policy: step, item = sample, draw = dim / 4, member
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
@@ -56,8 +59,11 @@ typedef struct rgm_device_options {
   X(copy) X(fill)                                                                                  \
   X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(linear_dw_adam)                            \
   X(softmax_xent) X(policy_xent)                                                                   \
+  X(soft_target) X(critic_loss) X(actor_loss) X(dual) X(action_draw) X(action_backward)            \
+  X(gaussian_nll) X(mse)                                                                           \
   X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
-  X(sum) X(quantile) X(select) X(uniform) X(advance) X(retire) X(nonfinite)                        \
+  X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
+  X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
   X(triad) X(burn) X(library_gemm) X(sample) X(rollout)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -85,6 +91,148 @@ typedef struct rgm_adam_step {
   rgm_tensor p, m, v, target;
   rgm_tensor count, lr, beta1, beta2, eps, rate, active; // (R)
 } rgm_adam_step;
+
+// ---- actors and critics
+//
+// N critics are an inner axis: q[R,N,B,O] has the values of A actions in columns 0 ... A - 1, of
+// one where actions are continuous. Columns from A on are padding: not read, and 0 in gradients.
+// A policy's head[R,B,O] has logits, or mu and log sigma of D dims. Gradients have the 1 / B of a
+// mean over the batch in them, and so have the shares of a loss: their plain sum is the loss.
+
+// y = reward + gamma (1 - terminated) V(s'), V = sum_a pi(a) (min_n q_n(a) - alpha log pi(a)) of
+// discrete actions, min_n q_n - alpha log pi of a drawn one. Masked.
+typedef struct rgm_target {
+  rgm_tensor y;                  // (R, B), written
+  rgm_tensor q;                  // (R, N, B, O) of the target critics at s'
+  rgm_tensor head;               // (R, B, O) logits at s'; data NULL: actions are continuous
+  rgm_tensor log_pi;             // (R, B) of the actions that q values; read without `head` only
+  rgm_tensor reward, terminated; // (R, B); terminated is 1 or 0, whatever cut the episode short
+  rgm_tensor gamma;              // (R)
+  rgm_tensor log_alpha;          // (R); data NULL: no entropy in the target
+  rgm_tensor active;             // (R) u32
+  int actions;                   // A
+} rgm_target;
+
+// Where a critic is pushed down; it is pushed up at the actions of real rows, each side a mean over
+// its own rows. CQL(H) is LOGSUMEXP_MIX of a batch without model rows.
+typedef enum rgm_push {
+  RGM_PUSH_NONE = 0,            // TD alone
+  RGM_PUSH_RHO_SAMPLE = 1,      // q(s, a) of model rows
+  RGM_PUSH_RHO_EXPECT = 2,      // sum_a pi(a) q(s, a) of model rows; pi is a constant
+  RGM_PUSH_LOGSUMEXP_MODEL = 3, // T log sum_a exp(q(s, a) / T) of model rows
+  RGM_PUSH_LOGSUMEXP_MIX = 4,   // the same of all rows
+} rgm_push;
+
+// L_n = mean huber(q_n(s, a) - y) + beta gap_n, gap_n = mean_down push - mean_real q_n(s, a), where
+// huber(e) is e^2 / 2 up to |e| = delta. With a multiplier beta is clip(exp(.), 0, 1e6) beta.
+// Continuous actions: push is T log sum_k exp(q_n(s, a_k) / T - log q(a_k)) over the G K sampled
+// actions of a row, of which `sampled` has value (g B + b) K + k; log(G K) is left out. Masked.
+typedef struct rgm_critic {
+  rgm_tensor dq;             // (R, N, B, O), written
+  rgm_tensor dsampled;       // (R, N, G B K, O), written with `sampled`
+  rgm_tensor loss, gap;      // (R, N, B), written unless data NULL: shares of L_n, of gap_n
+  rgm_tensor q;              // (R, N, B, O)
+  rgm_tensor action;         // (R, B) numbers of actions as f32; data NULL: continuous
+  rgm_tensor y;              // (R, B)
+  rgm_tensor head;           // (R, B, O) logits at s, for RHO_EXPECT
+  rgm_tensor sampled;        // (R, N, G B K, O), for LOGSUMEXP of continuous actions
+  rgm_tensor log_q;          // (R, G B K), the log-density with which a_k was drawn
+  rgm_tensor delta;          // (R); data NULL: 1/2 MSE, as with an infinite one
+  rgm_tensor beta;           // (R), read with a push
+  rgm_tensor temperature;    // (R): T, read with LOGSUMEXP
+  rgm_tensor log_multiplier; // (R); data NULL: none
+  rgm_tensor real;           // (R) u32: rows 0 ... real - 1 are real; data NULL: all
+  rgm_tensor active;         // (R) u32
+  rgm_push push;
+  int actions; // A
+  int samples; // K
+} rgm_critic;
+
+// Discrete: L = mean sum_a pi(a) (alpha log pi(a) - min_n q_n(a)); dz its exact gradient by the
+// logits, none by q. Continuous: L = mean (alpha log pi - min_n q_n); dq its gradient by q, -1 / B
+// at the least critic (the first of equals), for linear_dx and action_backward. Masked.
+typedef struct rgm_actor {
+  rgm_tensor dz;        // (R, B, O), written if discrete
+  rgm_tensor dq;        // (R, N, B, O), written if continuous
+  rgm_tensor loss;      // (R, B), written unless data NULL: shares
+  rgm_tensor entropy;   // (R, B), written if discrete unless data NULL: of pi, not divided
+  rgm_tensor q;         // (R, N, B, O)
+  rgm_tensor head;      // (R, B, O) logits; data NULL: actions are continuous
+  rgm_tensor log_pi;    // (R, B), read if continuous
+  rgm_tensor log_alpha; // (R)
+  rgm_tensor active;    // (R) u32
+  int actions;          // A
+} rgm_actor;
+
+// How a multiplier m follows h = weight * mean(x) - target.
+typedef enum rgm_dual_form {
+  RGM_DUAL_LINEAR = 0,   // log m * h, of the temperature: the slope is h, whatever m is
+  RGM_DUAL_EXP = 1,      // m h, of the temperature: the slope is m h
+  RGM_DUAL_LAGRANGE = 2, // -m h, m = clip(exp(log m), 0, 1e6): the slope is -m h, 0 beyond
+} rgm_dual_form;
+
+typedef enum rgm_draw {
+  RGM_DRAW_POLICY = 0,  // u = mu + sigma eps
+  RGM_DRAW_MEAN = 1,    // u = mu
+  RGM_DRAW_UNIFORM = 2, // uniform in the box; reads no head
+} rgm_draw;
+
+// M = B K actions of a tanh-Gaussian policy, K for each row of `head`: sample m is of row m / K.
+// a = scale tanh(u) + shift, log sigma clamped to [low, high], and log pi(a) = sum_d -eps^2 / 2 -
+// log sigma - log(2 pi) / 2 - 2 (log 2 - u - softplus(-2 u)) - log scale. Philox counter {clock, m,
+// d / 4, member}, its words as in gaussian_draw; a uniform dim takes a word.
+typedef struct rgm_policy_draw {
+  rgm_tensor act;          // (R, M, D), written
+  rgm_tensor log_pi;       // (R, M), written
+  rgm_tensor head;         // (R, B, O): mu in columns 0 ... D - 1, then log sigma
+  rgm_tensor scale, shift; // (R, D)
+  rgm_tensor low, high;    // (R)
+  rgm_tensor seeds;        // (R, 2) u32
+  rgm_tensor clock;        // (R) u32
+  rgm_tensor active;       // (R) u32, masked
+  uint32_t random, member;
+  rgm_draw draw;
+} rgm_policy_draw;
+
+// L_n = mean_{b,k} ((mu - t)^2 exp(-v) + v) + penalty sum_k (max - min), with the log-variance v =
+// min + softplus(w - min), w = max - softplus(max - raw), of each net of an ensemble. Masked.
+typedef struct rgm_nll {
+  rgm_tensor dhead;   // (R, N, B, O), written
+  rgm_tensor dbounds; // (R, N, 2, K), written
+  rgm_tensor loss;    // (R, N, B), written unless data NULL: shares, without the penalty
+  rgm_tensor head;    // (R, N, B, O): mu in columns 0 ... K - 1, then raw log-variances
+  rgm_tensor target;  // (R, N, B, K), or of rank 3, (R, B, K), for all nets
+  rgm_tensor bounds;  // (R, N, 2, K): max, min
+  rgm_tensor penalty; // (R)
+  rgm_tensor active;  // (R) u32
+} rgm_nll;
+
+
+// ---- rows of experience
+
+enum { RGM_RING_COLUMNS = 8 };
+
+// A ring of C rows, of which each column is a tensor of its own; the oldest row is overwritten
+// first. A data set is a ring that is full: one slice for all replicas (stride 0), head 0, count C.
+typedef struct rgm_ring {
+  rgm_tensor column[RGM_RING_COLUMNS]; // (R, C, W_k) f32
+  rgm_tensor head, count;              // (R) u32: where the next row goes, rows that there are
+  int columns;
+} rgm_ring;
+
+// B rows, each drawn with replacement, or given. Row b is of `from` if b < share, else of `other`.
+// Row numbers count places in the ring, uniform without bias: Lemire's method on the words of
+// philox counter {clock, b, attempt / 4, member}. Where a ring is empty, or a given row is not in
+// it, the row is NaN. Masked.
+typedef struct rgm_gather {
+  rgm_tensor row[RGM_RING_COLUMNS]; // (R, B, W_k) f32, written
+  rgm_tensor items;                 // (R, B) u32: row numbers, written unless data NULL, or read
+  const rgm_ring *from, *other;     // `other` NULL: there is one
+  rgm_tensor share;                 // (R) u32, read with `other`
+  rgm_tensor seeds, clock, active;  // (R, 2), (R), (R) u32
+  uint32_t random, member;
+  bool given; // items are read
+} rgm_gather;
 
 struct rgm_backend {
   uint32_t abi_version, size;
@@ -120,6 +268,19 @@ struct rgm_backend {
                       rgm_tensor x, rgm_tensor z, rgm_tensor label, rgm_tensor weight,
                       rgm_tensor params, rgm_tensor active, int hidden);
 
+  // ---- actors and critics
+  void (*soft_target)(rgm_stream *s, const rgm_target *target);
+  void (*critic_loss)(rgm_stream *s, const rgm_critic *critic);
+  void (*actor_loss)(rgm_stream *s, const rgm_actor *actor);
+  void (*dual)(rgm_stream *s, rgm_tensor grad, rgm_tensor mean, rgm_tensor x, rgm_tensor weight,
+               rgm_tensor target, rgm_tensor log_dual, rgm_tensor active, float scale,
+               rgm_dual_form form);
+  void (*action_draw)(rgm_stream *s, const rgm_policy_draw *draw);
+  void (*action_backward)(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
+                          const rgm_policy_draw *draw, int64_t column);
+  void (*gaussian_nll)(rgm_stream *s, const rgm_nll *nll);
+  void (*mse)(rgm_stream *s, rgm_tensor y, rgm_tensor head, rgm_tensor target);
+
   // ---- optimisers
   void (*adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
                rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
@@ -135,10 +296,22 @@ struct rgm_backend {
                          rgm_tensor weight, rgm_tensor rate, rgm_tensor floor, rgm_tensor active);
   void (*exponential)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active);
 
+  // ---- rows of experience
+  void (*replay_append)(rgm_stream *s, const rgm_ring *to, const rgm_tensor *rows, rgm_tensor keep,
+                        rgm_tensor active);
+  void (*replay_gather)(rgm_stream *s, const rgm_gather *gather);
+  void (*normalise)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor mean, rgm_tensor sd,
+                    bool inverse);
+  void (*concat)(rgm_stream *s, rgm_tensor x, rgm_tensor state, rgm_tensor action, int classes);
+  void (*clip_norm)(rgm_stream *s, rgm_tensor g, rgm_tensor norm, rgm_tensor limit,
+                    rgm_tensor active);
+
   // ---- data: reductions, selection, random fills, counters
   void (*sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
   void (*quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
   void (*select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+  void (*enlist)(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                 rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
   void (*uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random, uint32_t member,
                   float low, float high, int64_t last_dim);
   void (*advance)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
@@ -169,6 +342,7 @@ typedef enum rgm_control {
   RGM_CONTROL_CONTINUOUS = 2,    // policy: action p
   RGM_CONTROL_PID = 3,           // params: kp, ki [1/s], kd [s]
   RGM_CONTROL_OPEN_LOOP = 4,     // the actions are read from `act`
+  RGM_CONTROL_CLINICIAN = 5,     // the environment's own rule, where it has one; its params
 } rgm_control;
 
 // Draws patients for every replica. Masked.
@@ -183,7 +357,10 @@ typedef struct rgm_cohort {
 } rgm_cohort;
 
 // Runs whole episodes, environment and controller fused. Outputs with data NULL are not
-// written, but `returns` always is.
+// written, but `returns` always is. Where `items` is given, slot k < count[r] runs episode
+// items[r,k] of a batch of `episodes` again, with its patient and its random numbers: the same
+// bits. The other slots return 0, and nothing else of them is written; K counts slots then, and
+// RGM_CONTROL_OPEN_LOOP reads the actions of slots.
 typedef struct rgm_rollout {
   rgm_tensor returns;  // (R, K) f32, written: sum of rewards, in blocks of 16 steps
   rgm_tensor obs;      // (R, K, T, O) f32, written
@@ -196,11 +373,14 @@ typedef struct rgm_rollout {
   rgm_tensor seeds;    // (R, 2) u32
   rgm_tensor clock;    // (R) u32: counter word `step`
   rgm_tensor active;   // (R) u32, masked
+  rgm_tensor items;    // (R, K) u32 below `episodes`; data NULL: slot k runs episode k
+  rgm_tensor count;    // (R) u32, read with `items`; more than K is K
   rgm_control control;
-  int hidden;      // of the policy
-  uint32_t random; // RGM_RANDOM_NOISE, plus RGM_RANDOM_EVAL
-  int64_t first;   // counter word `item` of episode 0
-  int64_t steps;   // T
+  int hidden;       // of the policy
+  uint32_t random;  // RGM_RANDOM_NOISE, plus RGM_RANDOM_EVAL
+  int64_t first;    // counter word `item` of episode 0
+  int64_t steps;    // T
+  int64_t episodes; // of the batch that `items` points into; read with `items`
 } rgm_rollout;
 
 // An environment's rows on one backend.
@@ -286,6 +466,62 @@ void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor
                      rgm_tensor active, int hidden);
 int64_t rgm_policy_xent_work(int64_t groups, int64_t rows, int64_t inputs, int64_t hidden);
 
+// Rows of actors and critics; their structs say what they do. An update of a critic is soft_target,
+// critic_loss, linear_dx and linear_dw_adam; every launch of it can be captured.
+void rgm_soft_target(rgm_stream *s, const rgm_target *target);
+void rgm_critic_loss(rgm_stream *s, const rgm_critic *critic);
+void rgm_actor_loss(rgm_stream *s, const rgm_actor *actor);
+
+// mean[R] = scale * sum of x[R,...] (row-block order over the flattened elements), grad[R] = the
+// slope by log_dual[R] of the multiplier's loss at h = weight[R] mean - target[R]. Temperature: x
+// is the entropy and scale 1 / B, or log pi and weight -1. Lagrange: x is the gap of critic_loss
+// and scale 1 / N. log_dual.data may be NULL if the form is linear, mean.data always. Masked.
+void rgm_dual(rgm_stream *s, rgm_tensor grad, rgm_tensor mean, rgm_tensor x, rgm_tensor weight,
+              rgm_tensor target, rgm_tensor log_dual, rgm_tensor active, float scale,
+              rgm_dual_form form);
+
+// Whether a target entropy [nats] can be held by a policy over so many actions: it lies between 0
+// and log(actions). RGM_ECONFIG with a text otherwise; `key` is the name to blame.
+rgm_status rgm_entropy_check(const char *key, double target, int actions);
+
+void rgm_action_draw(rgm_stream *s, const rgm_policy_draw *draw);
+
+// dhead[R,B,O] = gradient of mean(alpha log pi) + (what dx says) by mu and log sigma, K = 1. The
+// slope by the action is the sum over n, in order, of columns `column` ... `column` + D - 1 of
+// dx[R,N,B,I], the critics' gradients by their inputs; dx.data NULL: there is none. eps comes from
+// the same counters again. Where log sigma was clamped its gradient is 0. log_alpha.data NULL:
+// alpha is 0. draw->act and ->log_pi are not touched. Masked.
+void rgm_action_backward(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
+                         const rgm_policy_draw *draw, int64_t column);
+
+// dbounds is the sum over rows in row-block order, of max and min.
+void rgm_gaussian_nll(rgm_stream *s, const rgm_nll *nll);
+
+// y[R,N,K] = mean over b of (head - target)^2, column by column (row-block order): the holdout
+// error of each net and feature. head[R,N,B,O], target[R,N,B,K], or of
+// rank 3, [R,B,K], for all nets.
+void rgm_mse(rgm_stream *s, rgm_tensor y, rgm_tensor head, rgm_tensor target);
+
+// rows[k][R,M,W_k], M <= C, go to the ring in order where keep[R,M] is not 0 (data NULL: all);
+// head and count go on. Masked.
+void rgm_replay_append(rgm_stream *s, const rgm_ring *to, const rgm_tensor *rows, rgm_tensor keep,
+                       rgm_tensor active);
+
+void rgm_replay_gather(rgm_stream *s, const rgm_gather *gather);
+
+// y[R,B,W] = (x - mean[R,W]) / sd[R,W], or back: x * sd + mean. y may be x.
+void rgm_normalise(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor mean, rgm_tensor sd,
+                   bool inverse);
+
+// x[R,M,S+D] = state[R,B,S] beside action[R,M,D], or beside the one-hot code of action[R,M], class
+// numbers as f32, in D = `classes` > 0 columns. Row m has the state of row m / (M / B).
+void rgm_concat(rgm_stream *s, rgm_tensor x, rgm_tensor state, rgm_tensor action, int classes);
+
+// norm[R] = the root of the sum of squares of g[R,...] (row-block order with fma over the flattened
+// elements); g *= limit / norm where norm > limit[R]. Masked.
+void rgm_clip_norm(rgm_stream *s, rgm_tensor g, rgm_tensor norm, rgm_tensor limit,
+                   rgm_tensor active);
+
 // Adam (Kingma & Ba 2015, algorithm 1) on p, m, v [R,W]; count[R] u32 is raised by one. Masked.
 void rgm_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
               rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
@@ -323,6 +559,13 @@ void rgm_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rg
 
 // weight[R,N] = 1/count where x >= threshold[R], else 0; count = how many pass (all 0 if none).
 void rgm_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+
+// items[R,E] u32 = where weight[R,N] is not 0, in order, share[R,E] = the weights there and 0
+// behind them, count[R] u32 = how many there are. Where they are more than E, no share is a number
+// (NaN), so that no result rests on a part of them, and lost[R] u32 goes up by how many found no
+// place. Items from count on are not written. Masked.
+void rgm_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
 
 // x[R,...,O] = uniform in [low, high), philox counter {0, element, 0, member} counted over the
 // first `last_dim` columns, so that padding changes no number; padded columns get 0.

@@ -92,6 +92,27 @@ RGM_FN void rgm_philox_lanes(rgm_key key, uint32_t step, rgm_lanes_u32 item, uin
 }
 
 
+// Uniform among 0 ... count - 1, count > 0, without bias (Lemire 2019): the high word of word *
+// count, the next word where the low one is below 2^32 mod count. Attempt k takes word k % 4 of
+// counter {step, item, k / 4, member}.
+RGM_FN uint32_t rgm_below(rgm_key key, uint32_t step, uint32_t item, uint32_t member,
+                          uint32_t count) {
+  const uint32_t refused = (0u - count) % count;
+  for (uint32_t draw = 0;; draw++) {
+    const rgm_words words = rgm_philox(key, step, item, draw, member);
+    const uint64_t p0 = (uint64_t)words.w0 * count, p1 = (uint64_t)words.w1 * count;
+    const uint64_t p2 = (uint64_t)words.w2 * count, p3 = (uint64_t)words.w3 * count;
+    uint64_t chosen = p3;
+    chosen = (uint32_t)p2 >= refused ? p2 : chosen;
+    chosen = (uint32_t)p1 >= refused ? p1 : chosen;
+    chosen = (uint32_t)p0 >= refused ? p0 : chosen;
+    if ((uint32_t)chosen >= refused) {
+      return (uint32_t)(chosen >> 32);
+    }
+  }
+}
+
+
 // Uniform in [0, 1), a multiple of 2^-24.
 RGM_FN float rgm_unit(uint32_t word) {
   return (float)(int32_t)(word >> 8) * 0x1p-24f;

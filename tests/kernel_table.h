@@ -5,7 +5,10 @@
 #ifndef RGM_TESTS_KERNEL_TABLE_H
 #define RGM_TESTS_KERNEL_TABLE_H
 
+#include "tests/kernel_actor.h"
+#include "tests/kernel_gaussian.h"
 #include "tests/kernel_mlp.h"
+#include "tests/kernel_replay.h"
 #include "tests/kernel_search.h"
 #include "tests/kernel_util.h"
 
@@ -82,11 +85,6 @@ static const int64_t policy_shapes[][NUMBERS] = {
     {1, 1900, 2, 2, 8},
     {0},
 };
-
-static int64_t pad16(int64_t n) {
-  return (n + 15) / 16 * 16;
-}
-
 
 static void policy_plan(operand *o, const int64_t *n) {
   const int64_t size = pad16(n[4]) * (n[3] + 17) + 16;
@@ -430,6 +428,50 @@ static void select_reference(const rgm_tensor *t, double *const *want, double *c
 }
 
 
+// R, N, E: no place too few, none too many, too few
+static const int64_t enlist_shapes[][NUMBERS] = {
+    {1, 1, 1}, {2, 5, 5}, {3, 17, 40}, {7, 255, 200}, {1, 32, 9}, {7, 70, 46}, {0},
+};
+
+static void enlist_plan(operand *o, const int64_t *n) {
+  o[0] = op3(INOUT, RGM_U32, WORDS, n[0], n[2], 0);
+  o[1] = op3(OUT, RGM_F32, NAN_FILL, n[0], n[2], 0);
+  o[2] = op3(OUT, RGM_U32, NAN_FILL, n[0], 0, 0);
+  o[3] = op3(INOUT, RGM_U32, COUNTS, n[0], 0, 0);
+  o[4] = op3(IN, RGM_F32, GROUPS, n[0], n[1], 0);
+  o[5] = op3(MASK, RGM_U32, ONES, n[0], 0, 0);
+}
+
+
+static void enlist_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
+  (void)n;
+  rgm_enlist(s, t[0], t[1], t[2], t[3], t[4], t[5]);
+}
+
+
+static void enlist_reference(const rgm_tensor *t, double *const *want, double *const *tol,
+                             const int64_t *n) {
+  (void)tol;
+  for (int64_t r = 0; r < n[0]; r++) {
+    int64_t count = 0;
+    for (int64_t k = 0; k < n[2]; k++) {
+      want[0][r * n[2] + k] = (double)u32(t[0], r)[k];
+    }
+    for (int64_t i = 0; i < n[1]; i++) {
+      if (f32(t[4], r)[i] != 0.0f && count++ < n[2]) {
+        want[0][r * n[2] + count - 1] = (double)i;
+        want[1][r * n[2] + count - 1] = (double)f32(t[4], r)[i];
+      }
+    }
+    for (int64_t k = 0; k < n[2] && count > n[2]; k++) {
+      want[1][r * n[2] + k] = NAN;
+    }
+    want[2][r] = (double)count;
+    want[3][r] = (double)u32(t[3], r)[0] + (double)(count > n[2] ? count - n[2] : 0);
+  }
+}
+
+
 // R, rows (0: none), columns, last_dim, member
 static const int64_t uniform_shapes[][NUMBERS] = {
     {1, 1, 16, 1, 0},    {2, 0, 16, 7, 3},     {3, 17, 32, 31, 1},
@@ -577,6 +619,21 @@ static const kernel_case kernels[] = {
     {"linear_dw_adam", fused_plan, fused_run, fused_reference, NULL, mlp_shapes},
     {"softmax_xent", softmax_plan, softmax_run, softmax_reference, softmax_prepare, softmax_shapes},
     {"policy_xent", policy_plan, policy_run, policy_reference, policy_prepare, policy_shapes},
+    {"soft_target", target_plan, target_run, target_reference, target_prepare, target_shapes},
+    {"critic_loss", critic_plan, critic_run, critic_reference, critic_prepare, critic_shapes},
+    {"critic_sampled", sampled_plan, sampled_run, sampled_reference, sampled_prepare,
+     sampled_shapes},
+    {"actor_loss", actor_plan, actor_run, actor_reference, actor_prepare, actor_shapes},
+    {"dual", dual_plan, dual_run, dual_reference, dual_prepare, dual_shapes},
+    {"action_draw", action_plan, action_run, action_reference, action_prepare, action_shapes},
+    {"action_backward", slopes_plan, slopes_run, slopes_reference, slopes_prepare, slopes_shapes},
+    {"gaussian_nll", nll_plan, nll_run, nll_reference, nll_prepare, nll_shapes},
+    {"mse", mse_plan, mse_run, mse_reference, mse_prepare, nll_shapes},
+    {"replay_append", append_plan, append_run, append_reference, append_prepare, append_shapes},
+    {"replay_gather", gather_plan, gather_run, gather_reference, gather_prepare, gather_shapes},
+    {"normalise", scale_plan, scale_run, scale_reference, NULL, scale_shapes},
+    {"concat", concat_plan, concat_run, concat_reference, concat_prepare, concat_shapes},
+    {"clip_norm", clip_plan, clip_run, clip_reference, clip_prepare, clip_shapes},
     {"adam", adam_plan, adam_run, adam_reference, NULL, optimiser_shapes},
     {"sgd", sgd_plan, sgd_run, sgd_reference, NULL, optimiser_shapes},
     {"ema", ema_plan, ema_run, ema_reference, NULL, optimiser_shapes},
@@ -586,6 +643,7 @@ static const kernel_case kernels[] = {
     {"sum", sum_plan, sum_run, sum_reference, NULL, sum_shapes},
     {"quantile", quantile_plan, quantile_run, quantile_reference, NULL, row_shapes},
     {"select", select_plan, select_run, select_reference, NULL, row_shapes},
+    {"enlist", enlist_plan, enlist_run, enlist_reference, NULL, enlist_shapes},
     {"uniform", uniform_plan, uniform_run, uniform_reference, NULL, uniform_shapes},
     {"advance", advance_plan, advance_run, advance_reference, NULL, replica_shapes},
     {"retire", retire_plan, retire_run, retire_reference, retire_prepare, replica_shapes},

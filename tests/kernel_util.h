@@ -19,7 +19,7 @@
 
 enum {
   FENCE = 13,    // words before and after a tensor; odd, so that data is unaligned
-  OPERANDS = 13, // the most tensors that a kernel takes
+  OPERANDS = 16, // the most tensors that a kernel takes
   NUMBERS = 6,   // of a shape; the first is R
 };
 
@@ -40,6 +40,12 @@ static double sum_error(int64_t k) {
 // the same for a sum in blocks of 256 rows and a tree
 static double block_error(int64_t rows) {
   return sum_error((rows < RGM_ROW_BLOCK ? rows : RGM_ROW_BLOCK) + 16);
+}
+
+
+// outputs of a layer are padded
+static int64_t pad16(int64_t n) {
+  return (n + 15) / 16 * 16;
 }
 
 
@@ -372,7 +378,8 @@ static void check_reference(call *c, rgm_stream *s) {
       const double got =
           c->op[k].dtype == RGM_U32 ? (double)u32(c->t[k], r)[at] : (double)f32(c->t[k], r)[at];
       const double allowed = tol[k][i] > 0.0 ? tol[k][i] + 0x1p-140 : 0.0; // denormals round too
-      if (!(got == want[k][i] || fabs(got - want[k][i]) <= allowed)) {
+      const bool both = isnan(got) && isnan(want[k][i]);
+      if (!(both || got == want[k][i] || fabs(got - want[k][i]) <= allowed)) {
         char text[128];
         snprintf(text, sizeof text, "replica %d element %d is %.9g, want %.9g +- %.2g", (int)r,
                  (int)at, got, want[k][i], allowed);

@@ -211,6 +211,236 @@ Test(cuda, graphs_are_captured_once_and_replayed) {
 }
 
 
+// ---- a whole update of actor and critics, captured
+
+enum {
+  SETS = 3,
+  NETS = 2,
+  BATCH = 32,
+  INPUTS = 4,
+  WEIGHTS = (INPUTS + 1) * 16,
+  ACTIONS = 6,
+  HELD = 64
+};
+
+// Discrete SAC with COMBO's penalty; nets of one layer. Batch: states, actions, rewards, states
+// after, ends.
+typedef struct learner {
+  rgm_stream *stream;
+  void *memory[HELD];
+  int allocated, calls;
+  rgm_tensor batch[5];
+  rgm_ring data, model;
+  rgm_tensor critic, critic_m, critic_v, target, actor, actor_m, actor_v, slope; // (R, [N,] W)
+  rgm_tensor q, dq, gap, head, dz, entropy, y;
+  rgm_tensor log_alpha, velocity, rise, heat, rate, small, goal; // (R)
+  rgm_tensor seeds, clock, count, real, active;                  // (R) u32
+} learner;
+
+
+static rgm_tensor make(learner *l, rgm_dtype dtype, fill_kind kind, int64_t d0, int64_t d1,
+                       int64_t d2, int64_t d3) {
+  rgm_tensor t = rgm_view(NULL, dtype, d0, d1, d2, d3);
+  uint64_t state = (uint64_t)l->allocated + 5;
+  uint32_t *host = keep(rgm_bytes(t));
+  for (int64_t i = 0; i < rgm_elements(t); i++) {
+    host[i] = fill_word(kind, &state);
+  }
+  cr_assert_lt(l->allocated, HELD);
+  cr_assert_eq(l->stream->backend->alloc(l->stream, rgm_bytes(t), &t.data), RGM_OK);
+  l->memory[l->allocated++] = t.data;
+  rgm_copy(l->stream, t.data, host, rgm_bytes(t));
+  cr_assert_eq(rgm_sync(l->stream), RGM_OK);
+  return t;
+}
+
+
+static rgm_ring make_ring(learner *l, int64_t places, bool shared) {
+  static const int64_t width[] = {INPUTS, 1, 1, INPUTS, 1};
+  const int64_t sets = shared ? 1 : SETS;
+  rgm_ring ring = {.columns = 5, .head = make(l, RGM_U32, COUNTS, SETS, 0, 0, 0)};
+  for (int k = 0; k < 5; k++) {
+    // actions 0 and 1, and so are the ends
+    ring.column[k] = make(l, RGM_F32, k % 3 == 1 ? LABELS : SIGNED, sets, places, width[k], 0);
+    ring.column[k].dims[0] = SETS;
+    ring.column[k].stride0 = shared ? 0 : ring.column[k].stride0;
+  }
+  const uint32_t full[SETS] = {50, 50, 50};
+  ring.count = make(l, RGM_U32, ONES, SETS, 0, 0, 0);
+  if (shared) {
+    rgm_copy(l->stream, ring.count.data, full, sizeof full);
+    cr_assert_eq(rgm_sync(l->stream), RGM_OK);
+  }
+  return ring;
+}
+
+
+static learner make_learner(rgm_stream *s) {
+  learner l = {.stream = s};
+  l.data = make_ring(&l, 50, true);
+  l.model = make_ring(&l, 20, false);
+  for (int k = 0; k < 5; k++) {
+    l.batch[k] = make(&l, RGM_F32, NAN_FILL, SETS, BATCH, l.data.column[k].dims[2], 0);
+  }
+  rgm_tensor *const blocks[] = {&l.critic, &l.critic_m, &l.target,  &l.slope, &l.critic_v,
+                                &l.actor,  &l.actor_m,  &l.actor_v, &l.gap};
+  for (int k = 0; k < 8; k++) {
+    *blocks[k] = make(&l, RGM_F32, k == 4 || k == 7 ? POSITIVE : SIGNED, SETS,
+                      k < 5 ? NETS * WEIGHTS : WEIGHTS, 0, 0);
+  }
+  l.q = make(&l, RGM_F32, NAN_FILL, SETS, NETS, BATCH, 16);
+  l.dq = make(&l, RGM_F32, NAN_FILL, SETS, NETS, BATCH, 16);
+  l.gap = make(&l, RGM_F32, NAN_FILL, SETS, NETS, BATCH, 0);
+  l.head = make(&l, RGM_F32, NAN_FILL, SETS, BATCH, 16, 0);
+  l.dz = make(&l, RGM_F32, NAN_FILL, SETS, BATCH, 16, 0);
+  l.entropy = make(&l, RGM_F32, NAN_FILL, SETS, BATCH, 0, 0);
+  l.y = make(&l, RGM_F32, NAN_FILL, SETS, BATCH, 0, 0);
+  rgm_tensor *const numbers[] = {&l.log_alpha, &l.velocity, &l.rise, &l.heat,
+                                 &l.rate,      &l.small,    &l.goal};
+  for (int k = 0; k < 7; k++) {
+    *numbers[k] = make(&l, RGM_F32, k < 3 ? SIGNED : k == 5 ? SMALL : RATE, SETS, 0, 0, 0);
+  }
+  l.seeds = make(&l, RGM_U32, WORDS, SETS, 2, 0, 0);
+  rgm_tensor *const counters[] = {&l.clock, &l.count, &l.real, &l.active};
+  for (int k = 0; k < 4; k++) {
+    *counters[k] = make(&l, RGM_U32, k == 3 ? ONES : COUNTS, SETS, 0, 0, 0);
+  }
+  return l;
+}
+
+
+// rows of d1 by d2 inside the replicas of a block
+static rgm_tensor part_of(rgm_tensor t, int64_t offset, int64_t d1, int64_t d2) {
+  rgm_tensor part = rgm_view((float *)t.data + offset, RGM_F32, SETS, d1, d2, 0);
+  part.stride0 = t.stride0;
+  return part;
+}
+
+
+static void forward(learner *l, rgm_tensor y, rgm_tensor x, rgm_tensor params, int nets) {
+  for (int n = 0; n < nets; n++) {
+    rgm_linear(l->stream, part_of(y, n * BATCH * 16, BATCH, 16), x,
+               part_of(params, n * WEIGHTS, INPUTS, 16),
+               part_of(params, n * WEIGHTS + INPUTS * 16, 16, 0), RGM_LINEAR);
+  }
+}
+
+
+static void descend(learner *l, rgm_tensor dz, rgm_tensor p, rgm_tensor m, rgm_tensor v, int nets) {
+  for (int n = 0; n < nets; n++) {
+    const int64_t at = n * WEIGHTS;
+    const rgm_adam_step step = {.p = part_of(p, at, INPUTS + 1, 16),
+                                .m = part_of(m, at, INPUTS + 1, 16),
+                                .v = part_of(v, at, INPUTS + 1, 16),
+                                .count = l->count,
+                                .lr = l->small,
+                                .beta1 = l->rate,
+                                .beta2 = l->rate,
+                                .eps = l->small,
+                                .active = l->active};
+    rgm_linear_dw_adam(l->stream, &step, l->batch[0], part_of(dz, n * BATCH * 16, BATCH, 16));
+  }
+}
+
+
+static void update(void *arg, rgm_stream *s) {
+  learner *l = arg;
+  l->calls++;
+  const rgm_gather gather = {
+      .row = {l->batch[0], l->batch[1], l->batch[2], l->batch[3], l->batch[4]},
+      .from = &l->data,
+      .other = &l->model,
+      .share = l->real,
+      .seeds = l->seeds,
+      .clock = l->clock,
+      .active = l->active,
+      .random = RGM_RANDOM_REPLAY};
+  rgm_replay_gather(s, &gather);
+  forward(l, l->q, l->batch[3], l->target, NETS);
+  forward(l, l->head, l->batch[3], l->actor, 1);
+  const rgm_target target = {l->y,        l->q,    l->head,      {0},       l->batch[2],
+                             l->batch[4], l->rate, l->log_alpha, l->active, ACTIONS};
+  rgm_soft_target(s, &target);
+  forward(l, l->q, l->batch[0], l->critic, NETS);
+  forward(l, l->head, l->batch[0], l->actor, 1);
+  const rgm_critic critic = {.dq = l->dq,
+                             .gap = l->gap,
+                             .q = l->q,
+                             .action = l->batch[1],
+                             .y = l->y,
+                             .head = l->head,
+                             .beta = l->rate,
+                             .temperature = l->heat,
+                             .real = l->real,
+                             .active = l->active,
+                             .push = RGM_PUSH_RHO_EXPECT,
+                             .actions = ACTIONS};
+  rgm_critic_loss(s, &critic);
+  descend(l, l->dq, l->critic, l->critic_m, l->critic_v, NETS);
+  const rgm_actor actor = {.dz = l->dz,
+                           .entropy = l->entropy,
+                           .q = l->q,
+                           .head = l->head,
+                           .log_alpha = l->log_alpha,
+                           .active = l->active,
+                           .actions = ACTIONS};
+  rgm_actor_loss(s, &actor);
+  descend(l, l->dz, l->actor, l->actor_m, l->actor_v, 1);
+  const rgm_tensor none = {0};
+  rgm_dual(s, l->rise, none, l->entropy, l->rate, l->goal, none, l->active, 1.0f / BATCH,
+           RGM_DUAL_LINEAR);
+  rgm_sgd(s, l->log_alpha, l->velocity, l->rise, l->small, l->rate, l->active);
+  rgm_ema(s, l->target, l->critic, l->small, l->active);
+  const rgm_tensor rows[] = {l->batch[0], l->batch[1], l->batch[2], l->batch[3], l->batch[4]};
+  rgm_tensor fewer[5];
+  for (int k = 0; k < 5; k++) { // seven rows of the batch go to the model's ring
+    fewer[k] = rows[k];
+    fewer[k].dims[1] = 7;
+  }
+  rgm_replay_append(s, &l->model, fewer, none, l->active);
+  rgm_advance(s, l->count, l->active);
+  rgm_advance(s, l->clock, l->active);
+}
+
+
+// four updates in a graph leave the CPU's bits; it was captured once, 19 rows
+Test(cuda, update_is_captured_and_has_the_bits_of_the_cpu) {
+  learner l[2] = {make_learner(streams[0]), make_learner(streams[1])};
+  float *copies[2][4];
+  for (int k = 0; k < 2; k++) {
+    uint64_t before = 0, after = 0;
+    for (int i = 0; i < RGM_ROW_COUNT; i++) {
+      before += streams[k]->counts[i].launches;
+    }
+    for (int i = 0; i < 4; i++) {
+      rgm_graph(streams[k], 2, update, &l[k]);
+    }
+    for (int i = 0; i < RGM_ROW_COUNT; i++) {
+      after += streams[k]->counts[i].launches;
+    }
+    cr_assert_eq(after - before, 4u * 19, "%d launches", (int)(after - before));
+    const rgm_tensor out[] = {l[k].critic, l[k].actor, l[k].target, l[k].log_alpha};
+    for (int i = 0; i < 4; i++) {
+      copies[k][i] = keep(rgm_bytes(out[i]));
+      rgm_copy(streams[k], copies[k][i], out[i].data, rgm_bytes(out[i]));
+    }
+    cr_assert_eq(rgm_sync(streams[k]), RGM_OK, "%s", rgm_last_error());
+    for (int i = 0; i < 4; i++) {
+      for (int64_t j = 0; j < rgm_elements(out[i]); j++) {
+        cr_assert(isfinite(copies[k][i][j]), "stream %d, %d, %d", k, i, (int)j);
+      }
+      cr_assert(memcmp(copies[0][i], copies[k][i], rgm_bytes(out[i])) == 0, "%d", i);
+    }
+  }
+  cr_assert(l[0].calls == 1 && l[1].calls == 4);
+  for (int k = 0; k < 2; k++) {
+    for (int i = 0; i < l[k].allocated; i++) {
+      streams[k]->backend->release(streams[k], l[k].memory[i]);
+    }
+  }
+}
+
+
 Test(cuda, memory_is_zero_and_can_run_out) {
   rgm_stream *s = streams[0];
   rgm_tensor t = device_tensor(s, RGM_F32, 250);

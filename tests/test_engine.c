@@ -289,6 +289,65 @@ Test(engine, finished_replicas_keep_their_bits) {
 }
 
 
+// the elite run again has the bits of the elite recorded: odd batches, one patient and several,
+// groups of replicas, one of them finished
+Test(engine, cem_records_all_or_the_elites_alone) {
+  static const char *const shapes[] = {"19", "21", "70", "2"}, *const patients[] = {"1", "7", "10",
+                                                                                    "1"};
+  for (int k = 0; k < 4; k++) {
+    char hex[2][65], a[64], b[64];
+    size_t bytes[2];
+    snprintf(a, sizeof a, "algorithm.episodes=%s", shapes[k]);
+    snprintf(b, sizeof b, "algorithm.patients=%s", patients[k]);
+    for (int elites = 0; elites < 2; elites++) {
+      const char *const sets[] = {"run.replicas=5", "run.threads=2", a, b,
+                                  elites == 1 ? "algorithm.records=elites"
+                                              : "algorithm.records=all"};
+      rgm_run *run = make_run(small, 5, sets);
+      steps(run, 2);
+      ((uint32_t *)run->active.data)[1] = 0;
+      steps(run, 3);
+      cr_assert_eq(run->algorithm->report(run), RGM_OK, "%s", rgm_last_error());
+      cr_assert_eq(rgm_guard(run), RGM_OK, "%s", rgm_last_error());
+      bytes[elites] = rgm_arena_bytes(run->arena);
+      digest_of(run, hex[elites]);
+      rgm_run_free(run);
+    }
+    cr_assert_str_eq(hex[0], hex[1], "%s episodes", shapes[k]);
+    cr_assert(k != 2 || bytes[1] < bytes[0] / 2, "%zu bytes, %zu", bytes[0], bytes[1]);
+  }
+}
+
+
+// before the drug acts all returns are equal: ties, for which there are too few places
+Test(engine, elites_without_a_place_are_told) {
+  static const char *const sets[] = {"run.replicas=2", "env.steps=2", "algorithm.records=elites",
+                                     "algorithm.elites=18"};
+  rgm_run *run = make_run(small, 3, sets);
+  cr_assert_eq(rgm_guard(run), RGM_OK);
+  steps(run, 1);
+  cr_assert_eq(run->algorithm->report(run), RGM_ENUMERIC);
+  const char *text = rgm_last_error();
+  cr_assert(strstr(text, "elite/lost of replica 0 (seed 11): 10 elites") != NULL, "%s", text);
+  cr_assert(strstr(text, "among 9 by step 1") != NULL, "%s", text);
+  cr_assert(strstr(text, "algorithm.elites") != NULL, "%s", text);
+  cr_assert_eq(rgm_guard(run), RGM_ENUMERIC); // nothing goes on from a part of the elite
+  rgm_run_free(run);
+
+  // one place too few, and enough
+  run = make_run(small, 4, sets);
+  steps(run, 1);
+  cr_assert_eq(run->algorithm->report(run), RGM_ENUMERIC);
+  rgm_run_free(run);
+  const char *const enough[] = {sets[0], sets[1], sets[2], "algorithm.elites=19"};
+  run = make_run(small, 4, enough);
+  steps(run, 1);
+  cr_assert_eq(run->algorithm->report(run), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(rgm_guard(run), RGM_OK);
+  rgm_run_free(run);
+}
+
+
 Test(engine, cem_learns) {
   static const char *const sets[] = {"run.replicas=2", "env.steps=200", "env.targets=1",
                                      "algorithm.episodes=16", "algorithm.smooth=0.1"};

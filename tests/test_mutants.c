@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// 5,000 damaged configs: bytes and tokens of every file in configs/ changed at random (seeded),
-// then loaded, read, planned and emitted. None may crash, hang or be a bug by our own account; what
-// is accepted must emit a text that is accepted and emits itself.
+// 5,000 damaged configs: bytes and tokens of every file in configs/ and configs/sweeps/ changed at
+// random (seeded), then loaded, read, planned (of sweeps: their points drawn) and emitted. None may
+// crash, hang or be a bug by our own account; what is accepted must emit a text that is accepted
+// and emits itself.
 
-#include "engine/engine.h"
+#include "engine/space.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -152,6 +153,23 @@ static size_t mutate(int k, char *data, int *file) {
 
 // ---- what is done with one ---------------------------------------------------------------------
 
+// the resolved text of a sweep, all of whose first points must be there
+static rgm_status resolve_sweep(rgm_config *config, char **out) {
+  rgm_space *space = NULL;
+  rgm_status status = rgm_space_create(config, &space);
+  for (int64_t i = 0; status == RGM_OK && i < space->points && i < 50; i++) {
+    char *values[RGM_MAX_DIMENSIONS] = {NULL};
+    status = rgm_space_point(space, i, values);
+    for (int d = 0; d < RGM_MAX_DIMENSIONS; d++) {
+      free(values[d]);
+    }
+  }
+  *out = status == RGM_OK ? rgm_space_emit(space) : NULL;
+  rgm_space_free(space);
+  return status;
+}
+
+
 // the resolved text of a config, or NULL where it is refused; a bug by our own account ends it all
 static char *resolve(const char *path, const char *again) {
   static const char *const sets[] = {"run.threads=1", "run.backend=cpu"};
@@ -159,10 +177,13 @@ static char *resolve(const char *path, const char *again) {
   rgm_run *run = NULL;
   rgm_status status = again == NULL ? rgm_config_load(path, sets, 2, &config)
                                     : rgm_config_parse(path, again, sets, 2, &config);
-  if (status == RGM_OK) {
+  char *out = NULL;
+  if (status == RGM_OK && rgm_config_has_sweep(config)) {
+    status = resolve_sweep(config, &out);
+  } else if (status == RGM_OK) {
     status = rgm_run_plan_only(config, &run);
+    out = status == RGM_OK ? rgm_config_emit(run->config, false) : NULL;
   }
-  char *out = status == RGM_OK ? rgm_config_emit(run->config, false) : NULL;
   rgm_run_free(run);
   if (status == RGM_EINTERNAL || (status != RGM_OK && rgm_last_error()[0] == '\0')) {
     fprintf(stderr, "%s\n", rgm_last_error());
@@ -199,35 +220,76 @@ static int by_name(const struct dirent **a, const struct dirent **b) {
 }
 
 
-// copies configs/, so that `extends` finds what it names
-static void load_configs(void) {
-  const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
-  snprintf(folder, sizeof folder, "%s/rgm_mutants_XXXXXX", base);
-  cr_assert(mkdtemp(folder) != NULL, "mkdtemp %s: %s", folder, strerror(errno));
+// conditions, grids, nests: what no file in configs/ has
+static const char nested[] = "extends: propofol_cem.yaml\n"
+                             "sweep:\n"
+                             "  metric: return_smoothed\n"
+                             "  seeds: 3\n"
+                             "  scheduler: pbt\n"
+                             "  algorithm:\n"
+                             "    evaluate: [last, ema]\n"
+                             "    lr: {min: 0.001, max: 0.1, log: true, count: 4}\n"
+                             "  algorithm.ema:\n"
+                             "    values: [0.1, 0.2]\n"
+                             "    when: {algorithm.evaluate: ema}\n"
+                             "  env.noise_sd: {min: 0, max: 0.02, count: 3}\n";
+
+
+// a config to change, also beside the changed ones, so that `extends` finds what it names
+static void add_config(const char *as, const char *from, const char *given) {
+  char path[600];
+  cr_assert(files < FILES);
+  snprintf(name[files], sizeof name[files], "%.120s", as);
+  text[files] = calloc(1, ROOM);
+  cr_assert_not_null(text[files]);
+  if (given != NULL) {
+    snprintf(text[files], ROOM, "%s", given);
+  } else {
+    FILE *in = fopen(from, "rb");
+    cr_assert(in != NULL && fread(text[files], 1, ROOM / 2, in) > 0 && fclose(in) == 0, "%s", from);
+  }
+  // all lie in one folder here
+  char *up = strstr(text[files], "extends: ../");
+  if (up != NULL) {
+    memmove(up + strlen("extends: "), up + strlen("extends: ../"), strlen(up + 12) + 1);
+  }
+  // each point is read as a run: few of them will do
+  char *trials = strstr(text[files], "trials: 256");
+  if (trials != NULL) {
+    memcpy(trials, "trials: 8  ", strlen("trials: 256"));
+  }
+  snprintf(path, sizeof path, "%s/%s", folder, name[files]);
+  FILE *out = fopen(path, "wb");
+  cr_assert(out != NULL && fputs(text[files], out) >= 0 && fclose(out) == 0, "%s", path);
+  files++;
+}
+
+
+static void add_configs(const char *from, const char *prefix) {
   struct dirent **list = NULL;
-  const int count = scandir("configs", &list, NULL, by_name);
-  cr_assert(count > 0, "configs: %s", strerror(errno));
+  const int count = scandir(from, &list, NULL, by_name);
+  cr_assert(count > 0, "%s: %s", from, strerror(errno));
   for (int i = 0; i < count; i++) {
-    char path[600];
+    char path[600], as[320];
     const size_t length = strlen(list[i]->d_name);
     if (length > 5 && strcmp(list[i]->d_name + length - 5, ".yaml") == 0) {
-      cr_assert(files < FILES);
-      snprintf(name[files], sizeof name[files], "%.120s", list[i]->d_name);
-      snprintf(path, sizeof path, "configs/%s", name[files]);
-      FILE *in = fopen(path, "rb");
-      snprintf(path, sizeof path, "%s/%s", folder, name[files]);
-      FILE *out = fopen(path, "wb");
-      text[files] = calloc(1, ROOM);
-      cr_assert(in != NULL && out != NULL && text[files] != NULL, "%s", path);
-      const size_t size = fread(text[files], 1, ROOM / 2, in);
-      cr_assert(size > 0 && fwrite(text[files], 1, size, out) == size);
-      fclose(in);
-      fclose(out);
-      files++;
+      snprintf(path, sizeof path, "%s/%s", from, list[i]->d_name);
+      snprintf(as, sizeof as, "%s%s", prefix, list[i]->d_name);
+      add_config(as, path, NULL);
     }
     free(list[i]);
   }
   free(list);
+}
+
+
+static void load_configs(void) {
+  const char *base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+  snprintf(folder, sizeof folder, "%s/rgm_mutants_XXXXXX", base);
+  cr_assert(mkdtemp(folder) != NULL, "mkdtemp %s: %s", folder, strerror(errno));
+  add_configs("configs", "");
+  add_configs("configs/sweeps", "sweep_");
+  add_config("nested.yaml", NULL, nested);
 }
 
 

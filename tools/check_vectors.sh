@@ -11,17 +11,20 @@ trap 'rm -rf "$work"' EXIT
 
 # what the loops do: each of these calls stands in at least one of them
 calls='rgm_normals rgm_logistic ENV_(derive) ENV_(observe) ENV_(step) policy_stochastic
-  policy_deterministic policy_continuous pid_act'
+  policy_deterministic policy_continuous pid_act ENV_(clinician)'
 
-# FILE:LINE FIRST-CALL... of every lane loop, by the text from its line to the closing brace
+# FILE:LINE NEEDS FIRST-CALL... of every lane loop, by the text from its line to the closing brace;
+# NEEDS: what an environment must define to have it (ENV_CLINICIAN), or -
 awk -v calls="$(echo $calls)" '
-  FNR == 1 { inside = 0 }
+  FNR == 1 { inside = 0; needs = "-" }
+  /^#if(def)? ENV_/ { needs = $2 }
+  /^#endif/ { needs = "-" }
   /LOOP_LANES/ && !/#define/ { inside = 1; depth = 0; place = FILENAME ":" FNR; names = "" }
   inside {
     n = split(calls, call, " ")
     for (i = 1; i <= n; i++) if (index($0, call[i] "(")) names = names " " call[i]
     depth += gsub(/\{/, "{") - gsub(/\}/, "}")
-    if (depth <= 0) { print place names; inside = 0 }
+    if (depth <= 0) { print place, needs names; inside = 0 }
   }' $(git ls-files -co --exclude-standard 'kernels/*.h' 'envs/*.h' 'envs/*.c') >"$work/loops"
 bad=0
 for call in $calls; do
@@ -44,7 +47,8 @@ for source in envs/rollout*.c; do
     # the same command, into nothing, with a report
     line=$(echo "$line" | sed -E 's# -o [^ ]+# -o /dev/null#; s# -M[DTF]( [^ -][^ ]*)?##g')
     $line -fopt-info-vec-optimized="$work/$isa" || exit 1
-    while read -r place names; do
+    while read -r place needs names; do
+      [ "$needs" = - ] || grep -q "^#define $needs" "$source" || continue
       if ! grep -qE "(^|/)$place:[0-9]+: optimized: loop vectorized using $width byte" "$work/$isa"; then
         echo "$place: $source, $isa: not vectorised with $width bytes: ${names:-a lane loop}"
         bad=$((bad + 1))

@@ -5,6 +5,7 @@
 #   build      the program, the tests and the CUDA module for the card that is here
 #   table      the kernel table and the rollouts on the card: bits against the CPU
 #   paper      trainings and evaluations with run.backend=cuda: digests against the CPU, the paper's figures
+#   sweep      the 256-trial sweep on both: tables and times
 #   sanitizer  compute-sanitizer memcheck and racecheck over the kernel table
 #   bench      regimen bench on the card, beside its own peaks
 #   report     rows for kernels/cuda/GPU_RESULTS.md from what the parts above left in --out
@@ -18,12 +19,12 @@ while [ $# -gt 0 ]; do
   --prefix) prefix=$2 && shift ;;
   --out) out=$2 && shift ;;
   --dry-run) dry=1 ;;
-  build | table | paper | sanitizer | bench | report) parts="$parts $1" ;;
-  *) echo "gpu_check: no part \"$1\"; there are: build table paper sanitizer bench report" >&2; exit 64 ;;
+  build | table | paper | sweep | sanitizer | bench | report) parts="$parts $1" ;;
+  *) echo "gpu_check: no part \"$1\"; there are: build table paper sweep sanitizer bench report" >&2; exit 64 ;;
   esac
   shift
 done
-[ -n "$parts" ] || parts="build table paper sanitizer bench report"
+[ -n "$parts" ] || parts="build table paper sweep sanitizer bench report"
 mkdir -p "$out"
 tree=build/gpu
 small=""
@@ -104,6 +105,25 @@ part_paper() {
   check cem-eval $bin eval "$out/cem-cuda" --set run.backend=cuda --set eval.patients=$patients --quiet
   check pid-eval $bin eval configs/propofol_pid.yaml --set run.backend=cuda \
     --set eval.patients=$patients --quiet
+}
+
+# the table of a sweep, packs and all, is the CPU's; the time of both is in the log
+part_sweep() {
+  local backend less=""
+  [ $dry = 0 ] || less="--set sweep.trials=8 --set sweep.bracket=8 --set run.steps=40 --set sweep.first=10
+    --set env.steps=33"
+  for backend in cpu cuda; do
+    rm -rf "$out/sweep-$backend"
+    # shellcheck disable=SC2086
+    check "sweep-$backend" $bin sweep configs/sweeps/propofol.yaml --out "$out/sweep-$backend" \
+      --set run.backend=$backend --quiet $less
+  done
+  if cmp -s "$out/sweep-cpu/results.csv" "$out/sweep-cuda/results.csv"; then
+    echo "ok    sweep: the CPU's table"
+  else
+    echo "FAIL  sweep: tables differ, or there is none"
+    bad=1
+  fi
 }
 
 part_sanitizer() {

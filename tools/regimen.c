@@ -13,14 +13,16 @@
 
 enum {
   MAX_SETS = 256,
-  KEY_OUT = 256,
-  KEY_RESUME,
+  KEY_RESUME = 256,
   KEY_QUIET,
   KEY_JSON,
   KEY_PROFILE,
   KEY_SECONDS,
   KEY_WORKERS,
   KEY_STATUS,
+  KEY_DIR,
+  KEY_RULES,
+  KEY_CSV,
   KEY_VALUES,
 };
 
@@ -57,6 +59,10 @@ static const command commands[] = {
     {"verify", rgm_verify, "RUN|CHECKPOINT", "Check every checkpoint of a run, bit by bit."},
     {"sweep", sweep_command, "CONFIG|DIR",
      "Run the sweep of a config, join one (--resume), or look at it (--status)."},
+    {"import", rgm_import, "KIND",
+     "Make a data set from raw tables: mimic3-heparin, eicu-heparin, csv (--dir, -o)."},
+    {"simulate", rgm_simulate, "CONFIG",
+     "Write a data set of simulated patients under a clinician (-o FILE)."},
     {"bench", bench_command, "[SUITE]",
      "Measure this machine: rollout, mlp, cem or io, beside its peaks; all without a name."},
     {0},
@@ -92,7 +98,10 @@ static void catch_signals(void) {
 
 static const struct argp_option options[] = {
     {"set", 's', "KEY=VALUE", 0, "Override a key of the config; may be repeated", 0},
-    {"out", KEY_OUT, "DIR", 0, "Run folder (default: runs/NAME)", 0},
+    {"out", 'o', "DIR", 0, "Run folder (default: runs/NAME); of an import, the file to write", 0},
+    {"dir", KEY_DIR, "DIR", 0, "Of an import: the folder with the tables (CSV, CSV.gz)", 0},
+    {"rules", KEY_RULES, "FILE", 0, "Of an import: cohort and variables (default: its own)", 0},
+    {"csv", KEY_CSV, "FILE", 0, "Of an import: also a copy of what was read, before filling", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the newest checkpoint of the run folder", 0},
     {"threads", 't', "N", 0, "CPU threads (short for --set run.threads=N)", 0},
     {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
@@ -123,7 +132,16 @@ static error_t parse(int key, char *value, struct argp_state *state) {
     }
     in->sets[in->options.set_count++] = value;
     return 0;
-  case KEY_OUT:
+  case KEY_DIR:
+    in->options.dir = value;
+    return 0;
+  case KEY_RULES:
+    in->options.rules = value;
+    return 0;
+  case KEY_CSV:
+    in->options.csv = value;
+    return 0;
+  case 'o':
     in->options.out = value;
     return 0;
   case KEY_RESUME:

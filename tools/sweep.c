@@ -22,7 +22,8 @@ typedef struct driver {
   pid_t pid[MAX_WORKERS];
   int workers, alive;
   bool stopping;
-  int worst; // exit code
+  int done;  // workers that saw the sweep's end
+  int worst; // exit code of the others
 } driver;
 
 
@@ -79,6 +80,7 @@ static void reap(driver *d) {
     d->pid[i] = 0;
     d->alive--;
     const int code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    d->done += WIFEXITED(status) && code == 0;
     d->worst = code > d->worst ? code : d->worst;
     if (WIFSIGNALED(status) && d->options->progress != NULL) {
       fprintf(d->options->progress, "worker %d was killed by signal %d; %s\n", i, WTERMSIG(status),
@@ -129,15 +131,19 @@ static rgm_status drive(const rgm_options *options, int workers, const rgm_sweep
   watch(&d);
   rgm_options look = *options;
   look.out = d.plan.folder;
-  if (d.worst == STOPPED || d.stopping) {
+  if (d.done == 0 && (d.worst == STOPPED || d.stopping)) {
     return rgm_fail(RGM_ESTOPPED, "stopped by a signal; the sweep is in %s, go on with --resume",
                     plan->folder);
   }
-  if (d.worst != 0) {
+  if (d.worst != 0 && d.worst != STOPPED) {
     return rgm_fail(d.worst == 64   ? RGM_ECONFIG
                     : d.worst == 65 ? RGM_EDATA
                                     : RGM_EIO,
                     "a worker failed, see above and %s/log.txt; --resume goes on", plan->folder);
+  }
+  if (d.done == 0) {
+    return rgm_fail(RGM_EIO, "all workers were killed; the sweep is in %s, go on with --resume",
+                    plan->folder);
   }
   return rgm_sweep_status(&look, options->result, NULL);
 }

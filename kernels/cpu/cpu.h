@@ -40,6 +40,25 @@ void RGM_CPU(softmax_xent)(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_te
 void RGM_CPU(policy_xent)(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
                           rgm_tensor x, rgm_tensor z, rgm_tensor label, rgm_tensor weight,
                           rgm_tensor params, rgm_tensor active, int hidden);
+void RGM_CPU(soft_target)(rgm_stream *s, const rgm_target *target);
+void RGM_CPU(critic_loss)(rgm_stream *s, const rgm_critic *critic);
+void RGM_CPU(actor_loss)(rgm_stream *s, const rgm_actor *actor);
+void RGM_CPU(dual)(rgm_stream *s, rgm_tensor grad, rgm_tensor mean, rgm_tensor x, rgm_tensor weight,
+                   rgm_tensor target, rgm_tensor log_dual, rgm_tensor active, float scale,
+                   rgm_dual_form form);
+void RGM_CPU(action_draw)(rgm_stream *s, const rgm_policy_draw *draw);
+void RGM_CPU(action_backward)(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
+                              const rgm_policy_draw *draw, int64_t column);
+void RGM_CPU(gaussian_nll)(rgm_stream *s, const rgm_nll *nll);
+void RGM_CPU(mse)(rgm_stream *s, rgm_tensor y, rgm_tensor head, rgm_tensor target);
+void RGM_CPU(replay_append)(rgm_stream *s, const rgm_ring *to, const rgm_tensor *rows,
+                            rgm_tensor keep, rgm_tensor active);
+void RGM_CPU(replay_gather)(rgm_stream *s, const rgm_gather *gather);
+void RGM_CPU(normalise)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor mean, rgm_tensor sd,
+                        bool inverse);
+void RGM_CPU(concat)(rgm_stream *s, rgm_tensor x, rgm_tensor state, rgm_tensor action, int classes);
+void RGM_CPU(clip_norm)(rgm_stream *s, rgm_tensor g, rgm_tensor norm, rgm_tensor limit,
+                        rgm_tensor active);
 void RGM_CPU(adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
                    rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
                    rgm_tensor active);
@@ -56,6 +75,8 @@ void RGM_CPU(exponential)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor 
 void RGM_CPU(sum)(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
 void RGM_CPU(quantile)(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
 void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+void RGM_CPU(enlist)(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
 void RGM_CPU(uniform)(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim);
 void RGM_CPU(advance)(rgm_stream *s, rgm_tensor count, rgm_tensor active);
@@ -131,6 +152,22 @@ static inline void rgm_tree_sum(const rgm_tree *tree, float *out) {
     }
     out[i] = sum;
   }
+}
+
+// The sum of n elements, or of their squares, in row-block order.
+static inline float rgm_cpu_sum(const float *x, int64_t n, bool squares) {
+  float level[RGM_TREE_LEVELS], total;
+  rgm_tree tree = {.size = 1, .level = level};
+  for (int64_t begin = 0; begin < n; begin += RGM_ROW_BLOCK) {
+    const int64_t end = begin + RGM_ROW_BLOCK < n ? begin + RGM_ROW_BLOCK : n;
+    float block = 0.0f;
+    for (int64_t i = begin; i < end; i++) {
+      block = squares ? rgm_fma(x[i], x[i], block) : block + x[i];
+    }
+    rgm_tree_add(&tree, &block);
+  }
+  rgm_tree_sum(&tree, &total);
+  return total;
 }
 
 #endif

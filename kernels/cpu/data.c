@@ -18,20 +18,8 @@ typedef struct data_args {
 
 static void sum_task(void *arg, int64_t r) {
   const data_args *a = arg;
-  const int64_t n = rgm_elements(a->x) / a->x.dims[0];
   const float *x = rgm_f32(a->x, r);
-  float level[RGM_TREE_LEVELS], total;
-  rgm_tree tree = {.size = 1, .level = level};
-  for (int64_t begin = 0; begin < n; begin += RGM_ROW_BLOCK) {
-    const int64_t end = begin + RGM_ROW_BLOCK < n ? begin + RGM_ROW_BLOCK : n;
-    float block = 0.0f;
-    for (int64_t i = begin; i < end; i++) {
-      block = block + x[i];
-    }
-    rgm_tree_add(&tree, &block);
-  }
-  rgm_tree_sum(&tree, &total);
-  rgm_f32(a->y, r)[0] = a->scale * total;
+  rgm_f32(a->y, r)[0] = a->scale * rgm_cpu_sum(x, rgm_elements(a->x) / a->x.dims[0], false);
 }
 
 
@@ -102,6 +90,42 @@ static void select_task(void *arg, int64_t r) {
 void RGM_CPU(select)(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold) {
   data_args a = {.y = weight, .x = x, .q = threshold};
   rgm_cpu_parallel(s, x.dims[0], select_task, &a);
+}
+
+
+typedef struct enlist_args {
+  rgm_tensor items, share, count, lost, weight, active;
+} enlist_args;
+
+
+static void enlist_task(void *arg, int64_t r) {
+  const enlist_args *a = arg;
+  if (rgm_u32(a->active, r)[0] == 0) {
+    return;
+  }
+  const int64_t n = a->weight.dims[1], places = a->items.dims[1];
+  const float *weight = rgm_f32(a->weight, r);
+  uint32_t *items = rgm_u32(a->items, r);
+  float *share = rgm_f32(a->share, r);
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; i++) {
+    if (weight[i] != 0.0f && count++ < places) {
+      items[count - 1] = (uint32_t)i;
+      share[count - 1] = weight[i];
+    }
+  }
+  for (int64_t k = count > places ? 0 : count; k < places; k++) {
+    share[k] = count > places ? rgm_from_bits(0x7fc00000u) : 0.0f;
+  }
+  rgm_u32(a->count, r)[0] = (uint32_t)count;
+  rgm_u32(a->lost, r)[0] += count > places ? (uint32_t)(count - places) : 0;
+}
+
+
+void RGM_CPU(enlist)(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active) {
+  enlist_args a = {items, share, count, lost, weight, active};
+  rgm_cpu_parallel(s, weight.dims[0], enlist_task, &a);
 }
 
 

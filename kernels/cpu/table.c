@@ -28,6 +28,15 @@ const rgm_backend RGM_CPU(backend) = {
     .softmax_xent = RGM_CPU(softmax_xent),
     .policy_xent = RGM_CPU(policy_xent),
 
+    .soft_target = RGM_CPU(soft_target),
+    .critic_loss = RGM_CPU(critic_loss),
+    .actor_loss = RGM_CPU(actor_loss),
+    .dual = RGM_CPU(dual),
+    .action_draw = RGM_CPU(action_draw),
+    .action_backward = RGM_CPU(action_backward),
+    .gaussian_nll = RGM_CPU(gaussian_nll),
+    .mse = RGM_CPU(mse),
+
     .adam = RGM_CPU(adam),
     .sgd = RGM_CPU(sgd),
     .ema = RGM_CPU(ema),
@@ -36,9 +45,16 @@ const rgm_backend RGM_CPU(backend) = {
     .gaussian_refit = RGM_CPU(gaussian_refit),
     .exponential = RGM_CPU(exponential),
 
+    .replay_append = RGM_CPU(replay_append),
+    .replay_gather = RGM_CPU(replay_gather),
+    .normalise = RGM_CPU(normalise),
+    .concat = RGM_CPU(concat),
+    .clip_norm = RGM_CPU(clip_norm),
+
     .sum = RGM_CPU(sum),
     .quantile = RGM_CPU(quantile),
     .select = RGM_CPU(select),
+    .enlist = RGM_CPU(enlist),
     .uniform = RGM_CPU(uniform),
     .advance = RGM_CPU(advance),
     .retire = RGM_CPU(retire),

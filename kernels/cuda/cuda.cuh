@@ -156,6 +156,25 @@ void rgm_cuda_softmax_xent(rgm_stream *s, rgm_tensor loss, rgm_tensor dz, rgm_te
 void rgm_cuda_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor work,
                           rgm_tensor x, rgm_tensor z, rgm_tensor label, rgm_tensor weight,
                           rgm_tensor params, rgm_tensor active, int hidden);
+void rgm_cuda_soft_target(rgm_stream *s, const rgm_target *target);
+void rgm_cuda_critic_loss(rgm_stream *s, const rgm_critic *critic);
+void rgm_cuda_actor_loss(rgm_stream *s, const rgm_actor *actor);
+void rgm_cuda_dual(rgm_stream *s, rgm_tensor grad, rgm_tensor mean, rgm_tensor x, rgm_tensor weight,
+                   rgm_tensor target, rgm_tensor log_dual, rgm_tensor active, float scale,
+                   rgm_dual_form form);
+void rgm_cuda_action_draw(rgm_stream *s, const rgm_policy_draw *draw);
+void rgm_cuda_action_backward(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
+                              const rgm_policy_draw *draw, int64_t column);
+void rgm_cuda_gaussian_nll(rgm_stream *s, const rgm_nll *nll);
+void rgm_cuda_mse(rgm_stream *s, rgm_tensor y, rgm_tensor head, rgm_tensor target);
+void rgm_cuda_replay_append(rgm_stream *s, const rgm_ring *to, const rgm_tensor *rows,
+                            rgm_tensor keep, rgm_tensor active);
+void rgm_cuda_replay_gather(rgm_stream *s, const rgm_gather *gather);
+void rgm_cuda_normalise(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor mean, rgm_tensor sd,
+                        bool inverse);
+void rgm_cuda_concat(rgm_stream *s, rgm_tensor x, rgm_tensor state, rgm_tensor action, int classes);
+void rgm_cuda_clip_norm(rgm_stream *s, rgm_tensor g, rgm_tensor norm, rgm_tensor limit,
+                        rgm_tensor active);
 void rgm_cuda_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
                    rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
                    rgm_tensor active);
@@ -172,6 +191,8 @@ void rgm_cuda_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor 
 void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
 void rgm_cuda_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
 void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);
+void rgm_cuda_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active);
 void rgm_cuda_uniform(rgm_stream *s, rgm_tensor x, rgm_tensor seeds, uint32_t random,
                       uint32_t member, float low, float high, int64_t last_dim);
 void rgm_cuda_advance(rgm_stream *s, rgm_tensor count, rgm_tensor active);
@@ -253,6 +274,38 @@ RGM_DEVICE float rgm_block_tree(float x, int count, float *part) {
     x = rgm_warp_tree(x, (count + 31) / 32);
   }
   return x;
+}
+
+// The sum of at most RGM_SUM_TILE elements, or of their squares, in row-block order, by a block of
+// RGM_SUM_THREADS: a thread sums a row block, staged so that loads are coalesced; then the tree.
+// Tiles are aligned to powers of two, so that a tree over their sums continues it. Thread 0 has it;
+// ends without a barrier. stage and part[32] are shared memory.
+enum {
+  RGM_SUM_THREADS = 256,
+  RGM_SUM_COLUMNS = 32, // elements of a row block that are staged at a time
+  RGM_SUM_TILE = RGM_SUM_THREADS * RGM_ROW_BLOCK,
+};
+
+template <bool SQUARES>
+RGM_DEVICE float rgm_block_sum(const float *data, int64_t left, float (*stage)[RGM_SUM_COLUMNS + 1],
+                               float *part) {
+  const int64_t row = (int64_t)threadIdx.x * RGM_ROW_BLOCK;
+  const int64_t rows = (left + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
+  float sum = 0.0f;
+  for (int column = 0; column < RGM_ROW_BLOCK; column += RGM_SUM_COLUMNS) {
+    for (int i = (int)threadIdx.x; i < RGM_SUM_THREADS * RGM_SUM_COLUMNS; i += RGM_SUM_THREADS) {
+      const int64_t at =
+          (int64_t)(i / RGM_SUM_COLUMNS) * RGM_ROW_BLOCK + column + i % RGM_SUM_COLUMNS;
+      stage[i / RGM_SUM_COLUMNS][i % RGM_SUM_COLUMNS] = at < left ? data[at] : 0.0f;
+    }
+    __syncthreads();
+    for (int i = 0; i < RGM_SUM_COLUMNS; i++) {
+      const float x = stage[threadIdx.x][i], next = SQUARES ? rgm_fma(x, x, sum) : sum + x;
+      sum = row + column + i < left ? next : sum;
+    }
+    __syncthreads();
+  }
+  return rgm_block_tree(sum, rows < RGM_SUM_THREADS ? (int)rows : (int)RGM_SUM_THREADS, part);
 }
 
 // The same over values that one thread meets in order: a binary counter of partial sums, which stay

@@ -8,10 +8,8 @@
 enum {
   THREADS = 256,
   BLOCKS = 1024,
-  COLUMNS = 32,                   // elements of a row block that are staged at a time
-  TILE = THREADS * RGM_ROW_BLOCK, // elements of a block of `sum`
-  LEVELS = 20,                    // of the tree over tiles: 2^36 elements
-  WIDE = 512,                     // threads where one block works for a replica
+  LEVELS = 20, // of the tree over tiles: 2^36 elements
+  WIDE = 512,  // threads where one block works for a replica
   BINS = 256,
   DIGITS = 4,
   DIGIT = 8, // of the radix selection
@@ -20,30 +18,13 @@ enum {
 
 // ---- sum ---------------------------------------------------------------------------------------
 
-// One tile of 256 row blocks: a thread sums a row block in order, staged so that loads are
-// coalesced; then the tree. Tiles are aligned to powers of two, so that the tree over their sums
-// continues it.
-RGM_KERNEL(THREADS) sum_tiles_kernel(rgm_tensor to, rgm_tensor x, float scale) {
-  RGM_SHARED(float, stage, [THREADS][COLUMNS + 1]);
+// one tile of each replica
+RGM_KERNEL(RGM_SUM_THREADS) sum_tiles_kernel(rgm_tensor to, rgm_tensor x, float scale) {
+  RGM_SHARED(float, stage, [RGM_SUM_THREADS][RGM_SUM_COLUMNS + 1]);
   RGM_SHARED(float, part, [32]);
-  const int64_t n = rgm_per_replica(x), first = (int64_t)blockIdx.x * TILE;
-  const int64_t row = first + (int64_t)threadIdx.x * RGM_ROW_BLOCK;
-  const int64_t left = n - first, rows = (left + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
+  const int64_t first = (int64_t)blockIdx.x * RGM_SUM_TILE, left = rgm_per_replica(x) - first;
   RGM_REPLICAS (r, x.dims[0]) {
-    const float *data = rgm_f32(x, r) + first;
-    float sum = 0.0f;
-    for (int column = 0; column < RGM_ROW_BLOCK; column += COLUMNS) {
-      for (int i = (int)threadIdx.x; i < THREADS * COLUMNS; i += THREADS) {
-        const int64_t at = (int64_t)(i / COLUMNS) * RGM_ROW_BLOCK + column + i % COLUMNS;
-        stage[i / COLUMNS][i % COLUMNS] = at < left ? data[at] : 0.0f;
-      }
-      __syncthreads();
-      for (int i = 0; i < COLUMNS; i++) {
-        sum = row + column + i < n ? sum + stage[threadIdx.x][i] : sum;
-      }
-      __syncthreads();
-    }
-    const float total = rgm_block_tree(sum, rows < THREADS ? (int)rows : (int)THREADS, part);
+    const float total = rgm_block_sum<false>(rgm_f32(x, r) + first, left, stage, part);
     if (threadIdx.x == 0) {
       rgm_f32(to, r)[blockIdx.x] = scale * total;
     }
@@ -65,7 +46,7 @@ RGM_KERNEL(THREADS) sum_tree_kernel(rgm_tensor y, rgm_tensor tiles, float scale)
 
 
 void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale) {
-  const int64_t tiles = (rgm_per_replica(x) + TILE - 1) / TILE;
+  const int64_t tiles = (rgm_per_replica(x) + RGM_SUM_TILE - 1) / RGM_SUM_TILE;
   if (tiles <= 1) {
     RGM_LAUNCH(sum_tiles_kernel, dim3(1, rgm_replica_blocks(x.dims[0])), THREADS, 0, s, y, x,
                scale);
@@ -204,6 +185,52 @@ void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor 
   const int threads = x.dims[1] < WIDE ? THREADS : WIDE;
   RGM_LAUNCH(select_kernel, dim3(1, rgm_replica_blocks(x.dims[0])), threads, 0, s, weight, x,
              threshold);
+}
+
+
+typedef struct enlist_args {
+  rgm_tensor items, share, count, lost, weight, active;
+} enlist_args;
+
+
+// a warp per replica: 32 weights at a time
+RGM_KERNEL(32) enlist_kernel(enlist_args a) {
+  const int64_t n = a.weight.dims[1], places = a.items.dims[1];
+  const int lane = (int)threadIdx.x;
+  RGM_REPLICAS (r, a.weight.dims[0]) {
+    if (rgm_u32(a.active, r)[0] == 0) {
+      continue;
+    }
+    uint32_t *items = rgm_u32(a.items, r);
+    float *share = rgm_f32(a.share, r);
+    int64_t count = 0;
+    for (int64_t first = 0; first < n; first += 32) {
+      const int64_t i = first + lane;
+      const float weight = i < n ? rgm_f32(a.weight, r)[i] : 0.0f;
+      const unsigned all = __ballot_sync(0xffffffffu, weight != 0.0f);
+      const int64_t place = count + __popc(all & ((1u << lane) - 1u));
+      if (weight != 0.0f && place < places) {
+        items[place] = (uint32_t)i;
+        share[place] = weight;
+      }
+      count += __popc(all);
+    }
+    __syncwarp();
+    for (int64_t k = (count > places ? 0 : count) + lane; k < places; k += 32) {
+      share[k] = count > places ? rgm_from_bits(0x7fc00000u) : 0.0f;
+    }
+    if (lane == 0) {
+      rgm_u32(a.count, r)[0] = (uint32_t)count;
+      rgm_u32(a.lost, r)[0] += count > places ? (uint32_t)(count - places) : 0u;
+    }
+  }
+}
+
+
+void rgm_cuda_enlist(rgm_stream *s, rgm_tensor items, rgm_tensor share, rgm_tensor count,
+                     rgm_tensor lost, rgm_tensor weight, rgm_tensor active) {
+  const enlist_args a = {items, share, count, lost, weight, active};
+  RGM_LAUNCH(enlist_kernel, dim3(1, rgm_replica_blocks(weight.dims[0])), 32, 0, s, a);
 }
 
 

@@ -111,6 +111,14 @@ void rgm_cuda_describe(const rgm_stream *s, char *text, size_t size) {
 }
 
 
+static void drop_graph(rgm_cuda_slot *slot) {
+  if (slot->graph != NULL) {
+    (void)cudaGraphExecDestroy(slot->graph);
+    slot->graph = NULL;
+  }
+}
+
+
 // ---- memory ------------------------------------------------------------------------------------
 
 rgm_status rgm_cuda_alloc(rgm_stream *stream, size_t bytes, void **out) {
@@ -131,8 +139,12 @@ rgm_status rgm_cuda_alloc(rgm_stream *stream, size_t bytes, void **out) {
 }
 
 
+// a graph may name the memory, and what is allocated next may have the same address and meaning
 void rgm_cuda_release(rgm_stream *stream, void *memory) {
   rgm_cuda_check(stream, cudaStreamSynchronize(of(stream)->queue), "release");
+  for (int i = 0; i < RGM_CUDA_SLOTS; i++) {
+    drop_graph(&of(stream)->slots[i]);
+  }
   rgm_cuda_check(stream, cudaFree(memory), "release");
 }
 
@@ -164,14 +176,6 @@ rgm_status rgm_cuda_sync(rgm_stream *stream) {
 
 
 // ---- graphs ------------------------------------------------------------------------------------
-
-static void drop_graph(rgm_cuda_slot *slot) {
-  if (slot->graph != NULL) {
-    (void)cudaGraphExecDestroy(slot->graph);
-    slot->graph = NULL;
-  }
-}
-
 
 // what fn enqueues becomes the slot's graph; what the front doors counted meanwhile is taken back,
 // since every launch of the graph adds it

@@ -18,6 +18,10 @@
 
 #include <cstdlib>
 
+#ifndef ENV_DRAWS
+#define ENV_DRAWS 0
+#endif
+
 #define LOOP_PASTE2(a, b) a##_##b
 #define LOOP_PASTE(a, b) LOOP_PASTE2(a, b)
 #define ENV_(name) LOOP_PASTE(ENV, name)
@@ -56,7 +60,7 @@ typedef struct loop_block {
 
 // Where a thread's block stands, alike for all of its threads.
 typedef struct loop_place {
-  int64_t r, first, episodes; // replica, its first episode here, K
+  int64_t r, first, episodes; // replica, its first slot here, slots that run an episode
   rgm_key key;
   uint32_t step; // counter word
 } loop_place;
@@ -75,7 +79,33 @@ RGM_DEVICE void loop_forget(loop_episode *e) {
 
 // ---- pieces of both forms ----------------------------------------------------------------------
 
-// The block's replica and first episode; `wide` episodes a block. Loads what the block shares and
+// slots of a replica that run an episode
+RGM_DEVICE int64_t loop_used(const rgm_rollout &o, int64_t r) {
+  const int64_t slots = o.returns.dims[1];
+  const int64_t count = o.items.data != NULL ? (int64_t)rgm_u32(o.count, r)[0] : slots;
+  return count < slots ? count : slots;
+}
+
+
+// whether the block, of `wide` slots, has nothing to run; its empty slots return 0
+RGM_DEVICE bool loop_rests(const rgm_rollout &o, int64_t r, int64_t first, int64_t wide) {
+  if (rgm_u32(o.active, r)[0] == 0) {
+    return true;
+  }
+  if (o.items.data == NULL) {
+    return false;
+  }
+  const int64_t used = loop_used(o, r), end = o.returns.dims[1];
+  for (int64_t slot = first + threadIdx.x; slot < first + wide && slot < end; slot += blockDim.x) {
+    if (slot >= used) {
+      rgm_f32(o.returns, r)[slot] = 0.0f;
+    }
+  }
+  return first >= used;
+}
+
+
+// The block's replica and first slot. Loads what the block shares and
 // ends with a barrier.
 template <bool POLICY>
 RGM_DEVICE loop_place loop_enter(loop_block *block, float *policy, const rgm_rollout &o, int64_t r,
@@ -83,7 +113,7 @@ RGM_DEVICE loop_place loop_enter(loop_block *block, float *policy, const rgm_rol
   loop_place at;
   at.r = r;
   at.first = first;
-  at.episodes = o.returns.dims[1];
+  at.episodes = loop_used(o, r);
   at.key = rgm_stream_key(rgm_u32(o.seeds, r), o.random);
   at.step = rgm_u32(o.clock, r)[0];
   const uint32_t *from = reinterpret_cast<const uint32_t *>(
@@ -101,10 +131,17 @@ RGM_DEVICE loop_place loop_enter(loop_block *block, float *policy, const rgm_rol
 }
 
 
-// words of an episode's patient; those past the last episode repeat it and are not written
-RGM_DEVICE const float *loop_words(const rgm_rollout &o, const loop_place &at, int64_t episode) {
-  const int64_t inside = episode < at.episodes ? episode : at.episodes - 1;
-  return rgm_f32(o.patients, at.r) + inside / (at.episodes / o.patients.dims[1]) * ENV_WORDS;
+// a slot's episode in the batch; slots past the last one in use repeat it and are not written
+RGM_DEVICE uint32_t loop_item(const rgm_rollout &o, const loop_place &at, int64_t slot) {
+  const int64_t inside = slot < at.episodes ? slot : at.episodes - 1;
+  return o.items.data != NULL ? rgm_u32(o.items, at.r)[inside] : (uint32_t)inside;
+}
+
+
+// words of its patient
+RGM_DEVICE const float *loop_words(const rgm_rollout &o, const loop_place &at, int64_t slot) {
+  const uint32_t each = (uint32_t)(o.episodes / o.patients.dims[1]);
+  return rgm_f32(o.patients, at.r) + loop_item(o, at, slot) / each * ENV_WORDS;
 }
 
 
@@ -133,10 +170,21 @@ RGM_DEVICE void loop_draw(loop_episode *e, const loop_place &at, uint32_t item, 
 }
 
 
-RGM_DEVICE void loop_observe(loop_episode *e, const loop_block *block, int t, float normal,
-                             float *obs) {
+RGM_DEVICE void loop_observe(loop_episode *e, const loop_block *block, const loop_place &at,
+                             uint32_t item, int t, float normal, float *obs) {
+  float noise[1 + 4 * ENV_DRAWS];
+  noise[0] = normal;
+  rgm_key key = at.key;
+  RGM_FORGET_WORD(key.k0);
+  RGM_FORGET_WORD(key.k1);
+#pragma unroll
+  for (int m = 0; m < ENV_DRAWS; m++) {
+    const rgm_words w = rgm_philox(key, at.step, item, (uint32_t)t, (uint32_t)m + 1);
+    rgm_normals(w.w0, w.w1, &noise[1 + 4 * m], &noise[2 + 4 * m]);
+    rgm_normals(w.w2, w.w3, &noise[3 + 4 * m], &noise[4 + 4 * m]);
+  }
   ENV_(derive)(&e->state, &e->patient);
-  ENV_(observe)(&e->state, &e->patient, &block->config, t, normal, obs);
+  ENV_(observe)(&e->state, &e->patient, &block->config, t, noise, obs);
 }
 
 
@@ -161,10 +209,13 @@ RGM_DEVICE bool loop_fold(loop_block *block, float *policy, int hidden, float va
 }
 
 
-// the action, the step and its reward; controllers act on the first action only
+// the action, the step and its reward; policies and PID act on the first action only
 RGM_DEVICE void loop_step(loop_episode *e, const loop_block *block, const rgm_rollout &o, int64_t r,
                           int64_t episode, int t, const float *obs, float z, float logistic) {
-  e->act[0] = 0.0f;
+#pragma unroll
+  for (int k = 0; k < ENV_ACT; k++) {
+    e->act[k] = 0.0f;
+  }
   switch (o.control) {
   case RGM_CONTROL_STOCHASTIC:
     e->act[0] = policy_stochastic(z, logistic);
@@ -177,6 +228,12 @@ RGM_DEVICE void loop_step(loop_episode *e, const loop_block *block, const rgm_ro
     break;
   case RGM_CONTROL_PID:
     e->act[0] = pid_act(&e->integral, rgm_f32(o.params, r), obs[0], obs[2]);
+    break;
+  case RGM_CONTROL_CLINICIAN:
+#ifdef ENV_CLINICIAN
+    ENV_(clinician)
+    (&e->state, &e->patient, &block->config, rgm_f32(o.params, r), t, e->act);
+#endif
     break;
   case RGM_CONTROL_OPEN_LOOP: {
     const int64_t last = o.returns.dims[1] - 1, inside = episode < last ? episode : last;
@@ -277,7 +334,7 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
     RGM_FORGET_WORD(index);
     loop_forget(&e[n]);
     if (t % 2 == 0) {
-      loop_draw(&e[n], at, (uint32_t)(o.first + at.first) + (uint32_t)index, (uint32_t)t / 2,
+      loop_draw(&e[n], at, (uint32_t)o.first + loop_item(o, at, at.first + index), (uint32_t)t / 2,
                 o.control == RGM_CONTROL_STOCHASTIC);
     } else {
       e[n].normal = e[n].normal2;
@@ -286,7 +343,8 @@ RGM_DEVICE bool loop_see(loop_episode *e, const loop_block *block, const rgm_rol
     if (event >= 0) {
       ENV_(event)(&e[n].state, loop_words(o, at, at.first + index), &block->config, event);
     }
-    loop_observe(&e[n], block, t, e[n].normal, obs[n]);
+    loop_observe(&e[n], block, at, (uint32_t)o.first + loop_item(o, at, at.first + index), t,
+                 e[n].normal, obs[n]);
     same = same && obs[n][ENV_OBS - 1] == obs[0][ENV_OBS - 1];
   }
   return same;
@@ -320,10 +378,10 @@ ENV_(long_kernel)(const rgm_rollout o, int blocks) {
   RGM_SHARED(loop_block, block, );
   RGM_DYNAMIC_SHARED(float, policy);
   const int64_t r = blockIdx.x / (unsigned)blocks;
-  if (rgm_u32(o.active, r)[0] == 0) {
+  const int64_t first = (int64_t)(blockIdx.x % (unsigned)blocks) * blockDim.x * EPISODES;
+  if (loop_rests(o, r, first, (int64_t)blockDim.x * EPISODES)) {
     return;
   }
-  const int64_t first = (int64_t)(blockIdx.x % (unsigned)blocks) * blockDim.x * EPISODES;
   const loop_place at = loop_enter<POLICY>(&block, policy, o, r, first);
   const int rows = loop_rows(o), octets = (o.hidden + 7) / 8;
   float *stage = policy + (POLICY ? octets * 8 * (ENV_OBS + POLICY_MORE) + 4 : 0) +
@@ -427,10 +485,10 @@ RGM_KERNEL(LOOP_THREADS) ENV_(short_kernel)(const rgm_rollout o, int blocks) {
   RGM_SHARED(loop_block, block, );
   RGM_DYNAMIC_SHARED(float, policy);
   const int64_t r = blockIdx.x / (unsigned)blocks;
-  if (rgm_u32(o.active, r)[0] == 0) {
+  const int64_t first = (int64_t)(blockIdx.x % (unsigned)blocks) * (blockDim.x / 8);
+  if (loop_rests(o, r, first, blockDim.x / 8)) {
     return;
   }
-  const int64_t first = (int64_t)(blockIdx.x % (unsigned)blocks) * (blockDim.x / 8);
   const loop_place at = loop_enter<true>(&block, policy, o, r, first);
   const int64_t episode = first + threadIdx.x / 8;
   const bool stochastic = o.control == RGM_CONTROL_STOCHASTIC;
@@ -446,8 +504,8 @@ RGM_KERNEL(LOOP_THREADS) ENV_(short_kernel)(const rgm_rollout o, int blocks) {
     loop_forget(&e);
     // lane k makes the numbers of two steps out of sixteen, and gives them when their time comes
     if (t % LOOP_SUM == 0) {
-      loop_draw(&e, at, (uint32_t)(o.first + episode), (uint32_t)t / 2 + threadIdx.x % 8,
-                stochastic);
+      loop_draw(&e, at, (uint32_t)o.first + loop_item(o, at, episode),
+                (uint32_t)t / 2 + threadIdx.x % 8, stochastic);
     }
     const int from = t % LOOP_SUM / 2;
     const float normal = __shfl_sync(0xffffffffu, t % 2 == 0 ? e.normal : e.normal2, from, 8);
@@ -460,7 +518,7 @@ RGM_KERNEL(LOOP_THREADS) ENV_(short_kernel)(const rgm_rollout o, int blocks) {
       due += every;
       events++;
     }
-    loop_observe(&e, &block, t, normal, obs);
+    loop_observe(&e, &block, at, (uint32_t)o.first + loop_item(o, at, episode), t, normal, obs);
     if (event) {
       __syncthreads();
       shared = loop_fold(&block, policy, o.hidden, obs[ENV_OBS - 1], true);
@@ -557,22 +615,26 @@ static void loop_launch_short(rgm_stream *s, const rgm_rollout *o) {
 
 void LOOP_CUDA(rollout)(rgm_stream *s, const rgm_rollout *rollout);
 void LOOP_CUDA(rollout)(rgm_stream *s, const rgm_rollout *rollout) {
-  const int64_t episodes = rollout->returns.dims[1];
-  RGM_ASSERT(episodes % rollout->patients.dims[1] == 0 && rollout->patients.dims[2] == ENV_WORDS);
-  RGM_ASSERT(rollout->steps <= INT32_MAX && rollout->hidden <= RGM_POLICY_MAX_HIDDEN);
-  if (rollout->control > RGM_CONTROL_CONTINUOUS) {
-    loop_launch<1, false>(s, rollout);
+  rgm_rollout o = *rollout;
+  o.episodes = o.items.data != NULL ? o.episodes : o.returns.dims[1];
+  RGM_ASSERT(o.patients.dims[2] == ENV_WORDS && o.episodes <= INT32_MAX);
+  RGM_ASSERT(o.steps <= INT32_MAX && o.hidden <= RGM_POLICY_MAX_HIDDEN);
+#ifndef ENV_CLINICIAN
+  RGM_ASSERT(o.control != RGM_CONTROL_CLINICIAN);
+#endif
+  if (o.control > RGM_CONTROL_CONTINUOUS) {
+    loop_launch<1, false>(s, &o);
     return;
   }
-  switch (loop_choose(s, rollout)) {
+  switch (loop_choose(s, &o)) {
   case LOOP_SHORT:
-    loop_launch_short(s, rollout);
+    loop_launch_short(s, &o);
     break;
   case LOOP_PAIR:
-    loop_launch<ENV_EPISODES, true>(s, rollout);
+    loop_launch<ENV_EPISODES, true>(s, &o);
     break;
   default:
-    loop_launch<1, true>(s, rollout);
+    loop_launch<1, true>(s, &o);
   }
 }
 

@@ -33,6 +33,15 @@ static rgm_backend table_of(void) {
   t.softmax_xent = rgm_cuda_softmax_xent;
   t.policy_xent = rgm_cuda_policy_xent;
 
+  t.soft_target = rgm_cuda_soft_target;
+  t.critic_loss = rgm_cuda_critic_loss;
+  t.actor_loss = rgm_cuda_actor_loss;
+  t.dual = rgm_cuda_dual;
+  t.action_draw = rgm_cuda_action_draw;
+  t.action_backward = rgm_cuda_action_backward;
+  t.gaussian_nll = rgm_cuda_gaussian_nll;
+  t.mse = rgm_cuda_mse;
+
   t.adam = rgm_cuda_adam;
   t.sgd = rgm_cuda_sgd;
   t.ema = rgm_cuda_ema;
@@ -41,9 +50,16 @@ static rgm_backend table_of(void) {
   t.gaussian_refit = rgm_cuda_gaussian_refit;
   t.exponential = rgm_cuda_exponential;
 
+  t.replay_append = rgm_cuda_replay_append;
+  t.replay_gather = rgm_cuda_replay_gather;
+  t.normalise = rgm_cuda_normalise;
+  t.concat = rgm_cuda_concat;
+  t.clip_norm = rgm_cuda_clip_norm;
+
   t.sum = rgm_cuda_sum;
   t.quantile = rgm_cuda_quantile;
   t.select = rgm_cuda_select;
+  t.enlist = rgm_cuda_enlist;
   t.uniform = rgm_cuda_uniform;
   t.advance = rgm_cuda_advance;
   t.retire = rgm_cuda_retire;

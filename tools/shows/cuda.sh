@@ -57,5 +57,5 @@ show_startup() {
 }
 
 show_gpu-dry-run() {
-  tools/gpu_check.sh --dry-run --out "$work/gpu" build table paper sanitizer bench report || verdict=1
+  tools/gpu_check.sh --dry-run --out "$work/gpu" build table paper sweep sanitizer bench report || verdict=1
 }
