@@ -126,13 +126,21 @@ rgm_status rgm_entropy_check(const char *key, double target, int actions) {
 
 // what both directions read
 static void check_policy(const rgm_policy_draw *p, int64_t replicas, int64_t dims) {
-  RGM_ASSERT(is_shape(p->scale, replicas, dims, 1, 1) && is_shape(p->shift, replicas, dims, 1, 1));
-  RGM_ASSERT(is_each(p->clock, RGM_U32, replicas) && is_each(p->active, RGM_U32, replicas));
+  const bool classes = p->choices > 0, uniform = p->draw == RGM_DRAW_UNIFORM;
+  RGM_ASSERT(p->choices >= 0 && (!classes || dims == 1));
+  RGM_ASSERT(classes || (is_shape(p->scale, replicas, dims, 1, 1) &&
+                         is_shape(p->shift, replicas, dims, 1, 1)));
+  RGM_ASSERT(is_each(p->active, RGM_U32, replicas));
+  RGM_ASSERT(classes || uniform ||
+             (is_each(p->low, RGM_F32, replicas) && is_each(p->high, RGM_F32, replicas)));
+  RGM_ASSERT(uniform ||
+             is_head(p->head, replicas, p->head.dims[1], classes ? p->choices : 2 * dims));
+}
+
+
+static void check_noise(const rgm_policy_draw *p, int64_t replicas) {
+  RGM_ASSERT(is_each(p->clock, RGM_U32, replicas));
   RGM_ASSERT(is_vector(p->seeds, RGM_U32, 2 * replicas) && p->seeds.dims[1] == 2);
-  if (p->draw != RGM_DRAW_UNIFORM) {
-    RGM_ASSERT(is_each(p->low, RGM_F32, replicas) && is_each(p->high, RGM_F32, replicas));
-    RGM_ASSERT(is_head(p->head, replicas, p->head.dims[1], 2 * dims));
-  }
 }
 
 
@@ -141,6 +149,7 @@ void rgm_action_draw(rgm_stream *s, const rgm_policy_draw *p) {
   RGM_ASSERT(is_shape(p->act, replicas, samples, dims, 1));
   RGM_ASSERT(is_shape(p->log_pi, replicas, samples, 1, 1));
   check_policy(p, replicas, dims);
+  check_noise(p, replicas);
   RGM_ASSERT(p->draw == RGM_DRAW_UNIFORM || samples % p->head.dims[1] == 0);
   LAUNCH(s, action_draw, 100.0 * (double)rgm_elements(p->act),
          size_of(p->act) + size_of(p->log_pi) + size_if(p->head), p);
@@ -151,7 +160,9 @@ void rgm_action_backward(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_ten
                          const rgm_policy_draw *p, int64_t column) {
   const int64_t replicas = dhead.dims[0], rows = dhead.dims[1], dims = p->scale.dims[1];
   RGM_ASSERT(same_shape(dhead, p->head) && p->draw != RGM_DRAW_UNIFORM && column >= 0);
+  RGM_ASSERT(p->choices == 0);
   check_policy(p, replicas, dims);
+  check_noise(p, replicas);
   RGM_ASSERT(log_alpha.data == NULL || is_each(log_alpha, RGM_F32, replicas));
   if (dx.data != NULL) {
     RGM_ASSERT(is_shape(dx, replicas, dx.dims[1], rows, dx.dims[3]));
@@ -160,6 +171,17 @@ void rgm_action_backward(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_ten
   LAUNCH(s, action_backward, 150.0 * (double)(replicas * rows * dims),
          2.0 * size_of(dhead) + 4.0 * (double)(replicas * rows * dims * dx.dims[1]), dhead, dx,
          log_alpha, p, column);
+}
+
+
+void rgm_action_score(rgm_stream *s, rgm_tensor dhead, const rgm_policy_draw *p) {
+  const int64_t replicas = p->act.dims[0], rows = p->act.dims[1], dims = p->act.dims[2];
+  RGM_ASSERT(is_shape(p->act, replicas, rows, dims, 1) && p->draw != RGM_DRAW_UNIFORM);
+  RGM_ASSERT(is_shape(p->log_pi, replicas, rows, 1, 1) && p->head.dims[1] == rows);
+  check_policy(p, replicas, dims);
+  RGM_ASSERT(dhead.data == NULL || same_shape(dhead, p->head));
+  LAUNCH(s, action_score, 100.0 * (double)rgm_elements(p->act),
+         size_of(p->act) + size_of(p->log_pi) + size_of(p->head) + size_if(dhead), dhead, p);
 }
 
 

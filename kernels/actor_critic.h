@@ -271,6 +271,61 @@ RGM_FN void rgm_action_slopes(float mu, float raw, float low, float high, float 
 }
 
 
+// The density of a given action: its share of log pi is added; slopes are those of -log pi, times
+// `share`, by mu and raw log sigma.
+RGM_FN void rgm_action_density(float mu, float raw, float low, float high, float a, float scale,
+                               float shift, float share, float *log_pi, float *dmu, float *draw) {
+  const float most = 1.0f - 0x1p-17f, log_sd = rgm_clamp(raw, low, high);
+  const float y = rgm_clamp((a - shift) / scale, -most, most);
+  const float u = 0.5f * (rgm_log1p(y) - rgm_log1p(-y));
+  const float noise = (u - mu) * rgm_exp(-log_sd);
+  const float squash = 0x1.62e43p-1f - u - rgm_softplus(-2.0f * u);
+  const float normal = rgm_fma(-0.5f * noise, noise, -log_sd) - 0x1.d67f1cp-1f;
+  *log_pi = *log_pi + (rgm_fma(-2.0f, squash, normal) - rgm_log(scale));
+  *dmu = -share * noise * rgm_exp(-log_sd);
+  *draw = raw >= low && raw <= high ? share * rgm_fma(-noise, noise, 1.0f) : 0.0f;
+}
+
+
+// ---- classes -----------------------------------------------------------------------------------
+
+// A class of a softmax policy, u uniform in [0, 1): the first whose cumulative probability exceeds
+// it, or else the last that has any.
+RGM_FN int rgm_class_of(const float *z, int actions, rgm_draw kind, float u, float *log_pi) {
+  const rgm_softmax soft = rgm_softmax_of(z, actions);
+  int which = 0;
+  float sum = 0.0f;
+  bool found = false;
+  for (int a = 0; a < actions; a++) {
+    const float pi = rgm_exp(z[a] - soft.top - soft.log_sum);
+    sum = sum + pi;
+    const bool take = kind == RGM_DRAW_MEAN ? z[a] > z[which] : !found && pi > 0.0f;
+    which = take ? a : which;
+    found = found || sum > u;
+  }
+  *log_pi = z[which] - soft.top - soft.log_sum;
+  return which;
+}
+
+
+RGM_FN int rgm_class_uniform(int actions, float u, float *log_pi) {
+  const int which = (int)(u * (float)actions);
+  *log_pi = -rgm_log((float)actions);
+  return which < actions ? which : actions - 1;
+}
+
+
+// dz gets share (softmax - onehot), the slope of -share log pi; returns log pi.
+RGM_FN float rgm_class_score(float *dz, const float *z, int actions, int which, float share) {
+  const rgm_softmax soft = rgm_softmax_of(z, actions);
+  for (int a = 0; a < actions && dz != NULL; a++) {
+    const float pi = rgm_exp(z[a] - soft.top - soft.log_sum);
+    dz[a] = share * (a == which ? pi - 1.0f : pi);
+  }
+  return z[which] - soft.top - soft.log_sum;
+}
+
+
 // ---- Gaussian heads with bounded log-variances -------------------------------------------------
 
 // One output of one row; share is 1 / (B K).

@@ -251,6 +251,17 @@ void rgm_policy_xent(rgm_stream *s, rgm_tensor grad, rgm_tensor loss, rgm_tensor
 
 // ---- optimisers --------------------------------------------------------------------------------
 
+void rgm_schedule(rgm_stream *s, rgm_tensor y, rgm_tensor base, rgm_tensor clock, rgm_tensor warmup,
+                  rgm_tensor total, rgm_decay decay) {
+  const int64_t replicas = y.dims[0];
+  RGM_ASSERT(is_vector(y, RGM_F32, replicas) && is_vector(base, RGM_F32, replicas));
+  RGM_ASSERT(is_vector(clock, RGM_U32, replicas) && is_vector(warmup, RGM_F32, replicas));
+  RGM_ASSERT(is_vector(total, RGM_F32, replicas));
+  LAUNCH(s, schedule, 20.0 * (double)replicas, 20.0 * (double)replicas, y, base, clock, warmup,
+         total, decay);
+}
+
+
 void rgm_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor steps,
               rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
               rgm_tensor active) {

@@ -24,7 +24,7 @@ typedef struct rgm_stream rgm_stream;
 typedef struct rgm_backend rgm_backend;
 typedef struct rgm_env_kernels rgm_env_kernels;
 
-enum { RGM_BACKEND_ABI = 5, RGM_ROW_BLOCK = 256 };
+enum { RGM_BACKEND_ABI = 6, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
   RGM_LINEAR = 0,
@@ -60,8 +60,8 @@ typedef struct rgm_device_options {
   X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(linear_dw_adam)                            \
   X(softmax_xent) X(policy_xent)                                                                   \
   X(soft_target) X(critic_loss) X(actor_loss) X(dual) X(action_draw) X(action_backward)            \
-  X(gaussian_nll) X(mse)                                                                           \
-  X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
+  X(action_score) X(gaussian_nll) X(mse)                                                           \
+  X(schedule) X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)              \
   X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
   X(triad) X(burn) X(library_gemm) X(sample) X(rollout)
@@ -177,22 +177,34 @@ typedef enum rgm_draw {
   RGM_DRAW_UNIFORM = 2, // uniform in the box; reads no head
 } rgm_draw;
 
-// M = B K actions of a tanh-Gaussian policy, K for each row of `head`: sample m is of row m / K.
-// a = scale tanh(u) + shift, log sigma clamped to [low, high], and log pi(a) = sum_d -eps^2 / 2 -
-// log sigma - log(2 pi) / 2 - 2 (log 2 - u - softplus(-2 u)) - log scale. Philox counter {clock, m,
-// d / 4, member}, its words as in gaussian_draw; a uniform dim takes a word.
+// M = B K actions of a policy, K for each row of `head`: sample m is of row m / K.
+// With choices > 0 an action is a class number, D = 1: by its softmax's inverse distribution, the
+// first class whose cumulative probability exceeds a word of philox counter {clock, m, 0, member};
+// MEAN takes the greatest logit (the first of equals), UNIFORM any with equal probability.
+// Otherwise it is a tanh-Gaussian's: a = scale tanh(u) + shift, log sigma clamped to [low, high],
+// log pi(a) = sum_d -eps^2 / 2 - log sigma - log(2 pi) / 2 - 2 (log 2 - u - softplus(-2 u)) - log
+// scale. Philox counter {clock, m, d / 4, member}, its words as in gaussian_draw; a uniform dim
+// takes a word.
 typedef struct rgm_policy_draw {
   rgm_tensor act;          // (R, M, D), written
   rgm_tensor log_pi;       // (R, M), written
-  rgm_tensor head;         // (R, B, O): mu in columns 0 ... D - 1, then log sigma
-  rgm_tensor scale, shift; // (R, D)
-  rgm_tensor low, high;    // (R)
+  rgm_tensor head;         // (R, B, O): mu in columns 0 ... D - 1, then log sigma; or logits
+  rgm_tensor scale, shift; // (R, D), not of classes
+  rgm_tensor low, high;    // (R), not of classes
   rgm_tensor seeds;        // (R, 2) u32
   rgm_tensor clock;        // (R) u32
   rgm_tensor active;       // (R) u32, masked
   uint32_t random, member;
   rgm_draw draw;
+  int choices; // how many classes there are; 0: actions are continuous
 } rgm_policy_draw;
+
+// How a rate goes down after its warm-up.
+typedef enum rgm_decay {
+  RGM_DECAY_NONE = 0,   // not at all
+  RGM_DECAY_LINEAR = 1, // to 0 in a line
+  RGM_DECAY_COSINE = 2, // to 0 as half a wave of the cosine
+} rgm_decay;
 
 // L_n = mean_{b,k} ((mu - t)^2 exp(-v) + v) + penalty sum_k (max - min), with the log-variance v =
 // min + softplus(w - min), w = max - softplus(max - raw), of each net of an ensemble. Masked.
@@ -278,10 +290,13 @@ struct rgm_backend {
   void (*action_draw)(rgm_stream *s, const rgm_policy_draw *draw);
   void (*action_backward)(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
                           const rgm_policy_draw *draw, int64_t column);
+  void (*action_score)(rgm_stream *s, rgm_tensor dhead, const rgm_policy_draw *given);
   void (*gaussian_nll)(rgm_stream *s, const rgm_nll *nll);
   void (*mse)(rgm_stream *s, rgm_tensor y, rgm_tensor head, rgm_tensor target);
 
   // ---- optimisers
+  void (*schedule)(rgm_stream *s, rgm_tensor y, rgm_tensor base, rgm_tensor clock,
+                   rgm_tensor warmup, rgm_tensor total, rgm_decay decay);
   void (*adam)(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,
                rgm_tensor g, rgm_tensor lr, rgm_tensor beta1, rgm_tensor beta2, rgm_tensor eps,
                rgm_tensor active);
@@ -494,6 +509,12 @@ void rgm_action_draw(rgm_stream *s, const rgm_policy_draw *draw);
 void rgm_action_backward(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
                          const rgm_policy_draw *draw, int64_t column);
 
+// Log-densities of given actions: log_pi[R,B] of act[R,B,D] (K = 1), of a class its log-softmax, of
+// a tanh-Gaussian at u = atanh((a - shift) / scale), clipped to +-(1 - 2^-17) before; and, unless
+// its data is NULL, dhead[R,B,O] = the gradient of -mean(log pi), which behaviour cloning goes
+// down. No random number is read. Masked.
+void rgm_action_score(rgm_stream *s, rgm_tensor dhead, const rgm_policy_draw *given);
+
 // dbounds is the sum over rows in row-block order, of max and min.
 void rgm_gaussian_nll(rgm_stream *s, const rgm_nll *nll);
 
@@ -521,6 +542,11 @@ void rgm_concat(rgm_stream *s, rgm_tensor x, rgm_tensor state, rgm_tensor action
 // elements); g *= limit / norm where norm > limit[R]. Masked.
 void rgm_clip_norm(rgm_stream *s, rgm_tensor g, rgm_tensor norm, rgm_tensor limit,
                    rgm_tensor active);
+
+// y[R] = base[R] min(1, (t + 1) / warmup[R]) decay(p), p = (t - warmup) / (total[R] - warmup)
+// clipped to [0, 1], t = clock[R] u32: a rate for the update after t of them.
+void rgm_schedule(rgm_stream *s, rgm_tensor y, rgm_tensor base, rgm_tensor clock, rgm_tensor warmup,
+                  rgm_tensor total, rgm_decay decay);
 
 // Adam (Kingma & Ba 2015, algorithm 1) on p, m, v [R,W]; count[R] u32 is raised by one. Masked.
 void rgm_adam(rgm_stream *s, rgm_tensor p, rgm_tensor m, rgm_tensor v, rgm_tensor count,

@@ -5,6 +5,7 @@
 #ifndef RGM_OPTIM_H
 #define RGM_OPTIM_H
 
+#include "kernels/kernels.h"
 #include "kernels/scalar.h"
 
 
@@ -43,6 +44,20 @@ RGM_FN void rgm_adam_one(float *p, float *m, float *v, float g, rgm_adam_rates a
   *m = rgm_fma(a.beta1, *m, (1.0f - a.beta1) * g);
   *v = rgm_fma(a.beta2, *v, (1.0f - a.beta2) * (g * g));
   *p = rgm_fma(-a.scale, *m / rgm_fma(rgm_sqrt(*v), a.root, a.eps), *p);
+}
+
+
+// The share of a rate that is left at time t, after `warmup` updates of growth, until `total`.
+RGM_FN float rgm_rate_left(float t, float warmup, float total, rgm_decay decay) {
+  const float rise = t + 1.0f < warmup ? (t + 1.0f) / warmup : 1.0f;
+  const float span = total - warmup;
+  const float p = span > 0.0f ? rgm_clamp((t - warmup) / span, 0.0f, 1.0f) : 0.0f;
+  float sine = 0.0f, cosine = 1.0f;
+  rgm_sincos2pi(0.5f * p, &sine, &cosine);
+  const float left = decay == RGM_DECAY_LINEAR   ? 1.0f - p
+                     : decay == RGM_DECAY_COSINE ? rgm_fma(0.5f, cosine, 0.5f)
+                                                 : 1.0f;
+  return rise * left;
 }
 
 

@@ -206,11 +206,32 @@ void RGM_CPU(dual)(rgm_stream *s, rgm_tensor grad, rgm_tensor mean, rgm_tensor x
 
 // ---- tanh-Gaussian policies --------------------------------------------------------------------
 
+// classes of rows `begin` to `end` of replica r
+static void draw_classes(const rgm_policy_draw *a, piece p) {
+  const rgm_key key = rgm_stream_key(rgm_u32(a->seeds, p.r), a->random);
+  const uint32_t step = rgm_u32(a->clock, p.r)[0];
+  const bool uniform = a->draw == RGM_DRAW_UNIFORM;
+  const int64_t each = uniform ? 1 : a->act.dims[1] / a->head.dims[1];
+  for (int64_t m = p.begin; m < p.end; m++) {
+    const float u = rgm_unit(rgm_philox(key, step, (uint32_t)m, 0, a->member).w0);
+    float *log_pi = rgm_f32(a->log_pi, p.r) + m;
+    const int which = uniform ? rgm_class_uniform(a->choices, u, log_pi)
+                              : rgm_class_of(rgm_f32(a->head, p.r) + m / each * a->head.dims[2],
+                                             a->choices, a->draw, u, log_pi);
+    rgm_f32(a->act, p.r)[m] = (float)which;
+  }
+}
+
+
 static void action_draw_task(void *arg, int64_t index) {
   const rgm_policy_draw *a = arg;
   const int64_t samples = a->act.dims[1], dims = a->act.dims[2], columns = a->head.dims[2];
   const piece p = piece_of(index, 1, samples);
   if (rgm_u32(a->active, p.r)[0] == 0) {
+    return;
+  }
+  if (a->choices > 0) {
+    draw_classes(a, p);
     return;
   }
   const rgm_key key = rgm_stream_key(rgm_u32(a->seeds, p.r), a->random);
@@ -290,4 +311,53 @@ void RGM_CPU(action_backward)(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rg
                               const rgm_policy_draw *draw, int64_t column) {
   slopes_args a = {dhead, dx, log_alpha, *draw, column};
   rgm_cpu_parallel(s, dhead.dims[0] * pieces_of(dhead.dims[1]), action_backward_task, &a);
+}
+
+
+typedef struct score_args {
+  rgm_tensor dhead;
+  rgm_policy_draw given;
+} score_args;
+
+
+static void action_score_task(void *arg, int64_t index) {
+  const score_args *a = arg;
+  const rgm_policy_draw *given = &a->given;
+  const int64_t rows = given->act.dims[1], dims = given->act.dims[2];
+  const int64_t columns = given->head.dims[2];
+  const piece p = piece_of(index, 1, rows);
+  if (rgm_u32(given->active, p.r)[0] == 0) {
+    return;
+  }
+  const bool classes = given->choices > 0, slopes = a->dhead.data != NULL;
+  const float low = classes ? 0.0f : rgm_f32(given->low, p.r)[0];
+  const float high = classes ? 0.0f : rgm_f32(given->high, p.r)[0];
+  const float share = 1.0f / (float)rows;
+  for (int64_t b = p.begin; b < p.end; b++) {
+    const float *head = rgm_f32(given->head, p.r) + b * columns;
+    const float *act = rgm_f32(given->act, p.r) + b * dims;
+    float *dhead = slopes ? rgm_f32(a->dhead, p.r) + b * columns : NULL, log_pi = 0.0f;
+    if (classes) {
+      log_pi = rgm_class_score(dhead, head, given->choices, (int)act[0], share);
+    }
+    for (int64_t k = 0; k < dims && !classes; k++) {
+      float dmu, draw;
+      rgm_action_density(head[k], head[dims + k], low, high, act[k], rgm_f32(given->scale, p.r)[k],
+                         rgm_f32(given->shift, p.r)[k], share, &log_pi, &dmu, &draw);
+      if (slopes) {
+        dhead[k] = dmu;
+        dhead[dims + k] = draw;
+      }
+    }
+    if (slopes) {
+      clear(dhead, classes ? given->choices : 2 * dims, columns);
+    }
+    rgm_f32(given->log_pi, p.r)[b] = log_pi;
+  }
+}
+
+
+void RGM_CPU(action_score)(rgm_stream *s, rgm_tensor dhead, const rgm_policy_draw *given) {
+  score_args a = {dhead, *given};
+  rgm_cpu_parallel(s, given->act.dims[0] * pieces_of(given->act.dims[1]), action_score_task, &a);
 }

@@ -47,6 +47,9 @@ void RGM_CPU(dual)(rgm_stream *s, rgm_tensor grad, rgm_tensor mean, rgm_tensor x
                    rgm_tensor target, rgm_tensor log_dual, rgm_tensor active, float scale,
                    rgm_dual_form form);
 void RGM_CPU(action_draw)(rgm_stream *s, const rgm_policy_draw *draw);
+void RGM_CPU(action_score)(rgm_stream *s, rgm_tensor dhead, const rgm_policy_draw *given);
+void RGM_CPU(schedule)(rgm_stream *s, rgm_tensor y, rgm_tensor base, rgm_tensor clock,
+                       rgm_tensor warmup, rgm_tensor total, rgm_decay decay);
 void RGM_CPU(action_backward)(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
                               const rgm_policy_draw *draw, int64_t column);
 void RGM_CPU(gaussian_nll)(rgm_stream *s, const rgm_nll *nll);

@@ -16,6 +16,17 @@ static int64_t pieces_of(rgm_tensor p) {
 }
 
 
+void RGM_CPU(schedule)(rgm_stream *s, rgm_tensor y, rgm_tensor base, rgm_tensor clock,
+                       rgm_tensor warmup, rgm_tensor total, rgm_decay decay) {
+  (void)s;
+  for (int64_t r = 0; r < y.dims[0]; r++) {
+    rgm_f32(y, r)[0] =
+        rgm_f32(base, r)[0] * rgm_rate_left((float)rgm_u32(clock, r)[0], rgm_f32(warmup, r)[0],
+                                            rgm_f32(total, r)[0], decay);
+  }
+}
+
+
 static void adam_task(void *arg, int64_t index) {
   const optim_args *a = arg;
   const int64_t r = index / a->pieces, begin = index % a->pieces * PIECE;

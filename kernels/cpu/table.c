@@ -34,9 +34,11 @@ const rgm_backend RGM_CPU(backend) = {
     .dual = RGM_CPU(dual),
     .action_draw = RGM_CPU(action_draw),
     .action_backward = RGM_CPU(action_backward),
+    .action_score = RGM_CPU(action_score),
     .gaussian_nll = RGM_CPU(gaussian_nll),
     .mse = RGM_CPU(mse),
 
+    .schedule = RGM_CPU(schedule),
     .adam = RGM_CPU(adam),
     .sgd = RGM_CPU(sgd),
     .ema = RGM_CPU(ema),

@@ -286,7 +286,34 @@ RGM_KERNEL_RESIDENT(THREADS, 8) action_draw_kernel(rgm_policy_draw a) {
 }
 
 
+RGM_KERNEL(THREADS) class_draw_kernel(rgm_policy_draw a) {
+  const int64_t samples = a.act.dims[1];
+  const bool uniform = a.draw == RGM_DRAW_UNIFORM;
+  const int64_t each = uniform ? 1 : samples / a.head.dims[1];
+  RGM_REPLICAS (r, a.act.dims[0]) {
+    if (rgm_u32(a.active, r)[0] == 0) {
+      continue;
+    }
+    const rgm_key key = rgm_stream_key(rgm_u32(a.seeds, r), a.random);
+    const uint32_t step = rgm_u32(a.clock, r)[0];
+    RGM_ELEMENTS (m, samples) {
+      const float u = rgm_unit(rgm_philox(key, step, (uint32_t)m, 0, a.member).w0);
+      float *log_pi = rgm_f32(a.log_pi, r) + m;
+      const int which = uniform ? rgm_class_uniform(a.choices, u, log_pi)
+                                : rgm_class_of(rgm_f32(a.head, r) + m / each * a.head.dims[2],
+                                               a.choices, a.draw, u, log_pi);
+      rgm_f32(a.act, r)[m] = (float)which;
+    }
+  }
+}
+
+
 void rgm_cuda_action_draw(rgm_stream *s, const rgm_policy_draw *draw) {
+  if (draw->choices > 0) {
+    RGM_LAUNCH(class_draw_kernel, grid_of(draw->act.dims[0], draw->act.dims[1]), THREADS, 0, s,
+               *draw);
+    return;
+  }
   RGM_LAUNCH(action_draw_kernel, grid_of(draw->act.dims[0], draw->act.dims[1]), THREADS, 0, s,
              *draw);
 }
@@ -340,4 +367,73 @@ void rgm_cuda_action_backward(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rg
                               const rgm_policy_draw *draw, int64_t column) {
   const slopes_args a = {dhead, dx, log_alpha, *draw, column};
   RGM_LAUNCH(action_backward_kernel, grid_of(dhead.dims[0], dhead.dims[1]), THREADS, 0, s, a);
+}
+
+
+typedef struct score_args {
+  rgm_tensor dhead;
+  rgm_policy_draw given;
+} score_args;
+
+
+RGM_KERNEL(THREADS) class_score_kernel(score_args a) {
+  const int64_t rows = a.given.act.dims[1], columns = a.given.head.dims[2];
+  const float share = 1.0f / (float)rows;
+  RGM_REPLICAS (r, a.given.act.dims[0]) {
+    if (rgm_u32(a.given.active, r)[0] == 0) {
+      continue;
+    }
+    RGM_ELEMENTS (b, rows) {
+      float *dhead = a.dhead.data != nullptr ? rgm_f32(a.dhead, r) + b * columns : nullptr;
+      rgm_f32(a.given.log_pi, r)[b] =
+          rgm_class_score(dhead, rgm_f32(a.given.head, r) + b * columns, a.given.choices,
+                          (int)rgm_f32(a.given.act, r)[b], share);
+      if (dhead != nullptr) {
+        clear(dhead, a.given.choices, columns);
+      }
+    }
+  }
+}
+
+
+RGM_KERNEL(THREADS) action_score_kernel(score_args a) {
+  const int64_t rows = a.given.act.dims[1], dims = a.given.act.dims[2];
+  const int64_t columns = a.given.head.dims[2];
+  const float share = 1.0f / (float)rows;
+  RGM_REPLICAS (r, a.given.act.dims[0]) {
+    if (rgm_u32(a.given.active, r)[0] == 0) {
+      continue;
+    }
+    const float low = rgm_f32(a.given.low, r)[0], high = rgm_f32(a.given.high, r)[0];
+    RGM_ELEMENTS (b, rows) {
+      const float *head = rgm_f32(a.given.head, r) + b * columns;
+      const float *act = rgm_f32(a.given.act, r) + b * dims;
+      float *dhead = a.dhead.data != nullptr ? rgm_f32(a.dhead, r) + b * columns : nullptr;
+      float log_pi = 0.0f;
+      for (int64_t k = 0; k < dims; k++) {
+        float dmu, draw;
+        rgm_action_density(head[k], head[dims + k], low, high, act[k], rgm_f32(a.given.scale, r)[k],
+                           rgm_f32(a.given.shift, r)[k], share, &log_pi, &dmu, &draw);
+        if (dhead != nullptr) {
+          dhead[k] = dmu;
+          dhead[dims + k] = draw;
+        }
+      }
+      if (dhead != nullptr) {
+        clear(dhead, 2 * dims, columns);
+      }
+      rgm_f32(a.given.log_pi, r)[b] = log_pi;
+    }
+  }
+}
+
+
+void rgm_cuda_action_score(rgm_stream *s, rgm_tensor dhead, const rgm_policy_draw *given) {
+  const score_args a = {dhead, *given};
+  const dim3 grid = grid_of(given->act.dims[0], given->act.dims[1]);
+  if (given->choices > 0) {
+    RGM_LAUNCH(class_score_kernel, grid, THREADS, 0, s, a);
+  } else {
+    RGM_LAUNCH(action_score_kernel, grid, THREADS, 0, s, a);
+  }
 }

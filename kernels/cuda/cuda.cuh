@@ -163,6 +163,9 @@ void rgm_cuda_dual(rgm_stream *s, rgm_tensor grad, rgm_tensor mean, rgm_tensor x
                    rgm_tensor target, rgm_tensor log_dual, rgm_tensor active, float scale,
                    rgm_dual_form form);
 void rgm_cuda_action_draw(rgm_stream *s, const rgm_policy_draw *draw);
+void rgm_cuda_action_score(rgm_stream *s, rgm_tensor dhead, const rgm_policy_draw *given);
+void rgm_cuda_schedule(rgm_stream *s, rgm_tensor y, rgm_tensor base, rgm_tensor clock,
+                       rgm_tensor warmup, rgm_tensor total, rgm_decay decay);
 void rgm_cuda_action_backward(rgm_stream *s, rgm_tensor dhead, rgm_tensor dx, rgm_tensor log_alpha,
                               const rgm_policy_draw *draw, int64_t column);
 void rgm_cuda_gaussian_nll(rgm_stream *s, const rgm_nll *nll);

@@ -18,6 +18,28 @@ static dim3 grid_of(rgm_tensor p) {
 }
 
 
+typedef struct schedule_args {
+  rgm_tensor y, base, clock, warmup, total;
+  rgm_decay decay;
+} schedule_args;
+
+
+RGM_KERNEL(THREADS) schedule_kernel(schedule_args a) {
+  RGM_ELEMENTS (r, a.y.dims[0]) {
+    rgm_f32(a.y, r)[0] = rgm_f32(a.base, r)[0] * rgm_rate_left((float)rgm_u32(a.clock, r)[0],
+                                                               rgm_f32(a.warmup, r)[0],
+                                                               rgm_f32(a.total, r)[0], a.decay);
+  }
+}
+
+
+void rgm_cuda_schedule(rgm_stream *s, rgm_tensor y, rgm_tensor base, rgm_tensor clock,
+                       rgm_tensor warmup, rgm_tensor total, rgm_decay decay) {
+  const schedule_args a = {y, base, clock, warmup, total, decay};
+  RGM_LAUNCH(schedule_kernel, dim3(rgm_blocks(y.dims[0], THREADS, BLOCKS)), THREADS, 0, s, a);
+}
+
+
 RGM_KERNEL(THREADS) adam_kernel(optim_args a) {
   // bias corrections need double precision, once for a block
   RGM_SHARED(rgm_adam_rates, shared, [1]);

@@ -38,6 +38,8 @@ static rgm_backend table_of(void) {
   t.actor_loss = rgm_cuda_actor_loss;
   t.dual = rgm_cuda_dual;
   t.action_draw = rgm_cuda_action_draw;
+  t.action_score = rgm_cuda_action_score;
+  t.schedule = rgm_cuda_schedule;
   t.action_backward = rgm_cuda_action_backward;
   t.gaussian_nll = rgm_cuda_gaussian_nll;
   t.mse = rgm_cuda_mse;
