@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+// N nets of one shape, forwards and back. See nets.h. Nets are taken one after the other: their
+// tensors lie N apart, which a stride of dim 0 says.
+
+#include "algorithms/nets.h"
+
+#include <math.h>
+
+
+rgm_tensor rgm_of_net(rgm_tensor t, int n) {
+  RGM_ASSERT(t.rank >= 3 && n < t.dims[1]);
+  const int64_t size = t.dims[2] * t.dims[3];
+  t.data = t.data != NULL ? (float *)t.data + n * size : NULL;
+  t.rank--;
+  t.dims[1] = t.dims[2];
+  t.dims[2] = t.dims[3];
+  t.dims[3] = 1;
+  return t;
+}
+
+
+rgm_tensor rgm_rows(rgm_tensor t, int64_t first, int64_t count) {
+  RGM_ASSERT(first + count <= t.dims[1] && t.dims[3] == 1);
+  t.data = t.data != NULL
+               ? (uint8_t *)t.data + (size_t)(first * t.dims[2]) * rgm_dtype_size(t.dtype)
+               : NULL;
+  t.dims[1] = count;
+  return t;
+}
+
+
+// ---- planning ----------------------------------------------------------------------------------
+
+rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int count,
+                       int64_t inputs, const rgm_list *hidden, int64_t outputs, rgm_act act,
+                       unsigned flags, unsigned with) {
+  RGM_ASSERT(count > 0 && count <= RGM_MAX_NETS && hidden->count < RGM_MAX_LAYERS);
+  rgm_nets nets = {.count = count, .act = act};
+  nets.has_target = (with & RGM_WITH_TARGET) != 0;
+  nets.has_gradient = (with & RGM_WITH_GRADIENT) != 0;
+  int64_t width[RGM_MAX_LAYERS + 1] = {inputs};
+  const int layers = hidden->count + 1;
+  for (int l = 0; l < hidden->count; l++) {
+    width[l + 1] = (int64_t)hidden->value[l];
+  }
+  width[layers] = outputs;
+  for (int n = 0; n < count; n++) {
+    char part[64];
+    snprintf(part, sizeof part, "%s/%d", name, n);
+    nets.net[n] = rgm_plan_mlp(arena, part, replicas, layers, width, flags);
+    const int64_t size = nets.net[n].block.dims[1];
+    snprintf(part, sizeof part, "%s/%d/m", name, n);
+    nets.m[n] =
+        rgm_plan(arena, part, RGM_F32, RGM_STATE, "replica, parameter", "1", replicas, size, 0, 0);
+    snprintf(part, sizeof part, "%s/%d/v", name, n);
+    nets.v[n] =
+        rgm_plan(arena, part, RGM_F32, RGM_STATE, "replica, parameter", "1", replicas, size, 0, 0);
+    snprintf(part, sizeof part, "%s/%d/updates", name, n);
+    nets.updates[n] =
+        rgm_plan(arena, part, RGM_U32, RGM_STATE, "replica", "steps", replicas, 0, 0, 0);
+    if (nets.has_target) {
+      snprintf(part, sizeof part, "%s/%d/target", name, n);
+      nets.target[n] = rgm_plan_mlp(arena, part, replicas, layers, width, RGM_STATE);
+    }
+  }
+  if (nets.has_gradient) {
+    char part[64];
+    snprintf(part, sizeof part, "%s/gradient", name);
+    nets.gradient = rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "replica, parameter", "1", replicas,
+                             nets.net[0].block.dims[1], 0, 0);
+    snprintf(part, sizeof part, "%s/norm", name);
+    nets.norm = rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "replica", "1", replicas, 0, 0, 0);
+  }
+  return nets;
+}
+
+
+rgm_pass rgm_plan_pass(rgm_arena *arena, const char *name, int64_t replicas, const rgm_nets *nets,
+                       int64_t rows, bool back) {
+  const rgm_mlp *net = &nets->net[0];
+  rgm_pass pass = {0};
+  int64_t widest = 0;
+  for (int l = 0; l < net->layers; l++) {
+    char part[64];
+    const int64_t outputs = rgm_padded(net->width[l + 1]);
+    const bool last = l == net->layers - 1;
+    snprintf(part, sizeof part, last ? "%s/out" : "%s/hidden/%d", name, l);
+    *(last ? &pass.out : &pass.hidden[l]) =
+        rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, net, row, unit", "1", replicas,
+                 nets->count, rows, outputs);
+    widest = !last && outputs > widest ? outputs : widest;
+  }
+  for (int k = 0; k < 2 && back && widest > 0; k++) {
+    char part[64];
+    snprintf(part, sizeof part, "%s/slope/%d", name, k);
+    pass.slope[k] = rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, float", "1", replicas,
+                             rows * widest, 0, 0);
+  }
+  return pass;
+}
+
+
+void rgm_nets_init(rgm_run *run, const rgm_nets *nets, float last, uint32_t *member) {
+  for (int n = 0; n < nets->count; n++) {
+    const rgm_mlp *net = &nets->net[n];
+    for (int l = 0; l < net->layers; l++) {
+      const bool end = l == net->layers - 1 && last > 0.0f;
+      const float bound = end ? last : (float)(1.0 / sqrt((double)net->width[l]));
+      rgm_tensor weight = net->weight[l];
+      weight.dims[1] = net->width[l]; // rows of padding stay 0
+      rgm_uniform(run->stream, weight, run->seeds, RGM_RANDOM_INIT, (*member)++, -bound, bound,
+                  net->width[l + 1]);
+      rgm_uniform(run->stream, net->bias[l], run->seeds, RGM_RANDOM_INIT, (*member)++, -bound,
+                  bound, net->width[l + 1]);
+    }
+    if (nets->has_target) {
+      rgm_copy(run->stream, nets->target[n].block.data, net->block.data, rgm_bytes(net->block));
+    }
+  }
+}
+
+
+// ---- slices ------------------------------------------------------------------------------------
+
+static rgm_tensor slice(rgm_tensor t, int64_t first, int64_t count) {
+  return t.data != NULL ? rgm_slice(t, first, count) : t;
+}
+
+
+static rgm_mlp slice_mlp(rgm_mlp net, int64_t first, int64_t count) {
+  net.block = slice(net.block, first, count);
+  for (int l = 0; l < net.layers; l++) {
+    net.weight[l] = slice(net.weight[l], first, count);
+    net.bias[l] = slice(net.bias[l], first, count);
+  }
+  return net;
+}
+
+
+rgm_nets rgm_slice_nets(rgm_nets nets, int64_t first, int64_t count) {
+  for (int n = 0; n < nets.count; n++) {
+    nets.net[n] = slice_mlp(nets.net[n], first, count);
+    nets.target[n] = slice_mlp(nets.target[n], first, count);
+    nets.m[n] = slice(nets.m[n], first, count);
+    nets.v[n] = slice(nets.v[n], first, count);
+    nets.updates[n] = slice(nets.updates[n], first, count);
+  }
+  nets.gradient = slice(nets.gradient, first, count);
+  nets.norm = slice(nets.norm, first, count);
+  return nets;
+}
+
+
+rgm_pass rgm_slice_pass(rgm_pass pass, int64_t first, int64_t count) {
+  for (int l = 0; l < RGM_MAX_LAYERS; l++) {
+    pass.hidden[l] = slice(pass.hidden[l], first, count);
+  }
+  pass.out = slice(pass.out, first, count);
+  pass.slope[0] = slice(pass.slope[0], first, count);
+  pass.slope[1] = slice(pass.slope[1], first, count);
+  return pass;
+}
+
+
+// ---- forwards and back -------------------------------------------------------------------------
+
+// what layer l of net n sees
+static rgm_tensor input_of(rgm_tensor x, const rgm_pass *pass, int n, int l) {
+  return l > 0 ? rgm_of_net(pass->hidden[l - 1], n) : x.rank == 4 ? rgm_of_net(x, n) : x;
+}
+
+
+void rgm_forward(rgm_stream *s, const rgm_nets *nets, bool target, rgm_tensor x,
+                 const rgm_pass *pass) {
+  RGM_ASSERT(!target || nets->has_target);
+  for (int n = 0; n < nets->count; n++) {
+    const rgm_mlp *net = target ? &nets->target[n] : &nets->net[n];
+    for (int l = 0; l < net->layers; l++) {
+      const bool last = l == net->layers - 1;
+      rgm_linear(s, rgm_of_net(last ? pass->out : pass->hidden[l], n), input_of(x, pass, n, l),
+                 net->weight[l], net->bias[l], last ? RGM_LINEAR : nets->act);
+    }
+  }
+}
+
+
+// parameters `offset` ... of a block as those of a layer, weights and below them the bias
+static rgm_tensor layer_of(rgm_tensor block, int64_t offset, rgm_tensor weight) {
+  rgm_tensor t = rgm_view((float *)block.data + offset, RGM_F32, block.dims[0], weight.dims[1] + 1,
+                          weight.dims[2], 0);
+  t.stride0 = block.stride0;
+  return t;
+}
+
+
+// gradient, Adam and moving average of a layer in one
+static void step_layer(rgm_stream *s, const rgm_nets *nets, int n, int l, rgm_tensor x,
+                       rgm_tensor dz, const rgm_descent *d) {
+  const rgm_mlp *net = &nets->net[n];
+  const rgm_tensor weight = net->weight[l];
+  const int64_t offset = (float *)weight.data - (float *)net->block.data;
+  const rgm_adam_step step = {
+      .p = layer_of(net->block, offset, weight),
+      .m = layer_of(nets->m[n], offset, weight),
+      .v = layer_of(nets->v[n], offset, weight),
+      .target =
+          nets->has_target ? layer_of(nets->target[n].block, offset, weight) : (rgm_tensor){0},
+      .count = nets->updates[n],
+      .lr = d->lr,
+      .beta1 = d->beta1,
+      .beta2 = d->beta2,
+      .eps = d->eps,
+      .rate = d->rate,
+      .active = d->active,
+  };
+  rgm_linear_dw_adam(s, &step, x, dz);
+}
+
+
+// the gradient of a layer, kept until the net's is whole
+static void keep_layer(rgm_stream *s, const rgm_nets *nets, int n, int l, rgm_tensor x,
+                       rgm_tensor dz) {
+  const rgm_mlp *net = &nets->net[n];
+  rgm_tensor dw = net->weight[l], db = net->bias[l];
+  dw.data = (float *)nets->gradient.data + ((float *)dw.data - (float *)net->block.data);
+  db.data = (float *)nets->gradient.data + ((float *)db.data - (float *)net->block.data);
+  rgm_linear_dw(s, dw, db, x, dz);
+}
+
+
+// a step with the gradient that was kept
+static void step_net(rgm_stream *s, const rgm_nets *nets, int n, const rgm_descent *d) {
+  rgm_clip_norm(s, nets->gradient, nets->norm, d->clip, d->active);
+  rgm_adam(s, nets->net[n].block, nets->m[n], nets->v[n], nets->updates[n], nets->gradient, d->lr,
+           d->beta1, d->beta2, d->eps, d->active);
+  if (nets->has_target) {
+    rgm_ema(s, nets->target[n].block, nets->net[n].block, d->rate, d->active);
+  }
+}
+
+
+void rgm_backward(rgm_stream *s, const rgm_nets *nets, rgm_tensor x, const rgm_pass *pass,
+                  rgm_tensor dout, rgm_tensor dx, const rgm_descent *step) {
+  const rgm_tensor none = {0};
+  const bool keeps = step != NULL && step->clip.data != NULL;
+  RGM_ASSERT(!keeps || nets->has_gradient);
+  for (int n = 0; n < nets->count; n++) {
+    const rgm_mlp *net = &nets->net[n];
+    rgm_tensor dz = rgm_of_net(dout, n);
+    for (int l = net->layers - 1; l >= 0; l--) {
+      const rgm_tensor in = input_of(x, pass, n, l);
+      rgm_tensor back = none;
+
+      // the slope by what the layer saw, with the weights that it saw it with
+      if (l > 0) {
+        back = in;
+        back.data = pass->slope[l % 2].data;
+        back.stride0 = pass->slope[l % 2].stride0;
+        rgm_linear_dx(s, back, dz, net->weight[l], in, nets->act);
+      } else if (dx.data != NULL) {
+        rgm_linear_dx(s, rgm_of_net(dx, n), dz, net->weight[0], none, RGM_LINEAR);
+      }
+      if (keeps) {
+        keep_layer(s, nets, n, l, in, dz);
+      } else if (step != NULL) {
+        step_layer(s, nets, n, l, in, dz, step);
+      }
+      dz = back;
+    }
+    if (keeps) {
+      step_net(s, nets, n, step);
+    } else if (step != NULL) {
+      rgm_advance(s, nets->updates[n], step->active);
+    }
+  }
+}
