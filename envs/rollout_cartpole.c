@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pole on a cart x every controller for one instruction set of the CPU (RGM_ISA); a file of its own,
-// since the loop's template makes one environment a file.
+// The pole on a cart x every controller for one instruction set of the CPU (RGM_ISA); a file of its
+// own, since the loop's template makes one environment a file.
 
 #include "envs/controllers.h"
 #include "envs/cartpole.h"

@@ -11,9 +11,10 @@
 //   ENV_CLINICIAN         optional: there is ENV_clinician, a rule of the environment's own (it
 //                         reads its parameters unconditionally, or there are no vectors)
 // and those of kernels/env_step.h. The last observation changes at events only. It defines
-// RGM_CPU(ENV_sample), RGM_CPU(ENV_rollout) and RGM_CPU(ENV_step). Random words of step t: philox at draw t / 2 gives normals (w0, w1) and
-// logistic variates of the action (w2, w3) of two steps; members 1 ... ENV_DRAWS at draw t give
-// four more normals each. ENV_observe finds them in noise[0 ... 4 ENV_DRAWS], the first one first.
+// RGM_CPU(ENV_sample), RGM_CPU(ENV_rollout) and RGM_CPU(ENV_step). Random words of step t: philox
+// at draw t / 2 gives normals (w0, w1) and logistic variates of the action (w2, w3) of two steps;
+// members 1 ... ENV_DRAWS at draw t give four more normals each. ENV_observe finds them in noise[0
+// ... 4 ENV_DRAWS], the first one first.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/policy.h"

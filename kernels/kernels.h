@@ -332,9 +332,9 @@ struct rgm_backend {
 
 
 // ---- whole episodes ----------------------------------------------------------------------------
-// The table of a backend ends here; environments bring three more rows each, compiled from one header
-// for every backend (kernels/env_loop.h). R replicas, P patients, K episodes (P divides K: episode
-// e has patient e / (K / P)), T steps.
+// The table of a backend ends here; environments bring three more rows each, compiled from one
+// header for every backend (kernels/env_loop.h). R replicas, P patients, K episodes (P divides K:
+// episode e has patient e / (K / P)), T steps.
 
 typedef enum rgm_control {
   RGM_CONTROL_STOCHASTIC = 0,    // policy: action 1 with probability p, else 0
