@@ -68,8 +68,8 @@ void rgm_forward(rgm_stream *s, const rgm_nets *nets, bool target, rgm_tensor x,
                  const rgm_pass *pass);
 
 // The way back from dout (R, N, B, O), the slope of a loss by pass->out. dx (R, N, B, I) gets the
-// slope by x unless its data is NULL; `step` NULL leaves the nets as they are. A pass that saw other
-// rows than x, or parameters that have changed since, are the caller's bug.
+// slope by x unless its data is NULL; `step` NULL leaves the nets as they are. That the pass saw
+// other rows than x, or parameters that have changed since, is the caller's bug.
 void rgm_backward(rgm_stream *s, const rgm_nets *nets, rgm_tensor x, const rgm_pass *pass,
                   rgm_tensor dout, rgm_tensor dx, const rgm_descent *step);
 

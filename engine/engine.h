@@ -308,6 +308,8 @@ typedef struct rgm_env {
   rgm_status (*prepare)(const void *keys, const rgm_config *where, void *config);
   int64_t (*steps)(const void *keys);
   int obs_dim, act_dim, signal_dim, patient_words;
+  int choices;                     // > 0: act[0] is one of 0 ... choices - 1
+  const float *act_low, *act_high; // (act_dim) the box of actions; NULL: [0, 1] each
   const rgm_quantity *obs, *act, *signals;
   double step_min;                          // minutes of a step
   int plot_value, plot_target, plot_action; // signals that a picture of an episode shows

@@ -3,10 +3,8 @@
 
 #include "engine/engine.h"
 
-extern const rgm_env rgm_propofol, rgm_heparin;
+extern const rgm_env rgm_propofol, rgm_heparin, rgm_pendulum, rgm_cartpole;
 
 const rgm_env *const rgm_envs[] = {
-    &rgm_propofol,
-    &rgm_heparin,
-    NULL,
+    &rgm_propofol, &rgm_heparin, &rgm_pendulum, &rgm_cartpole, NULL,
 };

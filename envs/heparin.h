@@ -449,4 +449,11 @@ RGM_INLINE float heparin_step(heparin_state *s, const heparin_patient *p, const 
   return reward;
 }
 
+
+// A bleed or a death has terminated the episode.
+RGM_FN int heparin_ended(const heparin_state *s, const heparin_config *c) {
+  (void)c;
+  return s->over > 0.0f;
+}
+
 #endif

@@ -18,6 +18,8 @@ extern const rgm_env_kernels RGM_CPU(propofol_kernels);
 const rgm_env_kernels RGM_CPU(propofol_kernels) = {
     .isa = RGM_QUOTE(RGM_ISA),
     .obs = PROPOFOL_OBS,
+    .words = STEP_WORDS,
     .sample = RGM_CPU(propofol_sample),
     .rollout = RGM_CPU(propofol_rollout),
+    .step = RGM_CPU(propofol_step),
 };

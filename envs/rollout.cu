@@ -17,17 +17,29 @@
 #include "kernels/cuda/env_loop.cuh"
 
 extern const rgm_env_kernels rgm_cuda_propofol_kernels, rgm_cuda_eleveld_kernels;
-extern const rgm_env_kernels rgm_cuda_heparin_kernels;
-const rgm_env_kernels rgm_cuda_propofol_kernels = {"cuda", PROPOFOL_OBS, rgm_cuda_propofol_sample,
-                                                   rgm_cuda_propofol_rollout};
+extern const rgm_env_kernels rgm_cuda_heparin_kernels, rgm_cuda_pendulum_kernels;
+extern const rgm_env_kernels rgm_cuda_cartpole_kernels;
+const rgm_env_kernels rgm_cuda_propofol_kernels = {"cuda",
+                                                   PROPOFOL_OBS,
+                                                   STEP_WORDS,
+                                                   rgm_cuda_propofol_sample,
+                                                   rgm_cuda_propofol_rollout,
+                                                   rgm_cuda_propofol_step};
 
 
 extern "C" const rgm_env_kernels *rgm_cuda_env_kernels(const char *name) {
-  if (strcmp(name, "propofol") == 0) {
-    return &rgm_cuda_propofol_kernels;
+  static const struct {
+    const char *name;
+    const rgm_env_kernels *kernels;
+  } rows[] = {
+      {"propofol", &rgm_cuda_propofol_kernels}, {"eleveld", &rgm_cuda_eleveld_kernels},
+      {"heparin", &rgm_cuda_heparin_kernels},   {"pendulum", &rgm_cuda_pendulum_kernels},
+      {"cartpole", &rgm_cuda_cartpole_kernels},
+  };
+  for (const auto &row : rows) {
+    if (strcmp(name, row.name) == 0) {
+      return row.kernels;
+    }
   }
-  if (strcmp(name, "heparin") == 0) {
-    return &rgm_cuda_heparin_kernels;
-  }
-  return strcmp(name, "eleveld") == 0 ? &rgm_cuda_eleveld_kernels : NULL;
+  return NULL;
 }

@@ -18,6 +18,8 @@ extern const rgm_env_kernels RGM_CPU(eleveld_kernels);
 const rgm_env_kernels RGM_CPU(eleveld_kernels) = {
     .isa = RGM_QUOTE(RGM_ISA),
     .obs = PROPOFOL_OBS,
+    .words = STEP_WORDS,
     .sample = RGM_CPU(eleveld_sample),
     .rollout = RGM_CPU(eleveld_rollout),
+    .step = RGM_CPU(eleveld_step),
 };

@@ -17,5 +17,9 @@
 #include "kernels/cuda/env_loop.cuh"
 
 extern const rgm_env_kernels rgm_cuda_eleveld_kernels;
-const rgm_env_kernels rgm_cuda_eleveld_kernels = {"cuda", PROPOFOL_OBS, rgm_cuda_eleveld_sample,
-                                                  rgm_cuda_eleveld_rollout};
+const rgm_env_kernels rgm_cuda_eleveld_kernels = {"cuda",
+                                                  PROPOFOL_OBS,
+                                                  STEP_WORDS,
+                                                  rgm_cuda_eleveld_sample,
+                                                  rgm_cuda_eleveld_rollout,
+                                                  rgm_cuda_eleveld_step};

@@ -14,12 +14,15 @@
 #define ENV_SIGNALS HEPARIN_SIGNALS
 #define ENV_DRAWS HEPARIN_DRAWS
 #define ENV_CLINICIAN
+#define ENV_ENDS
 #include "kernels/env_loop.h"
 
 extern const rgm_env_kernels RGM_CPU(heparin_kernels);
 const rgm_env_kernels RGM_CPU(heparin_kernels) = {
     .isa = RGM_QUOTE(RGM_ISA),
     .obs = HEPARIN_OBS,
+    .words = STEP_WORDS,
     .sample = RGM_CPU(heparin_sample),
     .rollout = RGM_CPU(heparin_rollout),
+    .step = RGM_CPU(heparin_step),
 };

@@ -14,10 +14,15 @@
 #define ENV_SIGNALS HEPARIN_SIGNALS
 #define ENV_DRAWS HEPARIN_DRAWS
 #define ENV_CLINICIAN
+#define ENV_ENDS
 #define ENV_EPISODES 1
 #define ENV_RESIDENT 3 // four spill on sm_80
 #include "kernels/cuda/env_loop.cuh"
 
 extern const rgm_env_kernels rgm_cuda_heparin_kernels;
-const rgm_env_kernels rgm_cuda_heparin_kernels = {"cuda", HEPARIN_OBS, rgm_cuda_heparin_sample,
-                                                  rgm_cuda_heparin_rollout};
+const rgm_env_kernels rgm_cuda_heparin_kernels = {"cuda",
+                                                  HEPARIN_OBS,
+                                                  STEP_WORDS,
+                                                  rgm_cuda_heparin_sample,
+                                                  rgm_cuda_heparin_rollout,
+                                                  rgm_cuda_heparin_step};

@@ -10,10 +10,11 @@
 //   ENV_DRAWS             optional: philox calls of a step for noise of its own, four normals each
 //   ENV_CLINICIAN         optional: there is ENV_clinician, a rule of the environment's own (it
 //                         reads its parameters unconditionally, or there are no vectors)
-// The last observation changes at events only. It defines RGM_CPU(ENV_sample) and
-// RGM_CPU(ENV_rollout). Random words of step t: philox at draw t / 2 gives normals (w0, w1) and
-// logistic variates of the action (w2, w3) of two steps; members 1 ... ENV_DRAWS at draw t give
-// four more normals each. ENV_observe finds them in noise[0 ... 4 ENV_DRAWS], the first one first.
+// and those of kernels/env_step.h. The last observation changes at events only. It defines
+// RGM_CPU(ENV_sample), RGM_CPU(ENV_rollout) and RGM_CPU(ENV_step). Random words of step t: philox
+// at draw t / 2 gives normals (w0, w1) and logistic variates of the action (w2, w3) of two steps;
+// members 1 ... ENV_DRAWS at draw t give four more normals each. ENV_observe finds them in noise[0
+// ... 4 ENV_DRAWS], the first one first.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/policy.h"
@@ -45,6 +46,8 @@ enum {
 #define LOOP_PATIENT_INDEX(name) LOOP_PATIENT_##name,
 enum { ENV_STATE(LOOP_INDEX) LOOP_STATE_WORDS };
 enum { ENV_PATIENT(LOOP_PATIENT_INDEX) LOOP_PATIENT_WORDS };
+
+#include "kernels/env_step.h"
 
 // The policy of a tile, and the same with the last observation folded in, while all lanes share it.
 typedef struct loop_policy {
@@ -533,4 +536,32 @@ void RGM_CPU(ENV_(sample))(rgm_stream *s, const rgm_cohort *cohort);
 void RGM_CPU(ENV_(sample))(rgm_stream *s, const rgm_cohort *cohort) {
   rgm_cohort c = *cohort;
   rgm_cpu_parallel(s, c.patients.dims[0] * c.patients.dims[1], loop_sample_task, &c);
+}
+
+
+// 16 neighbours of a replica: the steps of one are too few to wake a thread for
+static void loop_stepping_task(void *arg, int64_t index) {
+  const rgm_stepping *o = arg;
+  const int64_t episodes = o->state.dims[1], groups = (episodes + LANES - 1) / LANES;
+  const int64_t r = index / groups, first = index % groups * LANES;
+  if (rgm_u32(o->active, r)[0] == 0) {
+    return;
+  }
+  ENV_(config) config;
+  memcpy(&config, (const uint8_t *)o->config.data + r * o->config.stride0, sizeof config);
+  for (int64_t e = first; e < first + LANES && e < episodes; e++) {
+    step_episode_once(o, &config, r, e);
+  }
+}
+
+
+void RGM_CPU(ENV_(step))(rgm_stream *s, const rgm_stepping *stepping);
+void RGM_CPU(ENV_(step))(rgm_stream *s, const rgm_stepping *stepping) {
+  rgm_stepping o = *stepping;
+  RGM_ASSERT(o.state.dims[2] == STEP_WORDS);
+  RGM_ASSERT(o.begin || o.act.dims[2] == ENV_ACT);
+  RGM_ASSERT(o.signals.data == NULL || o.signals.dims[2] == ENV_SIGNALS);
+  RGM_ASSERT(o.patients.data == NULL || o.patients.dims[2] == ENV_WORDS);
+  const int64_t groups = (o.state.dims[1] + LANES - 1) / LANES;
+  rgm_cpu_parallel(s, o.state.dims[0] * groups, loop_stepping_task, &o);
 }

@@ -466,3 +466,32 @@ void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollou
   env->rollout(s, o);
   end(s, RGM_ROW_rollout, begun);
 }
+
+
+// (R, E) or (R, E, words) of f32; data NULL passes where it may
+static bool is_record(rgm_tensor t, const rgm_stepping *o, int64_t words, bool optional) {
+  const int64_t replicas = o->state.dims[0], episodes = o->state.dims[1];
+  return (optional && t.data == NULL) ||
+         (t.dtype == RGM_F32 && t.dims[0] == replicas && t.dims[1] == episodes &&
+          rgm_elements(t) == replicas * episodes * words && t.stride0 >= episodes * words);
+}
+
+
+void rgm_env_step(const rgm_env_kernels *env, rgm_stream *s, const rgm_stepping *o) {
+  const int64_t replicas = o->state.dims[0];
+  RGM_ASSERT(is_record(o->state, o, env->words, false) && o->steps > 0);
+  RGM_ASSERT(is_record(o->obs, o, env->obs, false) && is_record(o->next, o, env->obs, true));
+  RGM_ASSERT(is_record(o->reward, o, 1, o->begin) && is_record(o->terminated, o, 1, o->begin) &&
+             is_record(o->truncated, o, 1, o->begin) && is_record(o->finished, o, 1, true));
+  RGM_ASSERT(is_record(o->act, o, o->act.dims[2], o->begin));
+  RGM_ASSERT(o->config.dtype == RGM_U8 && o->config.dims[0] == replicas);
+  RGM_ASSERT(is_vector(o->active, RGM_U32, replicas) && is_vector(o->clock, RGM_U32, replicas));
+  RGM_ASSERT(is_vector(o->seeds, RGM_U32, 2 * replicas));
+  const double begun =
+      begin(s, RGM_ROW_step, 0,
+            2.0 * size_of(o->state) + size_of(o->obs) + size_if(o->next) + size_if(o->reward) +
+                size_if(o->terminated) + size_if(o->truncated) + size_if(o->finished) +
+                size_if(o->signals) + size_if(o->act));
+  env->step(s, o);
+  end(s, RGM_ROW_step, begun);
+}

@@ -53,7 +53,7 @@ typedef struct rgm_device_options {
   int device;      // which GPU, counted from 0
 } rgm_device_options;
 
-// The rows of the table that compute, the two of environments among them.
+// The rows of the table that compute, the three of environments among them.
 // clang-format off
 #define RGM_ROWS(X)                                                                                \
   X(copy) X(fill)                                                                                  \
@@ -64,7 +64,7 @@ typedef struct rgm_device_options {
   X(schedule) X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)              \
   X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
-  X(triad) X(burn) X(library_gemm) X(sample) X(rollout)
+  X(triad) X(burn) X(library_gemm) X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
 typedef enum rgm_row { RGM_ROWS(RGM_ROW_INDEX) RGM_ROW_COUNT } rgm_row;
@@ -347,9 +347,9 @@ struct rgm_backend {
 
 
 // ---- whole episodes ----------------------------------------------------------------------------
-// The table of a backend ends here; environments bring two more rows each, compiled from one header
-// for every backend (kernels/env_loop.h). R replicas, P patients, K episodes (P divides K: episode
-// e has patient e / (K / P)), T steps.
+// The table of a backend ends here; environments bring three more rows each, compiled from one
+// header for every backend (kernels/env_loop.h). R replicas, P patients, K episodes (P divides K:
+// episode e has patient e / (K / P)), T steps.
 
 typedef enum rgm_control {
   RGM_CONTROL_STOCHASTIC = 0,    // policy: action 1 with probability p, else 0
@@ -398,12 +398,47 @@ typedef struct rgm_rollout {
   int64_t episodes; // of the batch that `items` points into; read with `items`
 } rgm_rollout;
 
+// One step of E episodes side by side, each with a patient of its own; or (`begin`) their
+// beginning, without a step. Random numbers have the counters of a rollout whose `clock` is the
+// episode's: the clock of its first step, that is `clock` at `begin`, and one more than now where
+// an episode begins within a step. So the caller advances the clock with every step; an episode has
+// the bits that RGM_CONTROL_OPEN_LOOP gives its actions at its clock. Masked.
+typedef struct rgm_stepping {
+  rgm_tensor state;      // (R, E, words) f32, read and written: all that an episode is, its bits
+                         // meaning something to this row alone
+  rgm_tensor obs;        // (R, E, O) f32, written: what is seen now, of the new episode where one
+                         // ended
+  rgm_tensor next;       // (R, E, O) f32, written unless data NULL or `begin`: what is seen after
+                         // the action, in the episode that was acted in
+  rgm_tensor reward;     // (R, E) f32, written unless `begin`
+  rgm_tensor terminated; // (R, E) f32, 1 where the environment ended the episode; as above
+  rgm_tensor truncated;  // (R, E) f32, 1 where it reached `steps` and did not terminate; as above
+  rgm_tensor finished;   // (R, E) f32, written unless data NULL or `begin`: the return of an
+                         // episode that ended in this step, NaN elsewhere
+  rgm_tensor signals;    // (R, E, S) f32, written unless data NULL or `begin`
+  rgm_tensor act;        // (R, E, A) f32, read unless `begin`
+  rgm_tensor patients;   // (R, E, patient words) f32, read at `begin`; data NULL: they are drawn
+  rgm_tensor config;     // (R, bytes) u8
+  rgm_tensor seeds;      // (R, 2) u32
+  rgm_tensor clock;      // (R) u32
+  rgm_tensor active;     // (R) u32
+  uint32_t patient;      // RGM_RANDOM_PATIENT, plus RGM_RANDOM_EVAL: of patients drawn
+  uint32_t noise;        // RGM_RANDOM_NOISE, plus RGM_RANDOM_EVAL
+  int64_t first;         // counter word `item` of episode 0
+  int64_t steps;         // T, of an episode
+  bool begin;            // all episodes begin anew, and no step is taken
+  bool hold;             // an episode that ended does not begin anew: the environment says what
+                         // follows, and its flags stay 1
+} rgm_stepping;
+
 // An environment's rows on one backend.
 struct rgm_env_kernels {
   const char *isa; // of the backend that they belong to
   int obs;         // O
+  int64_t words;   // of an episode's state in rgm_stepping
   void (*sample)(rgm_stream *s, const rgm_cohort *cohort);
   void (*rollout)(rgm_stream *s, const rgm_rollout *rollout);
+  void (*step)(rgm_stream *s, const rgm_stepping *stepping);
 };
 
 
@@ -625,9 +660,10 @@ rgm_status rgm_library(rgm_stream *s, char *text, size_t size);
 void rgm_library_gemm(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b, bool transpose_a,
                       bool transpose_b);
 
-// Draws patients, runs episodes: the rows of an environment.
+// Draws patients, runs episodes, takes one step of them: the rows of an environment.
 void rgm_env_sample(const rgm_env_kernels *env, rgm_stream *s, const rgm_cohort *cohort);
 void rgm_env_rollout(const rgm_env_kernels *env, rgm_stream *s, const rgm_rollout *rollout);
+void rgm_env_step(const rgm_env_kernels *env, rgm_stream *s, const rgm_stepping *stepping);
 
 #ifdef __cplusplus
 }

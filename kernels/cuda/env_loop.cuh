@@ -5,7 +5,7 @@
 // lists, and
 //   ENV_EPISODES          episodes that a thread can hold in its registers (1 or 2)
 //   ENV_RESIDENT          blocks of the long form that are to share a processor; 0: as ptxas finds
-// It defines rgm_cuda_ENV_sample and rgm_cuda_ENV_rollout.
+// It defines rgm_cuda_ENV_sample, rgm_cuda_ENV_rollout and rgm_cuda_ENV_step.
 //
 // Two forms. Long: a thread has an episode, or two that share the loads of weights. Short, for few
 // episodes: eight lanes have one, each with every eighth hidden unit (one of the eight partials);
@@ -38,6 +38,8 @@ enum {
 #define LOOP_PATIENT_INDEX(name) LOOP_PATIENT_##name,
 enum { ENV_STATE(LOOP_INDEX) LOOP_STATE_WORDS };
 enum { ENV_PATIENT(LOOP_PATIENT_INDEX) LOOP_PATIENT_WORDS };
+
+#include "kernels/env_step.h"
 
 #define LOOP_START(name) e->state.name = start[LOOP_STATE_##name];
 #define LOOP_START_PATIENT(name) e->patient.name = words[LOOP_PATIENT_##name];
@@ -282,7 +284,7 @@ template <int WORDS, int EPISODES>
 RGM_DEVICE const float *loop_write(const float *stage, rgm_tensor out, const loop_place &at,
                                    int64_t steps, int begin, int count) {
   const int pitch = 32 * EPISODES + 1, rows = LOOP_STAGE * WORDS;
-  const int wide = rows < 32 ? rows : 32; // lanes of an episode
+  const int wide = rows % 32 == 0 ? 32 : rows % 16 == 0 ? 16 : 8; // lanes of an episode
   static_assert(32 % wide == 0 && rows % wide == 0, "a warp writes whole rows");
   if (out.data == NULL) {
     return stage;
@@ -664,4 +666,31 @@ void LOOP_CUDA(sample)(rgm_stream *s, const rgm_cohort *cohort) {
   const int64_t patients = cohort->patients.dims[0] * cohort->patients.dims[1];
   RGM_LAUNCH(ENV_(sample_kernel), (unsigned)((patients + LOOP_THREADS - 1) / LOOP_THREADS),
              LOOP_THREADS, 0, s, *cohort);
+}
+
+
+// ---- one step: a thread an episode -------------------------------------------------------------
+
+RGM_KERNEL(LOOP_THREADS) ENV_(step_kernel)(const rgm_stepping o) {
+  const int64_t episodes = o.state.dims[1];
+  const int64_t index = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  const int64_t r = index / episodes;
+  if (r >= o.state.dims[0] || rgm_u32(o.active, r)[0] == 0) {
+    return;
+  }
+  const ENV_(config) *config = reinterpret_cast<const ENV_(config) *>(
+      static_cast<const uint8_t *>(o.config.data) + r * o.config.stride0);
+  step_episode_once(&o, config, r, index % episodes);
+}
+
+
+void LOOP_CUDA(step)(rgm_stream *s, const rgm_stepping *stepping);
+void LOOP_CUDA(step)(rgm_stream *s, const rgm_stepping *stepping) {
+  const int64_t episodes = stepping->state.dims[0] * stepping->state.dims[1];
+  RGM_ASSERT(stepping->state.dims[2] == STEP_WORDS && episodes <= INT32_MAX);
+  RGM_ASSERT(stepping->begin || stepping->act.dims[2] == ENV_ACT);
+  RGM_ASSERT(stepping->signals.data == NULL || stepping->signals.dims[2] == ENV_SIGNALS);
+  RGM_ASSERT(stepping->patients.data == NULL || stepping->patients.dims[2] == ENV_WORDS);
+  RGM_LAUNCH(ENV_(step_kernel), (unsigned)((episodes + LOOP_THREADS - 1) / LOOP_THREADS),
+             LOOP_THREADS, 0, s, *stepping);
 }
