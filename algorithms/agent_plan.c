@@ -211,6 +211,29 @@ void rgm_agent_plan(rgm_run *run, rgm_agent *a, const rgm_problem *problem, rgm_
 }
 
 
+rgm_batch rgm_plan_batch(rgm_run *run, const char *name, int64_t group, int64_t rows,
+                         const rgm_problem *problem) {
+  static const char *const names[] = {"obs", "next", "act", "reward", "terminated"};
+  const int64_t width[] = {problem->obs, problem->obs, problem->dims, 1, 1};
+  rgm_batch batch;
+  rgm_tensor *const tensor[] = {&batch.obs, &batch.next, &batch.act, &batch.reward,
+                                &batch.terminated};
+  for (int k = 0; k < RGM_BATCH_COLUMNS; k++) {
+    char part[64];
+    snprintf(part, sizeof part, "%s/%s", name, names[k]);
+    *tensor[k] = rgm_plan(run->arena, part, RGM_F32, RGM_SCRATCH, "in group, row, ...", "1", group,
+                          rows, width[k], 0);
+  }
+  return batch;
+}
+
+
+bool rgm_reports_next(const rgm_run *run) {
+  const uint64_t next = run->step + 1;
+  return next % (uint64_t)run->keys.report_every == 0 || next == (uint64_t)run->keys.steps;
+}
+
+
 // ---- filling -----------------------------------------------------------------------------------
 
 // (R, W) from W values for all replicas, or from `fallback` where there are none
@@ -300,6 +323,13 @@ rgm_agent rgm_slice_agent(const rgm_agent *agent, int64_t first, int64_t count) 
   a.target_pass = rgm_slice_pass(a.target_pass, 0, count);
   a.pi_pass = rgm_slice_pass(a.pi_pass, 0, count);
   return a;
+}
+
+
+rgm_batch rgm_slice_batch(const rgm_batch *batch, int64_t count) {
+  rgm_batch b = *batch;
+  slice_all((rgm_tensor *)(void *)&b, sizeof b, 0, count);
+  return b;
 }
 
 
