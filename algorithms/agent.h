@@ -83,7 +83,8 @@ extern const char *const rgm_agent_activations[];  // "relu", "tanh", NULL
    rgm_agent_alpha_losses, RGM_SHAPE,                                                              \
    "Its loss: linear in log alpha, or exp (the slope grows with alpha, as in d3rlpy)."},           \
   {"target_entropy", RGM_STRING, RGM_AGENT_KEY(target_entropy), "nat", "auto", 0, 0, NULL, 0,      \
-   "Entropy to hold; auto: 0.98 log A of A classes, minus the number of continuous actions."},     \
+   "Entropy to hold; auto: 0.98 log A of A classes; of D actions -D, as if the box of each "       \
+   "were [-1, 1]."},                                                                               \
   {"backup_entropy", RGM_BOOL, RGM_AGENT_KEY(backup_entropy), "", "true", 0, 0, NULL, RGM_SHAPE,   \
    "Whether targets count entropy."},                                                              \
   {"share_forward", RGM_BOOL, RGM_AGENT_KEY(share_forward), "", "true", 0, 0, NULL, RGM_SHAPE,     \

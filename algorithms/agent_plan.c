@@ -24,6 +24,19 @@ static const rgm_agent_keys *keys_of(const rgm_run *run, int64_t r) {
 }
 
 
+// half the width of the box, and its middle
+static double scale_of(const rgm_problem *p, int64_t d) {
+  const double low = p->act_low != NULL ? (double)p->act_low[d] : 0.0;
+  const double high = p->act_high != NULL ? (double)p->act_high[d] : 1.0;
+  return 0.5 * (high - low);
+}
+
+
+static double shift_of(const rgm_problem *p, int64_t d) {
+  return (p->act_low != NULL ? (double)p->act_low[d] : 0.0) + scale_of(p, d);
+}
+
+
 static rgm_status target_entropy(const rgm_run *run, const rgm_agent_keys *k,
                                  const rgm_problem *problem, double *target) {
   char where[640], *end;
@@ -31,6 +44,10 @@ static rgm_status target_entropy(const rgm_run *run, const rgm_agent_keys *k,
            rgm_config_where(run->config, "algorithm.target_entropy"));
   if (strcmp(k->target_entropy, "auto") == 0) {
     *target = problem->choices > 0 ? 0.98 * log((double)problem->choices) : -(double)problem->dims;
+    // densities are those of actions in their units; the rule is about a box of [-1, 1]
+    for (int64_t d = 0; d < problem->dims && problem->choices == 0; d++) {
+      *target += log(scale_of(problem, d));
+    }
     return RGM_OK;
   }
   *target = strtod(k->target_entropy, &end);
@@ -289,10 +306,8 @@ rgm_status rgm_agent_init(rgm_run *run, rgm_agent *a) {
     float scale[64], shift[64];
     RGM_ASSERT(p->dims <= 64);
     for (int64_t d = 0; d < p->dims; d++) {
-      const float low = p->act_low != NULL ? p->act_low[d] : 0.0f;
-      const float high = p->act_high != NULL ? p->act_high[d] : 1.0f;
-      scale[d] = 0.5f * (high - low);
-      shift[d] = 0.5f * (high + low);
+      scale[d] = (float)scale_of(p, d);
+      shift[d] = (float)shift_of(p, d);
     }
     RGM_TRY(put_rows(run, a->own.scale, scale, 0.0f));
     RGM_TRY(put_rows(run, a->own.shift, shift, 0.0f));
