@@ -114,7 +114,7 @@ typedef struct rgm_problem {
   int64_t obs, dims;               // S; D, 1 for classes
   int choices;                     // classes; 0: actions are continuous
   const float *mean, *sd;          // (S) of observations; NULL: they are taken as they are
-  const float *act_low, *act_high; // (D) the box of continuous actions
+  const float *act_low, *act_high; // (D) the box of continuous actions; NULL: [0, 1] each
 } rgm_problem;
 
 // Transitions of one update. Rows from `real` on come from a model.

@@ -266,8 +266,10 @@ rgm_status rgm_agent_init(rgm_run *run, rgm_agent *a) {
     float scale[64], shift[64];
     RGM_ASSERT(p->dims <= 64);
     for (int64_t d = 0; d < p->dims; d++) {
-      scale[d] = 0.5f * (p->act_high[d] - p->act_low[d]);
-      shift[d] = 0.5f * (p->act_high[d] + p->act_low[d]);
+      const float low = p->act_low != NULL ? p->act_low[d] : 0.0f;
+      const float high = p->act_high != NULL ? p->act_high[d] : 1.0f;
+      scale[d] = 0.5f * (high - low);
+      shift[d] = 0.5f * (high + low);
     }
     RGM_TRY(put_rows(run, a->own.scale, scale, 0.0f));
     RGM_TRY(put_rows(run, a->own.shift, shift, 0.0f));

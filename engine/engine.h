@@ -11,7 +11,8 @@
 #include <stdio.h>
 
 typedef struct rgm_run rgm_run;
-typedef struct rgm_dataset rgm_dataset; // engine/dataset.h
+typedef struct rgm_dataset rgm_dataset;         // engine/dataset.h
+typedef struct rgm_transitions rgm_transitions; // engine/transitions.h
 
 
 // ---- config: one table row per key -------------------------------------------------------------
@@ -354,9 +355,11 @@ typedef struct rgm_contender {
 } rgm_contender;
 
 enum {
-  RGM_NEEDS_ENV = 1,   // env.* is read
-  RGM_NEEDS_TABLE = 2, // data.* is read: a CSV table
-  RGM_TRAINS_NOT = 4,  // nothing to train: eval takes the config itself
+  RGM_NEEDS_ENV = 1,     // env.* is read
+  RGM_NEEDS_TABLE = 2,   // data.* is read: a CSV table
+  RGM_TRAINS_NOT = 4,    // nothing to train: eval takes the config itself
+  RGM_NEEDS_DATASET = 8, // data.* is read: a data set, in run->transitions from `check` on
+  RGM_TAKES_ENV = 16,    // env.* is read where the config has env.name; else run->env is NULL
 };
 
 typedef struct rgm_json rgm_json;
@@ -403,12 +406,15 @@ typedef struct rgm_eval_keys {
 
 typedef struct rgm_data_keys {
   char path[RGM_STRING_SIZE];
+  int64_t seed; // of data sets only, as what follows
+  double validation, test;
 } rgm_data_keys;
 
 extern const char *const rgm_backend_names[]; // "auto", "cpu", "cuda", NULL
-extern const rgm_field rgm_run_fields[], rgm_eval_fields[], rgm_data_fields[];
+extern const rgm_field rgm_run_fields[], rgm_eval_fields[];
+extern const rgm_field rgm_data_fields[], rgm_dataset_fields[]; // of tables, of data sets
 
-enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64 };
+enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64, RGM_MAX_RINGS = 4 };
 
 typedef struct rgm_metrics rgm_metrics;
 
@@ -446,10 +452,17 @@ struct rgm_run {
     size_t offset;
   } hyper[RGM_MAX_HYPERS];
   int hyper_count;
+  const rgm_transitions *transitions; // of the data set, with RGM_NEEDS_DATASET, else NULL
+  struct {
+    rgm_ring ring;
+    int part; // rgm_split
+    unsigned columns;
+  } rings[RGM_MAX_RINGS]; // to be filled
+  int ring_count;
   rgm_run *const *members; // of a pack: replica r is one of members[r / their replicas]; else NULL
   rgm_metrics *metrics;
   char device[512];         // one line: what runs and why
-  char data_digest[65];     // SHA-256 of the data file, "" where there is none
+  char data_digest[65];     // of the table's file or the data set's content, "" without
   char parent_digest[65];   // digest of the checkpoint whose weights the run started from
   char restored_digest[65]; // digest of the checkpoint that was restored, "" where none was
   rgm_best best;

@@ -6,6 +6,7 @@
 #include "engine/load.h"
 #include "engine/regimen.h"
 #include "engine/sweep.h"
+#include "engine/transitions.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +121,9 @@ static rgm_status check(rgm_run *run, const rgm_options *options) {
             (long long)table.rows, table.columns, table.digest);
     rgm_table_free(&table);
   }
+  if (run->transitions != NULL) {
+    rgm_transitions_print(run->transitions, out);
+  }
   format_bytes(size, (double)rgm_arena_bytes(run->arena));
   fprintf(out, "algorithm    %s (%s)\n", run->algorithm->name, run->algorithm->paper);
   if (run->env != NULL) {
@@ -214,7 +218,7 @@ static bool explain_key(const char *section, const rgm_field *fields, const char
 static void explain_all(FILE *out) {
   rgm_config_explain(out, "run", rgm_run_fields);
   rgm_config_explain(out, "eval", rgm_eval_fields);
-  rgm_config_explain(out, "data", rgm_data_fields);
+  rgm_config_explain(out, "data", rgm_dataset_fields);
   rgm_config_explain(out, "sweep", rgm_sweep_fields);
   fprintf(out, "\nenvironments (`regimen explain NAME` has the keys)\n");
   for (int i = 0; rgm_envs[i] != NULL; i++) {
@@ -234,7 +238,7 @@ rgm_status rgm_explain(const char *topic, FILE *out) {
   }
   bool found = explain_key("run", rgm_run_fields, topic, out) ||
                explain_key("eval", rgm_eval_fields, topic, out) ||
-               explain_key("data", rgm_data_fields, topic, out) ||
+               explain_key("data", rgm_dataset_fields, topic, out) ||
                explain_key("sweep", rgm_sweep_fields, topic, out);
   const char *names[128] = {"run", "eval", "data", "sweep"};
   int count = 4;

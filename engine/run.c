@@ -2,7 +2,7 @@
 // A run from its config: reads the sections, opens the device, plans twice, initialises; and the
 // run as a checkpoint and back.
 
-#include "engine/engine.h"
+#include "engine/transitions.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -57,6 +57,20 @@ const rgm_field rgm_eval_fields[] = {
 const rgm_field rgm_data_fields[] = {
     {"path", RGM_STRING, offsetof(rgm_data_keys, path), "", NULL, 0, 0, NULL, RGM_PROVENANCE,
      "Data file, relative to the working folder; its digest goes into checkpoints."},
+    {0},
+};
+
+const rgm_field rgm_dataset_fields[] = {
+    {"path", RGM_STRING, offsetof(rgm_data_keys, path), "", NULL, 0, 0, NULL,
+     RGM_SHAPE | RGM_PROVENANCE,
+     "Data file, relative to the working folder; its digest goes into checkpoints."},
+    {"seed", RGM_INT, offsetof(rgm_data_keys, seed), "1", "1", 0, 9e15, NULL, RGM_SHAPE,
+     "Seed of the split of a data set that has no column of role split: by patient, or else by "
+     "episode."},
+    {"validation", RGM_FLOAT, offsetof(rgm_data_keys, validation), "1", "0.1", 0, 0.9, NULL,
+     RGM_SHAPE, "Share of patients for validation, where the data set does not say who."},
+    {"test", RGM_FLOAT, offsetof(rgm_data_keys, test), "1", "0", 0, 0.9, NULL, RGM_SHAPE,
+     "Share of patients for the test, where the data set does not say who."},
     {0},
 };
 
@@ -138,7 +152,8 @@ static rgm_status read_sections(rgm_run *run) {
   run->replicas = run->keys.replicas;
   RGM_TRY(choose_algorithm(run));
   const rgm_algorithm *algorithm = run->algorithm;
-  if (algorithm->needs & RGM_NEEDS_ENV) {
+  const bool given = rgm_config_text(run->config, "env.name") != NULL;
+  if ((algorithm->needs & RGM_NEEDS_ENV) || ((algorithm->needs & RGM_TAKES_ENV) && given)) {
     RGM_TRY(choose_env(run));
     RGM_TRY(read_keys(run, "env", run->env->fields, run->env->keys_size, &run->env_keys));
   }
@@ -147,8 +162,31 @@ static rgm_status read_sections(rgm_run *run) {
   if (algorithm->needs & RGM_NEEDS_TABLE) {
     RGM_TRY(rgm_config_read(run->config, "data", rgm_data_fields, &run->data));
   }
+  if (algorithm->needs & RGM_NEEDS_DATASET) {
+    RGM_TRY(rgm_config_read(run->config, "data", rgm_dataset_fields, &run->data));
+  }
   RGM_TRY(rgm_config_read(run->config, "eval", rgm_eval_fields, &run->eval));
   return rgm_config_finish(run->config);
+}
+
+
+// the data set, which the simulator, where there is one, must be able to stand in for
+static rgm_status read_dataset(rgm_run *run) {
+  const rgm_data_keys *data = &run->data;
+  if (data->validation + data->test >= 1.0) {
+    return rgm_fail(RGM_ECONFIG, "%s: data.validation and data.test leave no patient to train on",
+                    rgm_config_where(run->config, "data.test"));
+  }
+  RGM_TRY(rgm_transitions_read(data, &run->transitions));
+  snprintf(run->data_digest, sizeof run->data_digest, "%s", run->transitions->digest);
+  if (run->env != NULL && run->env->obs_dim != run->transitions->states) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: env.name: %s has %d observations where %s has %d: it is not what the data "
+                    "are of",
+                    rgm_config_where(run->config, "env.name"), run->env->name, run->env->obs_dim,
+                    data->path, run->transitions->states);
+  }
+  return RGM_OK;
 }
 
 
@@ -162,6 +200,9 @@ rgm_status rgm_run_read(rgm_config *config, bool check, rgm_run **out) {
   RGM_TRY(read_sections(run));
   if (!check) {
     return RGM_OK;
+  }
+  if (run->algorithm->needs & RGM_NEEDS_DATASET) {
+    RGM_TRY(read_dataset(run));
   }
   if (run->algorithm->check != NULL) {
     RGM_TRY(run->algorithm->check(run));
@@ -276,6 +317,7 @@ static rgm_status upload(rgm_run *run) {
   free(words);
   free(values);
   RGM_TRY(status);
+  RGM_TRY(rgm_fill_rings(run));
   return run->env != NULL ? upload_env(run) : RGM_OK;
 }
 
@@ -365,6 +407,21 @@ static rgm_status gather_keys(rgm_run *pack, int64_t count) {
 }
 
 
+// the members' data set, of which there is one
+static rgm_status share_dataset(rgm_run *pack, int64_t count) {
+  const rgm_run *first = pack->members[0];
+  pack->transitions = first->transitions;
+  snprintf(pack->data_digest, sizeof pack->data_digest, "%s", first->data_digest);
+  for (int64_t m = 1; m < count; m++) {
+    if (strcmp(pack->members[m]->data_digest, first->data_digest) != 0) {
+      return rgm_fail(RGM_EDATA, "%s changed while trials began: start the sweep anew",
+                      first->data.path);
+    }
+  }
+  return RGM_OK;
+}
+
+
 rgm_status rgm_run_pack(rgm_run *const *members, int64_t count, rgm_stream *stream, bool bound,
                         rgm_run **out) {
   rgm_run *pack = *out = calloc(1, sizeof *pack);
@@ -383,6 +440,7 @@ rgm_status rgm_run_pack(rgm_run *const *members, int64_t count, rgm_stream *stre
   pack->replicas = count * first->replicas;
   pack->keys.replicas = pack->replicas;
   snprintf(pack->device, sizeof pack->device, "%s", first->device);
+  RGM_TRY(share_dataset(pack, count));
   RGM_TRY(gather_keys(pack, count));
   RGM_TRY(measure(pack));
   return bound ? bind(pack) : RGM_OK;
@@ -408,6 +466,7 @@ void rgm_run_free(rgm_run *run) {
   if (run->members == NULL) {
     rgm_close(run->stream);
     rgm_config_free(run->config);
+    rgm_transitions_free(run->transitions);
   }
   free(run->env_keys);
   free(run->algorithm_keys);

@@ -7,6 +7,7 @@
 #include "engine/load.h"
 #include "engine/profile.h"
 #include "engine/regimen.h"
+#include "engine/transitions.h"
 
 #include <errno.h>
 #include <math.h>
@@ -265,6 +266,29 @@ static void write_result(const trainer *t, double elapsed) {
 }
 
 
+// what is learned from and what was left out of it, for people who watch and for the log
+static rgm_status tell_data(trainer *t) {
+  char *text = NULL;
+  size_t size = 0;
+  if (t->run->transitions == NULL) {
+    return RGM_OK;
+  }
+  FILE *lines = open_memstream(&text, &size);
+  if (lines == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for what is told of the data");
+  }
+  rgm_transitions_print(t->run->transitions, lines);
+  fclose(lines);
+  if (t->options->progress != NULL) {
+    fputs(text, t->options->progress);
+  }
+  text[size > 0 ? size - 1 : 0] = '\0'; // the last line's end
+  note(t, text);
+  free(text);
+  return RGM_OK;
+}
+
+
 static rgm_status train(trainer *t, rgm_config *config) {
   RGM_TRY(rgm_run_create(config, &t->run));
   rgm_run *run = t->run;
@@ -289,6 +313,7 @@ static rgm_status train(trainer *t, rgm_config *config) {
               (long long)run->keys.steps);
     }
   }
+  RGM_TRY(tell_data(t));
   if (t->options->profile) {
     rgm_profile_start(run->stream);
   }
