@@ -3,9 +3,11 @@
 
 #include "engine/engine.h"
 
-extern const rgm_algorithm rgm_cem, rgm_compare, rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay;
+extern const rgm_algorithm rgm_bc, rgm_cem, rgm_compare, rgm_oracle, rgm_pid, rgm_pid_cem,
+    rgm_replay;
 extern const rgm_algorithm rgm_rule_cem;
 
 const rgm_algorithm *const rgm_algorithms[] = {
-    &rgm_cem, &rgm_compare, &rgm_oracle, &rgm_pid, &rgm_pid_cem, &rgm_replay, &rgm_rule_cem, NULL,
+    &rgm_bc,      &rgm_cem,    &rgm_compare,  &rgm_oracle, &rgm_pid,
+    &rgm_pid_cem, &rgm_replay, &rgm_rule_cem, NULL,
 };
