@@ -3,6 +3,7 @@
 // tensors lie N apart, which a stride of dim 0 says.
 
 #include "algorithms/nets.h"
+#include "kernels/dynamics.h"
 
 #include <math.h>
 
@@ -193,6 +194,17 @@ static rgm_tensor layer_of(rgm_tensor block, int64_t offset, rgm_tensor weight) 
 }
 
 
+// the decay of layer l's weights
+static rgm_tensor decay_of(const rgm_descent *d, int l) {
+  rgm_tensor t = d->decay;
+  if (t.data != NULL) {
+    t = rgm_view((float *)t.data + l, RGM_F32, t.dims[0], 0, 0, 0);
+    t.stride0 = d->decay.stride0;
+  }
+  return t;
+}
+
+
 // gradient, Adam and moving average of a layer in one
 static void step_layer(rgm_stream *s, const rgm_nets *nets, int n, int l, rgm_tensor x,
                        rgm_tensor dz, const rgm_descent *d) {
@@ -205,6 +217,7 @@ static void step_layer(rgm_stream *s, const rgm_nets *nets, int n, int l, rgm_te
       .v = layer_of(nets->v[n], offset, weight),
       .target =
           nets->has_target ? layer_of(nets->target[n].block, offset, weight) : (rgm_tensor){0},
+      .decay = decay_of(d, l),
       .count = nets->updates[n],
       .lr = d->lr,
       .beta1 = d->beta1,
@@ -219,12 +232,15 @@ static void step_layer(rgm_stream *s, const rgm_nets *nets, int n, int l, rgm_te
 
 // the gradient of a layer, kept until the net's is whole
 static void keep_layer(rgm_stream *s, const rgm_nets *nets, int n, int l, rgm_tensor x,
-                       rgm_tensor dz) {
+                       rgm_tensor dz, const rgm_descent *d) {
   const rgm_mlp *net = &nets->net[n];
   rgm_tensor dw = net->weight[l], db = net->bias[l];
   dw.data = (float *)nets->gradient.data + ((float *)dw.data - (float *)net->block.data);
   db.data = (float *)nets->gradient.data + ((float *)db.data - (float *)net->block.data);
   rgm_linear_dw(s, dw, db, x, dz);
+  if (d->decay.data != NULL) {
+    rgm_decay_weights(s, dw, net->weight[l], decay_of(d, l), d->active);
+  }
 }
 
 
@@ -261,7 +277,7 @@ void rgm_backward(rgm_stream *s, const rgm_nets *nets, rgm_tensor x, const rgm_p
         rgm_linear_dx(s, rgm_of_net(dx, n), dz, net->weight[0], none, RGM_LINEAR);
       }
       if (keeps) {
-        keep_layer(s, nets, n, l, in, dz);
+        keep_layer(s, nets, n, l, in, dz, step);
       } else if (step != NULL) {
         step_layer(s, nets, n, l, in, dz, step);
       }

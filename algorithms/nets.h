@@ -33,6 +33,7 @@ typedef struct rgm_descent {
   rgm_tensor lr, beta1, beta2, eps; // (R)
   rgm_tensor rate;                  // (R), read where there are targets
   rgm_tensor clip;                  // (R) most norm of a net's gradient; data NULL: as it is
+  rgm_tensor decay;                 // (R, L) of the weights of each layer; data NULL: none
   rgm_tensor active;                // (R) u32
 } rgm_descent;
 

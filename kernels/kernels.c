@@ -200,6 +200,7 @@ void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, 
     RGM_ASSERT(is_vector(vectors[i], RGM_F32, replicas));
   }
   RGM_ASSERT(step->target.data == NULL || is_vector(step->rate, RGM_F32, replicas));
+  RGM_ASSERT(step->decay.data == NULL || is_vector(step->decay, RGM_F32, replicas));
   RGM_ASSERT(is_vector(step->count, RGM_U32, replicas));
   RGM_ASSERT(is_vector(step->active, RGM_U32, replicas));
   const double sizes = size_of(p), average = step->target.data != NULL ? 2.0 * sizes : 0.0;

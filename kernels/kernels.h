@@ -44,6 +44,8 @@ typedef enum rgm_random {
   RGM_RANDOM_SPLIT = 6,    // parts of a data set: step, item = words of the patient's number
   RGM_RANDOM_REPLAY = 7,   // rows of a batch: step, item = row, draw = attempt / 4, member
   RGM_RANDOM_ACTION = 8,   // actions of a policy: step, item = sample, draw = dim / 4, member
+  RGM_RANDOM_MODEL = 9,    // a learned model: step, item = row, draw = output / 4, member (of the
+                           // elites: item = group of rows, draw = attempt / 4, member + 2^31)
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
@@ -64,7 +66,9 @@ typedef struct rgm_device_options {
   X(schedule) X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)              \
   X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
-  X(triad) X(burn) X(library_gemm) X(sample) X(rollout) X(step)
+  X(triad) X(burn) X(library_gemm)                                                                 \
+  X(route) X(model) X(judge) X(decay_weights) X(adopt)                                             \
+  X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
 typedef enum rgm_row { RGM_ROWS(RGM_ROW_INDEX) RGM_ROW_COUNT } rgm_row;
@@ -86,9 +90,11 @@ struct rgm_stream {
 
 // A step of Adam on a layer, and of the moving average of its parameters: p, m, v, target are
 // [R, I + 1, O], weights and below them the bias, as in a block of rgm_mlp. count (R) u32 is the
-// number of steps before this one; target.data NULL: no average is kept.
+// number of steps before this one; target.data NULL: no average is kept. `decay` times the weights,
+// not the bias, is added to their gradient (L2: decay |w|^2 / 2 in the loss); data NULL: nothing.
 typedef struct rgm_adam_step {
   rgm_tensor p, m, v, target;
+  rgm_tensor decay;                                      // (R)
   rgm_tensor count, lr, beta1, beta2, eps, rate, active; // (R)
 } rgm_adam_step;
 
@@ -246,6 +252,11 @@ typedef struct rgm_gather {
   bool given; // items are read
 } rgm_gather;
 
+// of learned models: kernels/dynamics.h
+typedef struct rgm_routing rgm_routing;
+typedef struct rgm_model_step rgm_model_step;
+typedef struct rgm_judgement rgm_judgement;
+
 struct rgm_backend {
   uint32_t abi_version, size;
   const char *name; // "cpu", "cuda"
@@ -339,6 +350,14 @@ struct rgm_backend {
   rgm_status (*library)(rgm_stream *s, char *text, size_t size); // NULL, both: there is none
   void (*library_gemm)(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b, bool transpose_a,
                        bool transpose_b);
+
+  // ---- learned models (kernels/dynamics.h)
+  void (*route)(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *routing);
+  void (*model)(rgm_stream *s, const rgm_model_step *step);
+  void (*judge)(rgm_stream *s, const rgm_judgement *judgement);
+  void (*decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
+                        rgm_tensor active);
+  void (*adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen, uint32_t number);
 
   // The rows of an environment's loop ("propofol", "eleveld") that came with this backend, NULL if
   // it has none of this name. The CPU's are part of the program, by instruction set: NULL there.
@@ -495,7 +514,7 @@ void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rg
 // dw[R,I,O] = x[R,B,I]^T @ dz[R,B,O] and db[R,O] = sum over rows of dz (row-block order).
 void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
 
-// linear_dw, adam and ema in one pass that keeps no gradient: the same bits as those rows one after
+// linear_dw, decay_weights, adam and ema in one pass that keeps no gradient: the same bits as those rows one after
 // the other on each of its parameters. Reads step->count and leaves it; rgm_advance once per
 // update. Masked.
 void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);

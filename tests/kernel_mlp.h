@@ -5,6 +5,7 @@
 #ifndef RGM_TESTS_KERNEL_MLP_H
 #define RGM_TESTS_KERNEL_MLP_H
 
+#include "kernels/dynamics.h"
 #include "tests/kernel_util.h"
 
 // ---- MLP: shapes are R, B, I, O, act
@@ -165,7 +166,7 @@ static void linear_dw_reference(const rgm_tensor *t, double *const *want, double
 }
 
 
-// ---- linear_dw_adam: the rows linear_dw, adam, ema one after the other, to the bit
+// ---- linear_dw_adam: the rows linear_dw, decay_weights, adam, ema one after the other, to the bit
 
 static void fused_plan(operand *o, const int64_t *n) {
   for (int k = 0; k < 4; k++) {
@@ -177,11 +178,12 @@ static void fused_plan(operand *o, const int64_t *n) {
   for (int k = 7; k < 12; k++) {
     o[k] = op3(IN, RGM_F32, k == 10 ? SMALL : RATE, n[0], 0, 0); // lr, betas, eps, average
   }
-  o[12] = op3(MASK, RGM_U32, ONES, n[0], 0, 0);
+  o[12] = op3(IN, RGM_F32, SMALL, n[0], 0, 0); // decay
+  o[13] = op3(MASK, RGM_U32, ONES, n[0], 0, 0);
 }
 
 
-// without an activation there is no average either
+// without an activation there is no average either; with tanh and sigmoid, weights decay
 static void fused_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
   const rgm_adam_step step = {.p = t[0],
                               .m = t[1],
@@ -193,7 +195,8 @@ static void fused_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
                               .beta2 = t[9],
                               .eps = t[10],
                               .rate = t[11],
-                              .active = t[12]};
+                              .decay = n[4] >= RGM_TANH ? t[12] : (rgm_tensor){0},
+                              .active = t[13]};
   rgm_linear_dw_adam(s, &step, t[4], t[5]);
 }
 
@@ -217,9 +220,14 @@ static void fused_reference(const rgm_tensor *t, double *const *want, double *co
   rgm_tensor db = rgm_view(f32(grad, 0) + n[2] * n[3], RGM_F32, n[0], n[3], 0, 0);
   dw.stride0 = db.stride0 = size;
   rgm_linear_dw(host_stream(), dw, db, t[4], t[5]);
-  rgm_adam(host_stream(), now[0], now[1], now[2], count, grad, t[7], t[8], t[9], t[10], t[12]);
+  if (n[4] >= RGM_TANH) {
+    rgm_tensor weight = t[0];
+    weight.dims[1]--;
+    rgm_decay_weights(host_stream(), dw, weight, t[12], t[13]);
+  }
+  rgm_adam(host_stream(), now[0], now[1], now[2], count, grad, t[7], t[8], t[9], t[10], t[13]);
   if (n[4] != RGM_LINEAR) {
-    rgm_ema(host_stream(), now[3], now[0], t[11], t[12]);
+    rgm_ema(host_stream(), now[3], now[0], t[11], t[13]);
   }
   for (int64_t k = 0; k < 4 * n[0] * size; k++) {
     want[k / n[0] / size][k % (n[0] * size)] =

@@ -6,6 +6,7 @@
 #define RGM_TESTS_KERNEL_TABLE_H
 
 #include "tests/kernel_actor.h"
+#include "tests/kernel_dynamics.h"
 #include "tests/kernel_gaussian.h"
 #include "tests/kernel_mlp.h"
 #include "tests/kernel_replay.h"
@@ -652,6 +653,11 @@ static const kernel_case kernels[] = {
     {"retire", retire_plan, retire_run, retire_reference, retire_prepare, replica_shapes},
     {"nonfinite", nonfinite_plan, nonfinite_run, nonfinite_reference, NULL, sum_shapes},
     {"triad", triad_plan, triad_run, triad_reference, NULL, sum_shapes},
+    {"route", route_plan, route_run, route_reference, NULL, route_shapes},
+    {"model", model_plan, model_run, model_reference, model_prepare, model_shapes},
+    {"judge", judge_plan, judge_run, judge_reference, judge_prepare, judge_shapes},
+    {"decay_weights", decay_plan, decay_run, decay_reference, NULL, decay_shapes},
+    {"adopt", adopt_plan, adopt_run, adopt_reference, adopt_prepare, decay_shapes},
 };
 
 enum { KERNELS = sizeof kernels / sizeof *kernels };

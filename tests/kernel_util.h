@@ -19,7 +19,7 @@
 
 enum {
   FENCE = 13,    // words before and after a tensor; odd, so that data is unaligned
-  OPERANDS = 16, // the most tensors that a kernel takes
+  OPERANDS = 17, // the most tensors that a kernel takes
   NUMBERS = 6,   // of a shape; the first is R
 };
 

@@ -87,6 +87,13 @@ void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor 
 void RGM_CPU(nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
 double RGM_CPU(burn)(rgm_stream *s, int64_t rounds);
+void RGM_CPU(route)(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *routing);
+void RGM_CPU(model)(rgm_stream *s, const rgm_model_step *step);
+void RGM_CPU(judge)(rgm_stream *s, const rgm_judgement *judgement);
+void RGM_CPU(decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
+                            rgm_tensor active);
+void RGM_CPU(adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen,
+                    uint32_t number);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

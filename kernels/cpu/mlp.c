@@ -425,6 +425,15 @@ typedef struct fused_args {
 } fused_args;
 
 
+// the gradient of a row of weights, with its decay
+static void decay_row(const rgm_adam_step *s, int64_t r, int64_t at, int64_t width, float *g) {
+  const float *p = rgm_f32(s->p, r) + at, decay = rgm_f32(s->decay, r)[0];
+  _Pragma("GCC ivdep") for (int64_t i = 0; i < width; i++) {
+    g[i] = rgm_fma(decay, p[i], g[i]);
+  }
+}
+
+
 // one row of parameters of a panel
 static void step_row(const rgm_adam_step *s, int64_t r, int64_t at, int64_t width, const float *g,
                      rgm_adam_rates rates) {
@@ -454,7 +463,12 @@ static void linear_dw_adam_task(void *arg, int64_t index) {
   float sums[SUMS];
   linear_dw_group(a, r, first, input, count, sums);
   for (int64_t i = 0; i < count; i++) {
-    step_row(s, r, (input + i) * outputs + first, width, sums + (i + 1) * COLUMNS, rates);
+    const int64_t at = (input + i) * outputs + first;
+    float *g = sums + (i + 1) * COLUMNS;
+    if (s->decay.data != NULL) {
+      decay_row(s, r, at, width, g);
+    }
+    step_row(s, r, at, width, g, rates);
   }
   if (input + count == inputs) {
     step_row(s, r, inputs * outputs + first, width, sums, rates);

@@ -64,4 +64,10 @@ const rgm_backend RGM_CPU(backend) = {
 
     .triad = RGM_CPU(triad),
     .burn = RGM_CPU(burn),
+
+    .route = RGM_CPU(route),
+    .model = RGM_CPU(model),
+    .judge = RGM_CPU(judge),
+    .decay_weights = RGM_CPU(decay_weights),
+    .adopt = RGM_CPU(adopt),
 };

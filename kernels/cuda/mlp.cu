@@ -244,7 +244,11 @@ template <dw_form FORM>
 RGM_DEVICE void put_sum(const dw_args &a, int64_t r, int64_t k, int i, int o, float sum,
                         const rgm_adam_rates *rates) {
   if (FORM == DW_ADAM) {
-    adam_step(a.step, r, (int64_t)i * a.outputs + a.first + o, sum, *rates);
+    const int64_t at = (int64_t)i * a.outputs + a.first + o;
+    if (a.step.decay.data != NULL && i < a.inputs) {
+      sum = rgm_fma(rgm_f32(a.step.decay, r)[0], rgm_f32(a.step.p, r)[at], sum);
+    }
+    adam_step(a.step, r, at, sum, *rates);
   } else if (i < a.inputs) {
     a.dw[r * a.dw_stride + k * a.slot + i * a.pitch + o] = sum;
   } else {
@@ -393,8 +397,8 @@ static rgm_tensor from_replica(rgm_tensor t, int64_t r, int64_t count) {
 
 static rgm_adam_step step_from_replica(const rgm_adam_step &s, int64_t r, int64_t count) {
   rgm_adam_step to = s;
-  rgm_tensor *const parts[] = {&to.p,     &to.m,     &to.v,   &to.target, &to.count, &to.lr,
-                               &to.beta1, &to.beta2, &to.eps, &to.rate,   &to.active};
+  rgm_tensor *const parts[] = {&to.p,  &to.m,     &to.v,     &to.target, &to.decay, &to.count,
+                               &to.lr, &to.beta1, &to.beta2, &to.eps,    &to.rate,  &to.active};
   for (rgm_tensor *part : parts) {
     *part = from_replica(*part, r, count);
   }

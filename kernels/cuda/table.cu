@@ -72,6 +72,12 @@ static rgm_backend table_of(void) {
   t.library = rgm_cuda_library;
   t.library_gemm = rgm_cuda_library_gemm;
 
+  t.route = rgm_cuda_route;
+  t.model = rgm_cuda_model;
+  t.judge = rgm_cuda_judge;
+  t.decay_weights = rgm_cuda_decay_weights;
+  t.adopt = rgm_cuda_adopt;
+
   t.env_kernels = rgm_cuda_env_kernels;
   return t;
 }
