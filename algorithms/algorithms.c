@@ -3,11 +3,12 @@
 
 #include "engine/engine.h"
 
-extern const rgm_algorithm rgm_cem, rgm_compare, rgm_cql, rgm_oracle, rgm_pid, rgm_pid_cem;
+extern const rgm_algorithm rgm_bc, rgm_cem, rgm_compare, rgm_cql, rgm_oracle, rgm_pid, rgm_pid_cem;
 extern const rgm_algorithm rgm_replay, rgm_rule_cem, rgm_sac, rgm_sac_offline;
 
 // clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
+    &rgm_bc,
     &rgm_cem,
     &rgm_compare,
     &rgm_cql,
