@@ -29,7 +29,7 @@ typedef struct long_table {
   int id, episode, time, dose, action, reward, terminated, truncated;
   int variable[IMPORT_VARIABLES], outcome[OUTCOMES];
   int outcome_count, cells;
-  bool dated; // time is a date
+  import_clock clock;
   int64_t count, room;
   long_row *row;
   char *text;
@@ -99,35 +99,6 @@ static rgm_status keep_text(long_table *t, const char *text, uint32_t *at) {
 }
 
 
-static rgm_status time_of(long_table *t, const rgm_csv_field *f, double *hours) {
-  static const struct {
-    const char *name;
-    double hours;
-  } units[] = {{"s", 1.0 / 3600}, {"min", 1.0 / 60}, {"h", 1}, {"d", 24}};
-  int64_t seconds;
-  double x;
-  const rgm_csv_kind kind = rgm_csv_number(f[t->time], &x);
-  if (t->count == 0) {
-    t->dated = kind != RGM_CSV_NUMBER;
-  }
-  if (t->dated && rgm_csv_time(f[t->time], &seconds) == RGM_CSV_NUMBER) {
-    *hours = (double)seconds / HOUR;
-    return RGM_OK;
-  }
-  if (t->dated || kind != RGM_CSV_NUMBER) {
-    return rgm_import_bad(t->csv, t->time,
-                          "no time; all are numbers or all are like 2101-10-20 19:08");
-  }
-  for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
-    if (strcmp(t->m->rules.key.time_unit, units[i].name) == 0) {
-      *hours = x * units[i].hours;
-      return RGM_OK;
-    }
-  }
-  return rgm_fail(RGM_ECONFIG, "columns.time_unit: s, min, h or d");
-}
-
-
 static rgm_status flag_of(const long_table *t, const rgm_csv_field *f, int column, int8_t *flag) {
   double x = 0;
   if (column < 0) {
@@ -173,7 +144,7 @@ static rgm_status read_row(long_table *t, const rgm_csv_field *f) {
   }
   RGM_TRY(keep_text(t, f[t->id].text, &row.id));
   RGM_TRY(keep_text(t, t->episode < 0 ? "" : f[t->episode].text, &row.episode));
-  RGM_TRY(time_of(t, f, &row.time));
+  RGM_TRY(rgm_import_time(t->m, t->csv, f, t->time, &t->clock, &row.time));
   RGM_TRY(flag_of(t, f, t->terminated, &row.terminated));
   RGM_TRY(flag_of(t, f, t->truncated, &row.truncated));
   row.cell = malloc((size_t)t->cells * sizeof *row.cell);
@@ -203,28 +174,45 @@ static rgm_status read_row(long_table *t, const rgm_csv_field *f) {
 }
 
 
-// numbers before texts, numbers by value
-static int compare_ids(const char *a, const char *b) {
-  char *a_end, *b_end;
-  const double x = strtod(a, &a_end), y = strtod(b, &b_end);
-  const bool a_number = *a != '\0' && *a_end == '\0', b_number = *b != '\0' && *b_end == '\0';
-  if (a_number && b_number && x != y) {
-    return x < y ? -1 : 1;
+static int by_id_and_time(const void *a, const void *b) {
+  const long_row *x = a, *y = b;
+  int order = rgm_import_compare_ids(x->text + x->id, y->text + y->id);
+  if (order == 0) {
+    order = rgm_import_compare_ids(x->text + x->episode, y->text + y->episode);
   }
-  if (a_number != b_number) {
-    return a_number ? -1 : 1;
-  }
-  return strcmp(a, b);
+  return order != 0 ? order : x->time < y->time ? -1 : x->time > y->time;
 }
 
 
-static int by_id_and_time(const void *a, const void *b) {
-  const long_row *x = a, *y = b;
-  int order = compare_ids(x->text + x->id, y->text + y->id);
-  if (order == 0) {
-    order = compare_ids(x->text + x->episode, y->text + y->episode);
+static bool same(const long_table *t, int64_t a, int64_t b, bool episode) {
+  const long_row *x = &t->row[a], *y = &t->row[b];
+  return strcmp(t->text + x->id, t->text + y->id) == 0 &&
+         (!episode || strcmp(t->text + x->episode, t->text + y->episode) == 0);
+}
+
+
+// what an episode has once goes from one of its rows, from `first` on, into all of them
+static rgm_status spread_constants(long_table *t, int64_t first) {
+  const import_rules *r = &t->m->rules;
+  for (int v = 0; v < r->variable_count; v++) {
+    if (!rgm_import_is_constant(&r->variable[v])) {
+      continue;
+    }
+    int64_t from = -1, i;
+    for (i = first; i < t->count && same(t, first, i, true); i++) {
+      const double x = t->row[i].cell[v];
+      from = from < 0 && !isnan(x) ? i : from;
+      if (from >= 0 && !isnan(x) && x != t->row[from].cell[v]) {
+        return rgm_fail(RGM_EDATA, "%s: rows %lld and %lld: two values of %s, which is told once",
+                        rgm_csv_path(t->csv), (long long)t->row[from].row, (long long)t->row[i].row,
+                        r->variable[v].name);
+      }
+    }
+    while (from >= 0 && i-- > first) {
+      t->row[i].cell[v] = t->row[from].cell[v];
+    }
   }
-  return order != 0 ? order : x->time < y->time ? -1 : x->time > y->time;
+  return RGM_OK;
 }
 
 
@@ -261,13 +249,6 @@ static void fill_row(long_table *t, int64_t i, int64_t first) {
 }
 
 
-static bool same(const long_table *t, int64_t a, int64_t b, bool episode) {
-  const long_row *x = &t->row[a], *y = &t->row[b];
-  return strcmp(t->text + x->id, t->text + y->id) == 0 &&
-         (!episode || strcmp(t->text + x->episode, t->text + y->episode) == 0);
-}
-
-
 static rgm_status fill_panel(long_table *t) {
   import *m = t->m;
   import_panel *p = &m->panel;
@@ -285,6 +266,7 @@ static rgm_status fill_panel(long_table *t) {
     if (i == 0 || !same(t, i, i - 1, true)) {
       episode++;
       first = i;
+      RGM_TRY(spread_constants(t, first));
     } else if (t->row[i].time == t->row[i - 1].time) {
       return rgm_fail(RGM_EDATA, "%s: rows %lld and %lld: the same patient, episode and time",
                       rgm_csv_path(t->csv), (long long)t->row[i - 1].row, (long long)t->row[i].row);
@@ -325,6 +307,15 @@ static rgm_status read_rows(long_table *t) {
 
 static rgm_status read_long(import *m) {
   long_table t = {.m = m};
+  const import_keys *key = &m->rules.key;
+  if (key->steps == STEPS_HOURS) {
+    return rgm_import_values(m, TABLE);
+  }
+  if (key->variable_column[0] != '\0') {
+    return rgm_fail(RGM_ECONFIG,
+                    "columns.variable: a table with a row for each value goes onto the "
+                    "hourly grid; set columns.steps: hours");
+  }
   RGM_TRY(rgm_import_open(m, TABLE, &t.csv));
   rgm_status status = read_rows(&t);
   for (int64_t i = 0; i < t.count; i++) {
