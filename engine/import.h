@@ -304,8 +304,20 @@ int64_t rgm_import_text_find(const import_texts *t, const char *text, size_t siz
 void rgm_import_texts_free(import_texts *t);
 int rgm_import_compare_ids(const char *a, const char *b); // numbers by value, before texts
 
+// Names or codes in any case, without blanks around them, each of one target.
+enum { IMPORT_NAMES = 1024, IMPORT_NAME_SIZE = 256 };
+typedef struct import_names {
+  import_texts texts;
+  int target[IMPORT_NAMES];
+} import_names;
+rgm_status rgm_import_names_add(import_names *n, const char *list, int target, const char *key);
+int rgm_import_names_find(const import_names *n, const char *text, size_t size); // or -1
+
 // import_values.c: a table by a column map onto the hourly grid
 rgm_status rgm_import_values(import *m, int table);
+rgm_status rgm_import_find_outcome(const char **at, char name[64]); // the next of columns.outcomes
+void rgm_import_need_units(import_rules *rules); // each variable has some, its own at least
+bool rgm_import_keeps(const import_keys *key, const char *status);
 
 // import_grid.c
 rgm_status rgm_import_courses(import *m); // doses -> t0, hours; drops stays by rule

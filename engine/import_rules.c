@@ -119,9 +119,11 @@ static const rgm_field column_fields[] = {
     TEXT("episode", AT(episode), "", "Column of the episode; none: one for each patient."),
     TEXT("time", AT(time), "time", "Column of the time, a number or a date with time."),
     TEXT("time_unit", AT(time_unit), "h", "Unit of a numeric time: s, min, h or d."),
-    PICK("steps", AT(steps), "rows", steps,
-         "rows: every row of a wide table is a step; hours: the hourly grid of the hospital "
-         "importers, under cohort.*, with charted rates held as dose.hold says."),
+    PICK(
+        "steps", AT(steps), "rows", steps,
+        "rows: every row of a wide table is a step, or every time with a dose or an action; hours: "
+        "the hourly grid of the hospital importers, under cohort.*, with charted rates held as "
+        "dose.hold says."),
     TEXT("variable", AT(variable_column), "",
          "Column that names what a row measures: the table has a row for each value, and dose, "
          "bolus, death, discharge and outcomes are names or codes in it, by |. None: a wide table, "

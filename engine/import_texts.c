@@ -120,3 +120,55 @@ int rgm_import_compare_ids(const char *a, const char *b) {
   }
   return strcmp(a, b);
 }
+
+
+// ---- names -------------------------------------------------------------------------------------
+
+// a text without blanks around it, in lower case; its length, or -1 where it is too long
+static int lower(const char *text, size_t size, char out[IMPORT_NAME_SIZE]) {
+  for (; size > 0 && *text == ' '; text++) {
+    size--;
+  }
+  for (; size > 0 && text[size - 1] == ' ';) {
+    size--;
+  }
+  if (size >= IMPORT_NAME_SIZE) {
+    return -1;
+  }
+  for (size_t i = 0; i < size; i++) {
+    out[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] - 'A' + 'a') : text[i];
+  }
+  out[size] = '\0';
+  return (int)size;
+}
+
+
+// enters the names "a | b | c" of a target, which the key `key` lists
+rgm_status rgm_import_names_add(import_names *n, const char *list, int target, const char *key) {
+  while (*list != '\0') {
+    char name[IMPORT_NAME_SIZE];
+    int64_t number;
+    const size_t size = strcspn(list, "|");
+    const int64_t before = n->texts.count;
+    const int length = lower(list, size, name);
+    if (length > 0) {
+      RGM_TRY(rgm_import_text_add(&n->texts, name, (size_t)length, &number));
+      if (n->texts.count == before || number == IMPORT_NAMES) {
+        return rgm_fail(RGM_ECONFIG, "%s: %s", key,
+                        number == IMPORT_NAMES ? "too many names in all variables"
+                                               : "one of its names stands for something else too");
+      }
+      n->target[number] = target;
+    }
+    list += size + (list[size] == '|');
+  }
+  return RGM_OK;
+}
+
+
+int rgm_import_names_find(const import_names *n, const char *text, size_t size) {
+  char name[IMPORT_NAME_SIZE];
+  const int length = lower(text, size, name);
+  const int64_t number = length < 0 ? -1 : rgm_import_text_find(&n->texts, name, (size_t)length);
+  return number < 0 ? -1 : n->target[number];
+}

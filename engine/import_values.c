@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OUTCOMES = 16, NAMES = 1024, LONGEST = 256 };
+enum { OUTCOMES = 16, LONGEST = IMPORT_NAME_SIZE };
 
 // What a value may be of: a variable's number, or one of these.
 enum { DOSE = IMPORT_VARIABLES, BOLUS, DEATH, DISCHARGE, OUTCOME, TARGETS = OUTCOME + OUTCOMES };
@@ -23,8 +23,7 @@ typedef struct values {
   bool second;                                           // the second pass
   int id, episode, time, end, name, value, unit, status; // columns, -1: none
   int of[TARGETS];                                       // a wide table's column of each, or -1
-  import_texts names;                                    // lower case; target[number]
-  int target[NAMES];
+  import_names names;
   import_texts keys; // id, NUL, episode
   // of each key: variables | outcomes | their times | death, discharge; NaN: not told
   double *fact;
@@ -38,74 +37,40 @@ typedef struct values {
 
 // ---- names and columns -------------------------------------------------------------------------
 
-// a text without blanks around it, in lower case; its length, or -1 where it is too long
-static int lower(const char *text, size_t size, char out[LONGEST]) {
-  for (; size > 0 && *text == ' '; text++) {
-    size--;
-  }
-  for (; size > 0 && text[size - 1] == ' ';) {
-    size--;
-  }
-  if (size >= LONGEST) {
-    return -1;
-  }
-  for (size_t i = 0; i < size; i++) {
-    out[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] - 'A' + 'a') : text[i];
-  }
-  out[size] = '\0';
-  return (int)size;
-}
-
-
-// the names "a | b | c" of a target
-static rgm_status add_names(values *t, const char *list, int target, const char *key) {
-  while (*list != '\0') {
-    char name[LONGEST];
-    int64_t number;
-    const size_t size = strcspn(list, "|");
-    const int64_t before = t->names.count;
-    const int length = lower(list, size, name);
-    if (length > 0) {
-      RGM_TRY(rgm_import_text_add(&t->names, name, (size_t)length, &number));
-      if (t->names.count == before || number == NAMES) {
-        return rgm_fail(RGM_ECONFIG, "%s: %s", key,
-                        number == NAMES ? "too many names in all variables"
-                                        : "one of its names stands for something else too");
-      }
-      t->target[number] = target;
-    }
-    list += size + (list[size] == '|');
-  }
-  return RGM_OK;
-}
-
-
 // a target by its names in a long table, by its column in a wide one
 static rgm_status add_target(values *t, const char *names, int target, const char *key) {
   t->of[target] = -1;
   if (names[0] == '\0') {
     return RGM_OK;
   }
-  return t->name >= 0 ? add_names(t, names, target, key)
+  return t->name >= 0 ? rgm_import_names_add(&t->names, names, target, key)
                       : rgm_csv_need(t->csv, names, &t->of[target]);
+}
+
+
+rgm_status rgm_import_find_outcome(const char **at, char name[64]) {
+  *at += strspn(*at, " ");
+  const size_t size = strcspn(*at, " ,");
+  if (size == 0 || size > 63) {
+    return rgm_fail(RGM_ECONFIG, "columns.outcomes: names of at most 63 letters, by commas");
+  }
+  memcpy(name, *at, size);
+  name[size] = '\0';
+  *at += strcspn(*at, ",");
+  *at += **at == ',';
+  return RGM_OK;
 }
 
 
 static rgm_status add_outcomes(values *t) {
   t->outcomes = 0;
   for (const char *at = t->m->rules.key.outcome_columns; *at != '\0';) {
-    const size_t size = strcspn(at, ",");
-    char name[64];
-    at += strspn(at, " ");
-    snprintf(name, sizeof name, "%.*s", (int)(size < 63 ? size : 63), at);
-    name[strcspn(name, " ,")] = '\0';
+    char *name = t->m->panel.outcome_name[t->outcomes];
     if (t->outcomes == OUTCOMES) {
       return rgm_fail(RGM_ECONFIG, "columns.outcomes: more than %d", OUTCOMES);
     }
-    RGM_TRY(add_target(t, name, OUTCOME + t->outcomes, "columns.outcomes"));
-    snprintf(t->m->panel.outcome_name[t->outcomes++], 64, "%s", name);
-    at += strcspn(at, ",");
-    at += *at == ',';
+    RGM_TRY(rgm_import_find_outcome(&at, name));
+    RGM_TRY(add_target(t, name, OUTCOME + t->outcomes++, "columns.outcomes"));
   }
   t->m->panel.outcome_count = t->outcomes;
   return RGM_OK;
@@ -137,10 +102,9 @@ static rgm_status check_rules(const values *t) {
 }
 
 
-// without spellings of its own a variable's unit is the only one where rows tell theirs
-static void need_units(values *t) {
-  for (int v = 0; v < t->m->rules.variable_count && t->unit >= 0; v++) {
-    import_variable *var = &t->m->rules.variable[v];
+void rgm_import_need_units(import_rules *rules) {
+  for (int v = 0; v < rules->variable_count; v++) {
+    import_variable *var = &rules->variable[v];
     if (var->unit_count == 0) {
       var->accepted[var->unit_count++] = (import_unit){.factor = 1};
       const size_t room = sizeof var->accepted[0].spelling - 1;
@@ -150,6 +114,12 @@ static void need_units(values *t) {
       }
     }
   }
+}
+
+
+bool rgm_import_keeps(const import_keys *key, const char *status) {
+  return !rgm_import_in_list(key->drop_rows, status) &&
+         (key->keep_rows[0] == '\0' || rgm_import_in_list(key->keep_rows, status));
 }
 
 
@@ -182,7 +152,9 @@ static rgm_status find_columns(values *t) {
   RGM_TRY(add_target(t, key->death_column, DEATH, "columns.death"));
   RGM_TRY(add_target(t, key->discharge_column, DISCHARGE, "columns.discharge"));
   RGM_TRY(add_outcomes(t));
-  need_units(t);
+  if (t->unit >= 0) {
+    rgm_import_need_units(&t->m->rules);
+  }
   t->width = r->variable_count + 2 * t->outcomes + 2;
   return RGM_OK;
 }
@@ -389,18 +361,10 @@ static rgm_status take(values *t, const rgm_csv_field *f, int64_t key, int targe
 }
 
 
-static int target_of(const values *t, const char *text, size_t size) {
-  char name[LONGEST];
-  const int length = lower(text, size, name);
-  const int64_t number = length < 0 ? -1 : rgm_import_text_find(&t->names, name, (size_t)length);
-  return number < 0 ? -1 : t->target[number];
-}
-
-
 // rows that the second pass is about
 static bool keep_event(void *arg, const char *text, size_t size) {
   const values *t = arg;
-  const int target = target_of(t, text, size);
+  const int target = rgm_import_names_find(&t->names, text, size);
   return target >= 0 && is_event(t, target);
 }
 
@@ -408,13 +372,12 @@ static bool keep_event(void *arg, const char *text, size_t size) {
 static rgm_status read_row(values *t, const rgm_csv_field *f) {
   const import_keys *rules = &t->m->rules.key;
   int64_t key;
-  if (t->status >= 0 &&
-      (rgm_import_in_list(rules->drop_rows, f[t->status].text) ||
-       (rules->keep_rows[0] != '\0' && !rgm_import_in_list(rules->keep_rows, f[t->status].text)))) {
+  if (t->status >= 0 && !rgm_import_keeps(rules, f[t->status].text)) {
     t->dropped += !t->second;
     return RGM_OK;
   }
-  const int target = t->name < 0 ? 0 : target_of(t, f[t->name].text, f[t->name].size);
+  const int target =
+      t->name < 0 ? 0 : rgm_import_names_find(&t->names, f[t->name].text, f[t->name].size);
   if (target < 0) {
     t->unnamed += !t->second;
     return RGM_OK;
@@ -603,7 +566,7 @@ rgm_status rgm_import_values(import *m, int table) {
   if (t->csv != NULL) {
     rgm_csv_close(t->csv);
   }
-  rgm_import_texts_free(&t->names);
+  rgm_import_texts_free(&t->names.texts);
   rgm_import_texts_free(&t->keys);
   free(t->fact);
   free(t->rank);

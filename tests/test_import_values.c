@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tables by a column map onto the hourly grid: one row for each measured value, with traps, against
-// hours worked out by hand; the same values in a long and in a wide table, in any order, as dates;
-// static variables; rules and tables that are wrong; eICU's vital signs on invented tables.
+// Tables by a column map with one row for each measured value: onto the hourly grid and as steps,
+// with traps, against hours worked out by hand; the same values in a long and in a wide table, in any
+// order, as dates; static variables; rules and tables that are wrong; eICU's vital signs on invented
+// tables.
 
 #include "tests/import_tables.h"
 
@@ -276,7 +277,7 @@ Test(import_values, rules_and_tables_that_are_wrong, .init = setup, .fini = tear
       {RGM_ECONFIG, "", "dose.units=\"\"", "dose.units: list how the column unit spells"},
       {RGM_ECONFIG, "", "variable.map.how=gcs", "variable.map.how: last, static"},
       {RGM_ECONFIG, "", "variable.map.names=lactate", "stands for something else too"},
-      {RGM_ECONFIG, "", "columns.steps=rows", "columns.steps: hours"},
+      {RGM_ECONFIG, "", "columns.steps=rows", "columns.bolus, death, discharge and end go with"},
       {RGM_ECONFIG, "", "columns.step=rows", "did you mean columns.steps?"},
       {RGM_ECONFIG, "a,1,heparin,5,units/h,,\n", "columns.time_unit=w", "s, min, h or d"},
   };
@@ -308,6 +309,139 @@ Test(import_values, constants_of_a_wide_table, .init = setup, .fini = teardown) 
   cr_assert_eq(run_import("csv", path, NULL, NULL, NULL, &m), RGM_EDATA);
   cr_assert_not_null(strstr(rgm_last_error(), "rows 2 and 3: two values of age"), "%s",
                      rgm_last_error());
+}
+
+
+// ---- steps of a long table ---------------------------------------------------------------------
+
+static const char step_rules[] =
+    "import: {variables: \"age, x, y\"}\n"
+    "columns: {id: who, episode: visit, time: t, variable: what, value: v, unit: u, status: s, "
+    "drop_status: void, action: given, reward: score, terminated: over, outcomes: dead}\n"
+    "split: {validation: 0}\nimpute: {method: none}\ndose: {per_kg: false}\n"
+    "outcome: {variable: x, low: 1, high: 3}\nvariable:\n  age: {how: static, unit: a}\n"
+    "  x: {unit: mmol/L, names: x | 17, units: \"mmol/L, mol/L = 1000\"}\n"
+    "  y: {unit: s, lookback: 2}\n";
+
+static rgm_status take_steps(const char *table, const char *a, const char *b, const char *c) {
+  char path[128];
+  snprintf(path, sizeof path, "%s/rules.yaml", folder);
+  put("rules.yaml", step_rules);
+  put("table.csv", table);
+  rgm_import_free(m);
+  return run_import("csv", path, a, b, c, &m);
+}
+
+
+Test(import_values, steps_by_hand, .init = setup, .fini = teardown) {
+  // p has two visits, the second without an action; values between steps are held, a measurement
+  // after a step is its own, an end that is told later ends the last step; a void row does not count
+  static const char table[] =
+      "who,visit,t,what,v,u,s\np,1,4,given,0,1,\np,1,1,given,2,1,\np,1,1,score,0.5,,\n"
+      "p,1,4,score,-1,,\np,1,0.5,x,2,mmol/L,\np,1,2,17,0.004,mol/L,\np,1,2,17,0.004,mol/L,\n"
+      "p,1,3,x,3,mg/dL,\np,1,3,x,9,mmol/L,void\np,1,0.25,y,7,s,\np,1,5,x,6,mmol/L,\n"
+      "p,1,5,over,1,,\np,1,,age,44,a,\np,1,,dead,1,,\np,2,1,x,5,mmol/L,\n"
+      "9,1,0,given,1,1,\n9,1,0,score,2,,\n9,1,0,pulse,80,,\n";
+  cr_assert_eq(take_steps(table, NULL, NULL, NULL), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(m->panel.rows, 3);
+  const import_panel *p = &m->panel;
+  cr_assert(p->action[0] == 1 && p->action[1] == 2 && p->action[2] == 0);
+  cr_assert(p->reward[0] == 2 && p->reward[1] == 0.5 && p->reward[2] == -1);
+  cr_assert(p->episode[1] == 1 && p->episode[2] == 1 && p->patient[0] == 0 && p->patient[1] == 1);
+  cr_assert(p->time[1] == 0 && p->time[2] == 3);
+  NEAR(held(m, 1, 0, "x"), 2);
+  NEAR(age_of(m, 1, 0, "x"), 0.5);
+  NEAR(held(m, 1, 3, "x"), 4);
+  NEAR(age_of(m, 1, 3, "x"), 2);
+  NEAR(held(m, 1, 0, "y"), 7);
+  cr_assert(isnan(held(m, 1, 3, "y"))); // older than lookback
+  NEAR(held(m, 1, 0, "age"), 44);
+  NEAR(held(m, 1, 3, "age"), 44);
+  NEAR(p->fresh[1], 4);
+  NEAR(p->fresh[2], 6);
+  cr_assert(p->outcome[1] == 1 && p->outcome[2] == 1 && isnan(p->outcome[0]));
+  cr_assert(p->terminated[2] && !p->terminated[1] && p->truncated[0] && !p->truncated[2]);
+  cr_assert(count_of("x")->unknown_unit == 1 && dropped(m, "status") == 1);
+  cr_assert(dropped(m, "do not name") == 1 && dropped(m, "without a dose") == 1);
+  char digest[65], reversed[2048];
+  snprintf(digest, sizeof digest, "%s", m->data->digest);
+  reverse_rows(table, reversed);
+  cr_assert_eq(take_steps(reversed, NULL, NULL, NULL), RGM_OK, "%s", rgm_last_error());
+  cr_assert_str_eq(m->data->digest, digest);
+
+  // the same numbers as doses
+  cr_assert_eq(take_steps(table, "columns.dose=given", "dose.units=1", "actions.bins=2"), RGM_OK,
+               "%s", rgm_last_error());
+  NEAR(m->panel.dose[1], 2);
+}
+
+
+Test(import_values, steps_long_and_wide_are_one, .init = setup, .fini = teardown) {
+  static char many[ROOM], wide[ROOM], reversed[ROOM];
+  for (uint64_t seed = 1; seed <= 20; seed++) {
+    uint64_t state = seed;
+    char digest[65];
+    size_t w = (size_t)sprintf(wide, "who,visit,t,age,x,y,given,score,over,dead,s\n");
+    size_t n = (size_t)sprintf(many, "who,visit,t,what,v,u,s\n");
+    for (int i = 0; i < 60; i++) {
+      // patient, visit, and 5 times of each
+      char place[64];
+      snprintf(place, sizeof place, "%d,%d,%.17g", i / 10, i / 5 % 2,
+               i % 5 + (double)(draw(&state) % 10) / 11);
+      static const char *const names[] = {"age", "x", "y", "given", "score", "over", "dead"};
+      static const char *const units[] = {"a", "mmol/L", "s", "", "", "", ""};
+      w += (size_t)sprintf(wide + w, "%s", place);
+      for (int k = 0; k < COUNT(names); k++) {
+        const double value = k == 0   ? 40 + i / 10
+                             : k < 3  ? (double)(draw(&state) % 40) / 7
+                             : k == 5 ? i % 5 == 4 && i % 3 == 0
+                                      : (double)(draw(&state) % 3);
+        const bool there = k >= 3 || (k == 0 ? i % 5 == 2 : draw(&state) % 2 == 0);
+        w += there ? (size_t)sprintf(wide + w, ",%.17g", value) : (size_t)sprintf(wide + w, ",");
+        n += there
+                 ? (size_t)sprintf(many + n, "%s,%s,%.17g,%s,\n", place, names[k], value, units[k])
+                 : 0;
+      }
+      w += (size_t)sprintf(wide + w, ",\n");
+    }
+    reverse_rows(many, reversed);
+    cr_assert_eq(take_steps(reversed, NULL, NULL, NULL), RGM_OK, "%s", rgm_last_error());
+    snprintf(digest, sizeof digest, "%s", m->data->digest);
+    cr_assert_eq(m->panel.rows, 60);
+    cr_assert_eq(
+        take_steps(wide, "columns.variable=\"\"", "columns.unit=\"\"", "variable.x.units=\"\""),
+        RGM_OK, "%s", rgm_last_error());
+    cr_assert_str_eq(m->data->digest, digest, "seed %d", (int)seed);
+  }
+}
+
+
+Test(import_values, steps_that_are_wrong, .init = setup, .fini = teardown) {
+  static const struct {
+    rgm_status status;
+    const char *rows, *set, *text;
+  } bad[] = {
+      {RGM_EDATA, "p,1,1,x,5,mmol/L,\n", NULL, "no rows of a dose or an action"},
+      {RGM_EDATA, "p,1,1,given,5,,\n", NULL, "row 2: a dose or an action without a reward"},
+      {RGM_EDATA, "p,1,1,given,1,,\np,1,1,score,1,,\np,1,2,score,1,,\n", NULL,
+       "row 4: a reward at a time without a dose or an action"},
+      {RGM_EDATA, "p,1,1,given,1.5,,\n", NULL, "row 2: column v: a whole number"},
+      {RGM_EDATA, "p,1,1,given,1,,\np,1,1,given,2,,\n", NULL, "row 3: column v: another value"},
+      {RGM_EDATA, "p,1,1,over,2,,\n", NULL, "row 2: column v: 0 or 1"},
+      {RGM_EDATA, "p,1,,given,2,,\n", NULL, "row 2: column t: no time"},
+      {RGM_EDATA, ",1,1,given,2,,\n", NULL, "row 2: column who: empty"},
+      {RGM_EDATA, "p,1,1,x,2,g/L,\n", "columns.unknown_unit=refuse", "row 2: column u: a unit"},
+      {RGM_EDATA, "p,1,1,given,2,mg,\n", "columns.dose=given", "row 2: column u: a dose in a unit"},
+      {RGM_ECONFIG, "", "columns.bolus=b", "go with columns.steps: hours"},
+      {RGM_ECONFIG, "", "columns.action=\"\"", "columns.dose or columns.action"},
+  };
+  for (int i = 0; i < COUNT(bad); i++) {
+    char table[256];
+    snprintf(table, sizeof table, "who,visit,t,what,v,u,s\n%s", bad[i].rows);
+    const rgm_status got = take_steps(table, bad[i].set, NULL, NULL);
+    cr_assert_eq(got, bad[i].status, "%d: %d %s", i, got, rgm_last_error());
+    cr_assert_not_null(strstr(rgm_last_error(), bad[i].text), "%d: %s", i, rgm_last_error());
+  }
 }
 
 
