@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Any table with one row for each patient and time: columns for id, episode, time, variables, dose
 // or action, reward, ends and outcomes, by the column map of a rules file; or with one row for each
-// value, whose steps are the times with a dose or an action. Rows are sorted; a missing value is the
-// last one of the episode, as long as `lookback` allows, with its age.
+// value, whose steps are the times with a dose or an action. Rows are sorted; a missing value is
+// the last one of the episode, as long as `lookback` allows, with its age.
 
 #include "engine/import.h"
 
