@@ -55,6 +55,7 @@ show_import() {
     row "eICU: stays in, with known units, used" "counted" \
       "$(jq -r '[.flow[1].stays, .flow[2].stays, .episodes] | join(", ")' "$work/e.json")" 1
   fi
+  tests_row "a row for each value: by hand, long = wide" test_import_values 'import_values/*' 9
   $bin import mimic3-heparin --dir "$demo" -o "$work/a.h5" --quiet
 }
 
