@@ -322,7 +322,9 @@ static int by_stay_and_time(const void *a, const void *b) {
 // Sorts the doses and makes a stay of every stay id with a rate above 0 (or in an unknown unit,
 // which may be one): `used` where there is a rate above 0.
 rgm_status rgm_import_collect_stays(import *m) {
-  qsort(m->dose, (size_t)m->dose_count, sizeof *m->dose, by_stay_and_time);
+  if (m->dose_count > 0) {
+    qsort(m->dose, (size_t)m->dose_count, sizeof *m->dose, by_stay_and_time);
+  }
   int64_t count = 0;
   for (int64_t i = 0; i < m->dose_count; i++) {
     count += i == 0 || m->dose[i].stay_id != m->dose[i - 1].stay_id;
