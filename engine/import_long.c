@@ -571,7 +571,7 @@ static rgm_status read_long(import *m) {
 
 const import_kind rgm_import_long = {
     .name = "csv",
-    .doc = "any table with one row for each patient and time, by a column map",
+    .doc = "any table by a column map: a row for each patient and time, or for each value",
     .rules = NULL,
     .tables = long_tables,
     .read = read_long,
