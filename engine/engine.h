@@ -419,6 +419,7 @@ typedef struct rgm_data_keys {
 extern const char *const rgm_backend_names[]; // "auto", "cpu", "cuda", NULL
 extern const rgm_field rgm_run_fields[], rgm_eval_fields[];
 extern const rgm_field rgm_data_fields[], rgm_dataset_fields[]; // of tables, of data sets
+extern const rgm_field rgm_simulate_fields[];                   // of `regimen simulate`
 
 enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64, RGM_MAX_RINGS = 4 };
 
