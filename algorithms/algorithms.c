@@ -3,10 +3,10 @@
 
 #include "engine/engine.h"
 
-extern const rgm_algorithm rgm_cem, rgm_compare, rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay;
-extern const rgm_algorithm rgm_rule_cem, rgm_sac;
+extern const rgm_algorithm rgm_cem, rgm_combo, rgm_compare, rgm_dynamics, rgm_mopo, rgm_oracle;
+extern const rgm_algorithm rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
 
 const rgm_algorithm *const rgm_algorithms[] = {
-    &rgm_cem,    &rgm_compare,  &rgm_oracle, &rgm_pid, &rgm_pid_cem,
-    &rgm_replay, &rgm_rule_cem, &rgm_sac,    NULL,
+    &rgm_cem, &rgm_combo,   &rgm_compare, &rgm_dynamics, &rgm_mopo, &rgm_oracle,
+    &rgm_pid, &rgm_pid_cem, &rgm_replay,  &rgm_rule_cem, &rgm_sac,  NULL,
 };
