@@ -134,8 +134,8 @@ static rgm_descent descent_of(const rgm_agent *a, rgm_tensor lr) {
 }
 
 
-static void descend_discrete(rgm_stream *s, const rgm_agent *a, const rgm_batch *b,
-                             rgm_tensor real) {
+static void descend_discrete(rgm_stream *s, const rgm_agent *a, const rgm_batch *b, rgm_tensor real,
+                             bool learn) {
   const rgm_agent_work *w = &a->work;
   const rgm_descent step = descent_of(a, a->own.critic_rate);
   rgm_forward(s, &a->critic, false, b->obs, &a->critic_pass);
@@ -148,7 +148,9 @@ static void descend_discrete(rgm_stream *s, const rgm_agent *a, const rgm_batch 
   critic.head = head_of(&a->actor_pass);
   critic.actions = a->problem.choices;
   rgm_critic_loss(s, &critic);
-  rgm_backward(s, &a->critic, b->obs, &a->critic_pass, w->dq, none, &step);
+  if (learn) {
+    rgm_backward(s, &a->critic, b->obs, &a->critic_pass, w->dq, none, &step);
+  }
 }
 
 
@@ -172,7 +174,7 @@ static void stack_actions(rgm_stream *s, const rgm_agent *a, const rgm_batch *b,
 
 
 static void descend_continuous(rgm_stream *s, const rgm_agent *a, const rgm_batch *b,
-                               rgm_tensor real, uint32_t turn) {
+                               rgm_tensor real, uint32_t turn, bool learn) {
   const rgm_agent_work *w = &a->work;
   const rgm_descent step = descent_of(a, a->own.critic_rate);
   const int64_t rows = b->obs.dims[1], drawn = w->x.dims[1] - rows;
@@ -192,7 +194,9 @@ static void descend_continuous(rgm_stream *s, const rgm_agent *a, const rgm_batc
     }
     rgm_critic_loss(s, &critic);
   }
-  rgm_backward(s, &a->critic, w->x, &a->critic_pass, w->dq, none, &step);
+  if (learn) {
+    rgm_backward(s, &a->critic, w->x, &a->critic_pass, w->dq, none, &step);
+  }
 }
 
 
@@ -281,10 +285,10 @@ static void look(rgm_stream *s, const rgm_agent *a, int64_t rows) {
 
 
 void rgm_agent_update(rgm_stream *s, const rgm_agent *a, const rgm_batch *b, rgm_tensor real,
-                      uint32_t turn, bool looks) {
+                      uint32_t turn, unsigned what) {
   const rgm_agent_own *o = &a->own;
   const int64_t rows = b->obs.dims[1];
-  const bool classes = a->problem.choices > 0;
+  const bool classes = a->problem.choices > 0, learn = (what & RGM_LEARN) != 0;
   if (a->normalises) {
     rgm_normalise(s, b->obs, b->obs, o->mean, o->sd, false);
     rgm_normalise(s, b->next, b->next, o->mean, o->sd, false);
@@ -298,18 +302,20 @@ void rgm_agent_update(rgm_stream *s, const rgm_agent *a, const rgm_batch *b, rgm
   compute_targets(s, a, b, turn);
   rgm_forward(s, &a->actor, false, b->obs, &a->actor_pass);
   if (classes) {
-    descend_discrete(s, a, b, real);
+    descend_discrete(s, a, b, real, learn);
     improve_discrete(s, a, b);
   } else {
-    descend_continuous(s, a, b, real, turn);
+    descend_continuous(s, a, b, real, turn, learn);
     improve_continuous(s, a, b, turn);
   }
 
   // actor, temperature, multiplier
-  const rgm_descent step = descent_of(a, o->actor_rate);
-  rgm_backward(s, &a->actor, b->obs, &a->actor_pass, a->work.dhead, none, &step);
-  step_multipliers(s, a, rows);
-  if (looks) {
+  if (learn) {
+    const rgm_descent step = descent_of(a, o->actor_rate);
+    rgm_backward(s, &a->actor, b->obs, &a->actor_pass, a->work.dhead, none, &step);
+    step_multipliers(s, a, rows);
+  }
+  if ((what & RGM_LOOK) != 0) {
     look(s, a, rows);
   }
 }

@@ -83,7 +83,8 @@ extern const char *const rgm_agent_activations[];  // "relu", "tanh", NULL
    rgm_agent_alpha_losses, RGM_SHAPE,                                                              \
    "Its loss: linear in log alpha, or exp (the slope grows with alpha, as in d3rlpy)."},           \
   {"target_entropy", RGM_STRING, RGM_AGENT_KEY(target_entropy), "nat", "auto", 0, 0, NULL, 0,      \
-   "Entropy to hold; auto: 0.98 log A of A classes, minus the number of continuous actions."},     \
+   "Entropy to hold; auto: 0.98 log A of A classes; of D actions -D, as if the box of each "       \
+   "were [-1, 1]."},                                                                               \
   {"backup_entropy", RGM_BOOL, RGM_AGENT_KEY(backup_entropy), "", "true", 0, 0, NULL, RGM_SHAPE,   \
    "Whether targets count entropy."},                                                              \
   {"share_forward", RGM_BOOL, RGM_AGENT_KEY(share_forward), "", "true", 0, 0, NULL, RGM_SHAPE,     \
@@ -125,6 +126,14 @@ typedef struct rgm_batch {
 } rgm_batch;
 
 enum { RGM_BATCH_COLUMNS = 5 }; // as an rgm_ring has them: obs, act, reward, next, terminated
+
+// Room for B rows of G replicas, "NAME/obs", ...; and that of the first `count` of them.
+rgm_batch rgm_plan_batch(rgm_run *run, const char *name, int64_t group, int64_t rows,
+                         const rgm_problem *problem);
+rgm_batch rgm_slice_batch(const rgm_batch *batch, int64_t count);
+
+// Whether a report follows the step that is about to be done.
+bool rgm_reports_next(const rgm_run *run);
 
 // One number per replica, and more that is a replica's own.
 typedef struct rgm_agent_own {
@@ -179,10 +188,14 @@ rgm_status rgm_agent_init(rgm_run *run, rgm_agent *agent);
 // Replicas first ... first + count - 1 of it; work and passes are the group's.
 rgm_agent rgm_slice_agent(const rgm_agent *agent, int64_t first, int64_t count);
 
-// One update of a sliced agent. `real` (R) u32 as in rgm_critic, data NULL: all rows. `turn` says
-// which update of the step it is; `look`: what rgm_agent_report reads is computed.
+// What an update does: it learns; it computes what rgm_agent_report reads, of the nets as they
+// were before.
+enum { RGM_LEARN = 1, RGM_LOOK = 2 };
+
+// One update of a sliced agent, whose batch is normalised in place. `real` (R) u32 is as in
+// rgm_critic, data NULL: all rows. `turn` says which update of the step it is.
 void rgm_agent_update(rgm_stream *s, const rgm_agent *agent, const rgm_batch *batch,
-                      rgm_tensor real, uint32_t turn, bool look);
+                      rgm_tensor real, uint32_t turn, unsigned what);
 
 // Actions (R, M, D) at obs (R, M, S) of whole or sliced agents, and their log-densities (R, M);
 // `member` tells draws of one step apart. `seen` is room for obs, as large. UNIFORM needs no pass.

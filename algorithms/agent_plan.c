@@ -24,6 +24,19 @@ static const rgm_agent_keys *keys_of(const rgm_run *run, int64_t r) {
 }
 
 
+// half the width of the box, and its middle
+static double scale_of(const rgm_problem *p, int64_t d) {
+  const double low = p->act_low != NULL ? (double)p->act_low[d] : 0.0;
+  const double high = p->act_high != NULL ? (double)p->act_high[d] : 1.0;
+  return 0.5 * (high - low);
+}
+
+
+static double shift_of(const rgm_problem *p, int64_t d) {
+  return (p->act_low != NULL ? (double)p->act_low[d] : 0.0) + scale_of(p, d);
+}
+
+
 static rgm_status target_entropy(const rgm_run *run, const rgm_agent_keys *k,
                                  const rgm_problem *problem, double *target) {
   char where[640], *end;
@@ -31,6 +44,10 @@ static rgm_status target_entropy(const rgm_run *run, const rgm_agent_keys *k,
            rgm_config_where(run->config, "algorithm.target_entropy"));
   if (strcmp(k->target_entropy, "auto") == 0) {
     *target = problem->choices > 0 ? 0.98 * log((double)problem->choices) : -(double)problem->dims;
+    // densities are those of actions in their units; the rule is about a box of [-1, 1]
+    for (int64_t d = 0; d < problem->dims && problem->choices == 0; d++) {
+      *target += log(scale_of(problem, d));
+    }
     return RGM_OK;
   }
   *target = strtod(k->target_entropy, &end);
@@ -211,6 +228,29 @@ void rgm_agent_plan(rgm_run *run, rgm_agent *a, const rgm_problem *problem, rgm_
 }
 
 
+rgm_batch rgm_plan_batch(rgm_run *run, const char *name, int64_t group, int64_t rows,
+                         const rgm_problem *problem) {
+  static const char *const names[] = {"obs", "next", "act", "reward", "terminated"};
+  const int64_t width[] = {problem->obs, problem->obs, problem->dims, 1, 1};
+  rgm_batch batch;
+  rgm_tensor *const tensor[] = {&batch.obs, &batch.next, &batch.act, &batch.reward,
+                                &batch.terminated};
+  for (int k = 0; k < RGM_BATCH_COLUMNS; k++) {
+    char part[64];
+    snprintf(part, sizeof part, "%s/%s", name, names[k]);
+    *tensor[k] = rgm_plan(run->arena, part, RGM_F32, RGM_SCRATCH, "in group, row, ...", "1", group,
+                          rows, width[k], 0);
+  }
+  return batch;
+}
+
+
+bool rgm_reports_next(const rgm_run *run) {
+  const uint64_t next = run->step + 1;
+  return next % (uint64_t)run->keys.report_every == 0 || next == (uint64_t)run->keys.steps;
+}
+
+
 // ---- filling -----------------------------------------------------------------------------------
 
 // (R, W) from W values for all replicas, or from `fallback` where there are none
@@ -266,10 +306,8 @@ rgm_status rgm_agent_init(rgm_run *run, rgm_agent *a) {
     float scale[64], shift[64];
     RGM_ASSERT(p->dims <= 64);
     for (int64_t d = 0; d < p->dims; d++) {
-      const float low = p->act_low != NULL ? p->act_low[d] : 0.0f;
-      const float high = p->act_high != NULL ? p->act_high[d] : 1.0f;
-      scale[d] = 0.5f * (high - low);
-      shift[d] = 0.5f * (high + low);
+      scale[d] = (float)scale_of(p, d);
+      shift[d] = (float)shift_of(p, d);
     }
     RGM_TRY(put_rows(run, a->own.scale, scale, 0.0f));
     RGM_TRY(put_rows(run, a->own.shift, shift, 0.0f));
@@ -300,6 +338,13 @@ rgm_agent rgm_slice_agent(const rgm_agent *agent, int64_t first, int64_t count) 
   a.target_pass = rgm_slice_pass(a.target_pass, 0, count);
   a.pi_pass = rgm_slice_pass(a.pi_pass, 0, count);
   return a;
+}
+
+
+rgm_batch rgm_slice_batch(const rgm_batch *batch, int64_t count) {
+  rgm_batch b = *batch;
+  slice_all((rgm_tensor *)(void *)&b, sizeof b, 0, count);
+  return b;
 }
 
 

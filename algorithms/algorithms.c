@@ -3,10 +3,25 @@
 
 #include "engine/engine.h"
 
-extern const rgm_algorithm rgm_cem, rgm_combo, rgm_compare, rgm_dynamics, rgm_mopo, rgm_oracle;
-extern const rgm_algorithm rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
+extern const rgm_algorithm rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
+extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
+extern const rgm_algorithm rgm_sac_offline;
 
+// clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
-    &rgm_cem, &rgm_combo,   &rgm_compare, &rgm_dynamics, &rgm_mopo, &rgm_oracle,
-    &rgm_pid, &rgm_pid_cem, &rgm_replay,  &rgm_rule_cem, &rgm_sac,  NULL,
+    &rgm_cem,
+    &rgm_combo,
+    &rgm_compare,
+    &rgm_cql,
+    &rgm_dynamics,
+    &rgm_mopo,
+    &rgm_oracle,
+    &rgm_pid,
+    &rgm_pid_cem,
+    &rgm_replay,
+    &rgm_rule_cem,
+    &rgm_sac,
+    &rgm_sac_offline,
+    NULL,
 };
+// clang-format on

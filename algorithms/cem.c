@@ -93,6 +93,13 @@ static rgm_status cem_check(const rgm_run *run) {
                     rgm_config_where(run->config, "algorithm.name"), MOST_INPUTS, run->env->name,
                     run->env->obs_dim);
   }
+  if (run->env->choices > 2 || (run->env->choices == 0 && run->env->act_low != NULL)) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: algorithm.name: cem's policy chooses between two actions or a share from "
+                    "0 to 1, and %s takes %s",
+                    rgm_config_where(run->config, "algorithm.name"), run->env->name,
+                    run->env->choices > 2 ? "one of more" : "actions of another range");
+  }
   if (k->episodes % k->patients != 0) {
     return rgm_fail(RGM_ECONFIG, "%s: algorithm.patients: %lld does not divide the %lld episodes",
                     rgm_config_where(run->config, "algorithm.patients"), (long long)k->patients,
@@ -379,10 +386,13 @@ static int cem_contenders(rgm_run *run, rgm_contender *out, int max) {
       {"cem_stochastic", RGM_CONTROL_STOCHASTIC},
       {"cem_deterministic", RGM_CONTROL_DETERMINISTIC},
   };
-  const int count = (int)(sizeof modes / sizeof *modes);
-  RGM_ASSERT(count <= max);
-  for (int i = 0; i < count; i++) {
-    out[i] = (rgm_contender){
+  int count = 0;
+  RGM_ASSERT((int)(sizeof modes / sizeof *modes) <= max);
+  for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+    if (modes[i].control == RGM_CONTROL_CONTINUOUS && run->env->choices > 0) {
+      continue; // there is nothing between the two
+    }
+    out[count++] = (rgm_contender){
         .name = modes[i].name,
         .control = modes[i].control,
         .hidden = (int)k->hidden,

@@ -65,11 +65,6 @@ static rgm_status check_box(const rgm_run *run, const rgm_imagined_keys *k) {
 rgm_status rgm_imagined_check(const rgm_run *run) {
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
   const rgm_problem problem = problem_of(run);
-  if (run->env != NULL && (run->env->choices != problem.choices ||
-                           (problem.choices == 0 && run->env->act_dim != problem.dims))) {
-    return rgm_fail(RGM_ECONFIG, "%s: env.name: %s takes other actions than %s has",
-                    rgm_config_where(run->config, "env.name"), run->env->name, run->data.path);
-  }
   if (k->push_kind == RGM_PUSH_RHO_EXPECT && problem.choices == 0) {
     return rgm_fail(RGM_ECONFIG,
                     "%s: algorithm.push: rho_expect sums over classes of actions, and those of %s "
@@ -80,6 +75,7 @@ rgm_status rgm_imagined_check(const rgm_run *run) {
     RGM_TRY(check_box(run, k));
   }
   RGM_TRY(rgm_ensemble_check(run, RGM_IMAGINED_KEY(dynamics)));
+  RGM_TRY(rgm_judge_check(run, &problem));
   return rgm_agent_check(run, &problem);
 }
 
@@ -105,7 +101,7 @@ static void plan_model_ring(rgm_run *run, rgm_imagined *s, int64_t rows) {
 
 // what a group of replicas works with: batches of B rows, rollouts of b
 static void plan_group(rgm_run *run, rgm_imagined *s, const rgm_imagined_keys *k) {
-  const int64_t G = rgm_group(run->stream, run->replicas), B = k->agent.batch, b = k->rollouts;
+  const int64_t G = rgm_group(run->stream, run->replicas), b = k->rollouts;
   const int64_t S = s->agent.problem.obs, D = s->agent.problem.dims;
   const int64_t E = k->dynamics.elites, I = s->ensemble.inputs;
   const int64_t C = s->doubt != RGM_DOUBT_NONE ? b : (b + E - 1) / E;
@@ -114,11 +110,6 @@ static void plan_group(rgm_run *run, rgm_imagined *s, const rgm_imagined_keys *k
     const char *name;
     int64_t d1, d2, d3;
   } work[] = {
-      {&s->batch.obs, "batch/obs", B, S, 0},
-      {&s->batch.act, "batch/act", B, D, 0},
-      {&s->batch.reward, "batch/reward", B, 1, 0},
-      {&s->batch.next, "batch/next", B, S, 0},
-      {&s->batch.terminated, "batch/terminated", B, 1, 0},
       {&s->state[0], "rollout/state/0", b, S, 0},
       {&s->state[1], "rollout/state/1", b, S, 0},
       {&s->seen, "rollout/seen", b, S, 0},
@@ -283,7 +274,7 @@ static void enqueue_rollout(void *run_, rgm_stream *stream) {
 
 // ---- updates -----------------------------------------------------------------------------------
 
-static void update(const rgm_run *run, rgm_stream *stream, bool looks) {
+static void update(const rgm_run *run, rgm_stream *stream, unsigned what) {
   const rgm_imagined *s = run->self;
   const int64_t R = run->replicas, G = s->ones.dims[0];
   for (int64_t first = 0; first < R; first += G) {
@@ -292,13 +283,7 @@ static void update(const rgm_run *run, rgm_stream *stream, bool looks) {
     const rgm_ring data = rgm_slice_ring(&s->data, first, n);
     const rgm_ring model = rgm_slice_ring(&s->model, first, n);
     const rgm_tensor real = rgm_slice(s->real, first, n);
-    const rgm_batch batch = {
-        .obs = rgm_slice(s->batch.obs, 0, n),
-        .act = rgm_slice(s->batch.act, 0, n),
-        .reward = rgm_slice(s->batch.reward, 0, n),
-        .next = rgm_slice(s->batch.next, 0, n),
-        .terminated = rgm_slice(s->batch.terminated, 0, n),
-    };
+    const rgm_batch batch = rgm_slice_batch(&s->batch, n);
     const rgm_gather gather = {
         .row = {batch.obs, batch.act, batch.reward, batch.next, batch.terminated},
         .from = &data,
@@ -313,26 +298,26 @@ static void update(const rgm_run *run, rgm_stream *stream, bool looks) {
     if (s->relabel != NULL) {
       s->relabel(run, stream, first, n, &batch);
     }
-    rgm_agent_update(stream, &agent, &batch, real, 0, looks);
+    rgm_agent_update(stream, &agent, &batch, real, 0, what);
   }
   rgm_advance(stream, run->clock, run->active);
 }
 
 
 static void enqueue_update(void *run, rgm_stream *stream) {
-  update(run, stream, false);
+  update(run, stream, RGM_LEARN);
 }
 
 
 static void enqueue_look(void *run, rgm_stream *stream) {
-  update(run, stream, true);
+  update(run, stream, RGM_LEARN | RGM_LOOK);
 }
 
 
 rgm_status rgm_imagined_step(rgm_run *run) {
   rgm_imagined *s = run->self;
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
-  const uint64_t before = first_steps(run), next = run->step + 1;
+  const uint64_t before = first_steps(run);
   if (run->step < before) {
     RGM_TRY(rgm_ensemble_epoch(run, &s->ensemble, SLOT_EPOCH));
     rgm_advance(run->stream, run->clock, run->active);
@@ -341,7 +326,7 @@ rgm_status rgm_imagined_step(rgm_run *run) {
   if ((run->step - before) % (uint64_t)k->every == 0) {
     rgm_graph(run->stream, SLOT_ROLLOUT, enqueue_rollout, run);
   }
-  if (next % (uint64_t)run->keys.report_every == 0 || next == (uint64_t)run->keys.steps) {
+  if (rgm_reports_next(run)) {
     rgm_graph(run->stream, SLOT_LOOK, enqueue_look, run);
   } else {
     rgm_graph(run->stream, SLOT_UPDATE, enqueue_update, run);

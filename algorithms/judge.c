@@ -16,6 +16,29 @@ rgm_problem rgm_env_problem(const rgm_run *run) {
 }
 
 
+rgm_status rgm_judge_check(const rgm_run *run, const rgm_problem *problem) {
+  if (run->env == NULL) {
+    return RGM_OK;
+  }
+  const rgm_problem there = rgm_env_problem(run);
+  const char *where = rgm_config_where(run->config, "env.name");
+  if (there.obs != problem->obs) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: env.name: %s shows %lld numbers, and the data set has states of %lld; "
+                    "leave env out, or learn from data that it wrote",
+                    where, run->env->name, (long long)there.obs, (long long)problem->obs);
+  }
+  if (there.choices != problem->choices || there.dims != problem->dims) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: env.name: %s takes %d classes or %lld numbers as action, and the data set "
+                    "has %d or %lld; leave env out, or learn from data that it wrote",
+                    where, run->env->name, there.choices, (long long)there.dims, problem->choices,
+                    (long long)problem->dims);
+  }
+  return RGM_OK;
+}
+
+
 void rgm_judge_plan(rgm_run *run, rgm_judge *j, const rgm_agent *agent, int64_t episodes) {
   const int64_t R = run->replicas, V = j->episodes = run->env != NULL ? episodes : 0;
   rgm_arena *arena = run->arena;

@@ -19,6 +19,9 @@ typedef struct rgm_judge {
 // What an agent sees and does in run->env. Classes where the environment has them.
 rgm_problem rgm_env_problem(const rgm_run *run);
 
+// Whether the environment of an offline run, if it has one, sees and does what the data set has.
+rgm_status rgm_judge_check(const rgm_run *run, const rgm_problem *problem);
+
 void rgm_judge_plan(rgm_run *run, rgm_judge *judge, const rgm_agent *agent, int64_t episodes);
 
 // Runs the episodes and reports "return", their mean per replica.

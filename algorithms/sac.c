@@ -4,6 +4,7 @@
 // environments side by side, a row for each into the replay, and so many updates.
 
 #include "algorithms/judge.h"
+#include "engine/transitions.h"
 
 typedef struct sac_keys {
   rgm_agent_keys agent;
@@ -79,7 +80,7 @@ static rgm_status sac_plan(rgm_run *run) {
   const sac_keys *k = rgm_algorithm_keys(run, 0);
   const rgm_problem problem = rgm_env_problem(run);
   const int64_t R = run->replicas, G = rgm_group(run->stream, R);
-  const int64_t E = k->environments, B = k->agent.batch, S = problem.obs, D = problem.dims;
+  const int64_t E = k->environments, S = problem.obs, D = problem.dims;
   rgm_arena *arena = run->arena;
   rgm_agent_plan(run, &s->agent, &problem, RGM_PUSH_NONE, 0);
   plan_ring(run, s, k->replay);
@@ -101,28 +102,14 @@ static rgm_status sac_plan(rgm_run *run) {
       {&s->reward, "step/reward", E, 1},
       {&s->terminated, "step/terminated", E, 1},
       {&s->truncated, "step/truncated", E, 1},
-      {&s->batch.obs, "batch/obs", B, S},
-      {&s->batch.act, "batch/act", B, D},
-      {&s->batch.reward, "batch/reward", B, 1},
-      {&s->batch.next, "batch/next", B, S},
-      {&s->batch.terminated, "batch/terminated", B, 1},
   };
   for (size_t i = 0; i < sizeof work / sizeof *work; i++) {
     *work[i].tensor = rgm_plan(arena, work[i].name, RGM_F32, RGM_SCRATCH, "in group, row, ...", "1",
                                G, work[i].rows, work[i].width, 0);
   }
+  s->batch = rgm_plan_batch(run, "batch", G, k->agent.batch, &problem);
   s->act_pass = rgm_plan_pass(arena, "pass/act", G, &s->agent.actor, E, false);
   return RGM_OK;
-}
-
-
-static rgm_ring slice_ring(rgm_ring ring, int64_t first, int64_t n) {
-  for (int k = 0; k < ring.columns; k++) {
-    ring.column[k] = rgm_slice(ring.column[k], first, n);
-  }
-  ring.head = rgm_slice(ring.head, first, n);
-  ring.count = rgm_slice(ring.count, first, n);
-  return ring;
 }
 
 
@@ -171,14 +158,8 @@ static void enqueue(const rgm_run *run, rgm_stream *stream, int phase) {
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
     const rgm_agent agent = rgm_slice_agent(&s->agent, first, n);
-    const rgm_ring ring = slice_ring(s->ring, first, n);
-    const rgm_batch batch = {
-        .obs = rgm_slice(s->batch.obs, 0, n),
-        .act = rgm_slice(s->batch.act, 0, n),
-        .reward = rgm_slice(s->batch.reward, 0, n),
-        .next = rgm_slice(s->batch.next, 0, n),
-        .terminated = rgm_slice(s->batch.terminated, 0, n),
-    };
+    const rgm_ring ring = rgm_slice_ring(&s->ring, first, n);
+    const rgm_batch batch = rgm_slice_batch(&s->batch, n);
     act(run, stream, &agent, &ring, first, n, phase);
     for (int64_t u = 0; u < k->updates && phase >= PHASE_LEARN; u++) {
       const rgm_gather gather = {
@@ -191,8 +172,9 @@ static void enqueue(const rgm_run *run, rgm_stream *stream, int phase) {
           .member = (uint32_t)u,
       };
       rgm_replay_gather(stream, &gather);
+      const bool looks = phase == PHASE_LOOK && u == k->updates - 1;
       rgm_agent_update(stream, &agent, &batch, (rgm_tensor){0}, (uint32_t)u,
-                       phase == PHASE_LOOK && u == k->updates - 1);
+                       looks ? RGM_LEARN | RGM_LOOK : RGM_LEARN);
     }
   }
   if (phase != PHASE_BEGIN) {
@@ -226,12 +208,9 @@ static rgm_status sac_init(rgm_run *run) {
 
 static rgm_status sac_step(rgm_run *run) {
   const sac_keys *k = rgm_algorithm_keys(run, 0);
-  const uint64_t next = run->step + 1;
-  const bool looks =
-      next % (uint64_t)run->keys.report_every == 0 || next == (uint64_t)run->keys.steps;
-  if (next <= (uint64_t)k->start) {
+  if (run->step < (uint64_t)k->start) {
     rgm_graph(run->stream, 0, enqueue_start, run);
-  } else if (looks) {
+  } else if (rgm_reports_next(run)) {
     rgm_graph(run->stream, 1, enqueue_look, run);
   } else {
     rgm_graph(run->stream, 2, enqueue_learn, run);

@@ -62,6 +62,12 @@ static int typical(const rgm_trial *e, int first, int replicas) {
 }
 
 
+// an environment may bring nothing to compare with
+static bool has_baseline(const rgm_trial *e) {
+  return e->baseline < e->count;
+}
+
+
 // how many differences are tested: every metric of every controller
 static int comparisons(const rgm_trial *e) {
   int controllers = 0;
@@ -101,7 +107,7 @@ static void write_json(const rgm_trial *e, rgm_json *json) {
   }
   rgm_json_close(json, '}');
   rgm_json_open(json, "differences", '{');
-  for (int i = 0; i < e->baseline; i += rgm_trial_replicas(e, i)) {
+  for (int i = 0; i < e->baseline && has_baseline(e); i += rgm_trial_replicas(e, i)) {
     char key[96];
     snprintf(key, sizeof key, "%s_minus_%s", e->scores[i].name, e->scores[e->baseline].name);
     rgm_json_open(json, key, '{');
@@ -143,6 +149,9 @@ static void write_text(const rgm_trial *e, FILE *out) {
               s.mean, s.sd, s.median, s.q25, s.q75, s.p95, s.max,
               published(env, e->scores[i].name, q->name));
     }
+  }
+  if (!has_baseline(e)) {
+    return;
   }
   const int loss = env->loss_metric, tests = comparisons(e);
   fprintf(out, "\nPaired differences in %s to %s (mean +- Monte-Carlo standard error",

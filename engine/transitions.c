@@ -215,12 +215,14 @@ static bool allocate(rgm_transitions *t) {
   t->patient = malloc(n * sizeof *t->patient);
   t->state = calloc(s, sizeof *t->state);
   t->act = calloc(d, sizeof *t->act);
+  t->mean = malloc(s * sizeof *t->mean);
+  t->sd = malloc(s * sizeof *t->sd);
   t->act_low = calloc(d, sizeof *t->act_low);
   t->act_high = calloc(d, sizeof *t->act_high);
   return t->obs != NULL && t->next != NULL && t->action != NULL && t->reward != NULL &&
          t->terminated != NULL && t->truncated != NULL && t->known != NULL && t->split != NULL &&
          t->row != NULL && t->episode != NULL && t->patient != NULL && t->state != NULL &&
-         t->act != NULL && t->act_low != NULL && t->act_high != NULL;
+         t->act != NULL && t->mean != NULL && t->sd != NULL && t->act_low != NULL && t->act_high != NULL;
 }
 
 
@@ -336,11 +338,11 @@ static void find_box(builder *b, int k) {
   const rgm_column *c = &b->d->column[b->act[k]];
   const rgm_feature *f = &t->act[k];
   const bool told = isfinite(c->low) && isfinite(c->high) && c->low < c->high;
-  t->act_low[k] = told ? c->low : f->min;
-  t->act_high[k] = told ? c->high : f->max;
+  t->act_low[k] = (float)(told ? c->low : f->min);
+  t->act_high[k] = (float)(told ? c->high : f->max);
   if (!(t->act_low[k] < t->act_high[k])) {
-    t->act_low[k] -= 1.0;
-    t->act_high[k] += 1.0;
+    t->act_low[k] -= 1.0f;
+    t->act_high[k] += 1.0f;
   }
 }
 
@@ -356,7 +358,7 @@ static void tell_boxes(builder *b) {
     guessed += !told;
     constant += !told && t->act[k].min == t->act[k].max;
     for (int64_t i = 0; i < t->rows; i++) {
-      const double a = (double)t->action[i * t->actions + k];
+      const float a = t->action[i * t->actions + k];
       outside += a < t->act_low[k] || a > t->act_high[k];
     }
   }
@@ -439,6 +441,8 @@ static rgm_status describe_all(builder *b) {
     memcpy(f->unit, c->unit, sizeof f->unit);
     describe(t, t->obs, t->states, k, f, work);
     f->fixed = is_fixed(t, k);
+    t->mean[k] = (float)f->mean;
+    t->sd[k] = (float)f->sd;
     constant += f->min == f->max;
   }
   for (int k = 0; k < t->actions; k++) {

@@ -45,7 +45,8 @@ struct rgm_transitions {
   int64_t *patient;           // (N) as in the data set, the episode where it has no patients
   rgm_feature *state;         // (S)
   rgm_feature *act;           // (D); of classes only the name
-  double *act_low, *act_high; // (D) the box of continuous actions, in their unit
+  float *mean, *sd;           // (S) as in `state`, what inputs are normalised by
+  float *act_low, *act_high;  // (D) the box of continuous actions, in their unit; not of classes
   char notes[1024];           // what people should know, a line each, "" where there is nothing
 };
 

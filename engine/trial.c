@@ -336,7 +336,13 @@ rgm_status rgm_trial_run(rgm_trial *t, rgm_run *run, bool baselines) {
     return rgm_fail(RGM_EMEMORY, "no memory for %lld patients; lower eval.patients",
                     (long long)t->patients);
   }
-  return run_all(t, contenders, count, baselines);
+  RGM_TRY(run_all(t, contenders, count, baselines));
+  return t->count > 0 ? RGM_OK
+                      : rgm_fail(RGM_ECONFIG,
+                                 "%s: algorithm.name: %s brings no controller to evaluate, and %s "
+                                 "none to compare with",
+                                 rgm_config_where(run->config, "algorithm.name"),
+                                 run->algorithm->name, run->env->name);
 }
 
 

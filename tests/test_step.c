@@ -452,3 +452,190 @@ Test(step, devices_threads_and_graphs_give_the_same_bits) {
     drop(&want);
   }
 }
+
+
+// ---- the two classic environments --------------------------------------------------------------
+
+// Both in double, written from their papers' and Gymnasium's definitions. u: N m; 0 or 1.
+static double pendulum_once(double *x, double u) {
+  u = fmax(-2.0, fmin(2.0, u));
+  const double reward = -(x[0] * x[0] + 0.1 * x[1] * x[1] + 0.001 * u * u);
+  const double speed = x[1] + (3.0 * 10.0 / (2.0 * 1.0) * sin(x[0]) + 3.0 / (1.0 * 1.0) * u) * 0.05;
+  x[1] = fmax(-8.0, fmin(8.0, speed));
+  x[0] = remainder(x[0] + x[1] * 0.05, 2.0 * M_PI);
+  return reward;
+}
+
+
+static double cartpole_once(double *x, double u) {
+  const double force = u == 1.0 ? 10.0 : -10.0, mass = 1.1, arm = 0.1 * 0.5, c = cos(x[2]);
+  const double temp = (force + arm * x[3] * x[3] * sin(x[2])) / mass;
+  const double turn = (9.8 * sin(x[2]) - c * temp) / (0.5 * (4.0 / 3.0 - 0.1 * c * c / mass));
+  const double pull = temp - arm * turn * c / mass;
+  x[0] += 0.02 * x[1];
+  x[1] += 0.02 * pull;
+  x[2] += 0.02 * x[3];
+  x[3] += 0.02 * turn;
+  return 1.0;
+}
+
+
+static bool cartpole_out(const double *x) {
+  return fabs(x[0]) > 2.4 || fabs(x[2]) > 12.0 * 2.0 * M_PI / 360.0;
+}
+
+
+// an observation as a state
+static void state_of(int model, const float *obs, double *x) {
+  if (model == 3) {
+    x[0] = atan2((double)obs[1], (double)obs[0]);
+    x[1] = (double)obs[2];
+    return;
+  }
+  for (int k = 0; k < 4; k++) {
+    x[k] = (double)obs[k];
+  }
+}
+
+
+// every step from the state that is seen: the errors of one step in float
+Test(step, pendulum_and_cartpole_follow_their_equations) {
+  static const double most[] = {2e-6, 1e-6}; // pendulum: angles by atan2 of floats
+  for (int m = 3; m <= 4; m++) {
+    world w = world_open(m, 0);
+    history h = play(&w, LONG, false, false);
+    const int words = m == 3 ? 2 : 4;
+    double worst = 0.0;
+    for (int64_t i = 0; i < LONG * R * E; i++) {
+      const int64_t t = i / (R * E), r = i / E % R, e = i % E;
+      if (r == MASKED) {
+        continue;
+      }
+      double x[4], y[4];
+      state_of(m, at(&h, OBS, t, r, e), x);
+      state_of(m, at(&h, NEXT, t + 1, r, e), y);
+      const double u = (double)action(r, e, t, 0, w.env);
+      const double reward = m == 3 ? pendulum_once(x, u) : cartpole_once(x, u);
+      worst = fmax(worst, 0.1 * fabs(reward - (double)*at(&h, REWARD, t + 1, r, e)));
+      for (int k = 0; k < words; k++) {
+        const double error = k == 0 && m == 3 ? remainder(x[k] - y[k], 2.0 * M_PI) : x[k] - y[k];
+        worst = fmax(worst, fabs(error));
+      }
+      cr_assert_eq(*at(&h, TERMINATED, t + 1, r, e) == 1.0f, m == 4 && cartpole_out(x));
+    }
+    cr_assert_lt(worst, most[m - 3], "%s: %g", models[m].name, worst);
+    drop(&h);
+    world_close(&w);
+  }
+}
+
+
+// Trajectories of Gymnasium 1.4.0 (Pendulum-v1, CartPole-v1, unwrapped, in double, the state set by
+// hand): the state after some steps, and where the episode ended (0: it did not).
+static const struct {
+  int model;
+  float start[4];
+  int ended, rows;
+  struct {
+    int step;
+    double state[4], reward;
+  } row[3];
+} gymnasium[] = {
+    {3,
+     {2.5f, -0.75f},
+     0,
+     3,
+     {{1, {2.4699427054038985, -0.6011458919220326}, -6.3102499999999999},
+      {10, {-3.072741315018221, 2.6972153036833095}, -10.048431121408544},
+      {40, {2.7887887857180615, 2.2451369837175199}, -7.426640252467239}}},
+    {3,
+     {-3.0f, 6.0f},
+     0,
+     3,
+     {{1, {-2.7202920003022451, 5.5941599939550999}, -12.603999999999999},
+      {10, {-1.386034073904479, 0.18268507230365472}, -1.9972068416805198},
+      {40, {-3.0164500124152607, 6.1848441676109935}, -12.054196300155171}}},
+    {3,
+     {0.25f, 0.5f},
+     0,
+     3,
+     {{1, {0.26927764847204461, 0.38555296944089223}, -0.091499999999999998},
+      {10, {1.2622847943295075, 4.2518273734360026}, -2.2440966911610731},
+      {40, {-0.12159504323051529, 0.054685626183431424}, -0.021777536164522934}}},
+    {4,
+     {0.03125f, -0.046875f, 0.015625f, 0.03125f},
+     26,
+     2,
+     {{14,
+       {-0.0099675725983590195, -0.055115212991449808, 0.082528075009517046, 0.21371120722659998},
+       1},
+      {26,
+       {-0.048608374996671158, -0.077067163891680834, 0.21415853960430745, 0.71250738852864848},
+       1}}},
+    {4,
+     {-0.5f, -1.75f, 0.125f, -0.75f},
+     31,
+     2,
+     {{16, {-1.1248225689710687, -2.1526282584857142, 0.03291475442804135, 0.11522553861880319}, 1},
+      {31,
+       {-1.8466527516052109, -2.7569688249549604, 0.22190948446364653, 1.4429935898217678},
+       1}}},
+    {4,
+     {2.25f, 1.5f, -0.0625f, 0.25f},
+     5,
+     2,
+     {{3, {2.351756192952922, 2.0877584676489764, -0.066174055984850433, -0.68258818070044958}, 1},
+      {5,
+       {2.4391860407732877, 2.4798275266334633, -0.099732798447052573, -1.3119965641784501},
+       1}}},
+};
+
+
+// the actions that these were made with
+static float gymnasium_action(int which, int k) {
+  return which < 3 ? (float)(k * 7 % 11) * 0.5f - 2.5f
+                   : (float[]){(float)(k % 2), (float)(k * 5 % 7 < 3), 1.0f}[which - 3];
+}
+
+
+// the numbers of the last episode of the last replica, on the CPU
+static float *last_of(rgm_tensor t) {
+  return (float *)t.data + rgm_elements(t) - rgm_elements(t) / (R * E);
+}
+
+
+// The pendulum starts near upright too, where it multiplies what float rounds.
+Test(step, trajectories_are_those_of_gymnasium) {
+  for (int i = 0; i < COUNT(gymnasium); i++) {
+    double worst = 0.0;
+    world w = world_open(gymnasium[i].model, 0);
+    rgm_stepping o = stepping_of(&w);
+    const int words = (int)w.P, last = gymnasium[i].row[gymnasium[i].rows - 1].step;
+    for (int j = 0; j < R * E * words; j++) {
+      ((float *)w.patients.data)[j] = gymnasium[i].start[j % words];
+    }
+    o.patients = w.patients;
+    o.steps = 60;
+    o.hold = o.begin = true;
+    rgm_env_step(w.kernels, w.s, &o);
+    o.begin = false;
+    for (int k = 0, row = 0; k < last; k++) {
+      *last_of(w.act) = gymnasium_action(i, k);
+      rgm_env_step(w.kernels, w.s, &o);
+      cr_assert_eq(rgm_sync(w.s), RGM_OK);
+      cr_assert_eq(*last_of(w.terminated) == 1.0f, k + 1 == gymnasium[i].ended);
+      if (k + 1 != gymnasium[i].row[row].step) {
+        continue;
+      }
+      double x[4];
+      state_of(gymnasium[i].model, last_of(w.obs), x);
+      for (int c = 0; c < words; c++) {
+        worst = fmax(worst, fabs(x[c] - gymnasium[i].row[row].state[c]));
+      }
+      worst = fmax(worst, fabs((double)*last_of(w.reward) - gymnasium[i].row[row].reward));
+      row++;
+    }
+    world_close(&w);
+    cr_assert_lt(worst, gymnasium[i].model == 3 ? 5e-5 : 2e-6, "%d: %g", i, worst);
+  }
+}
