@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conservative offline model-based policy optimisation: Yu et al. 2021 (arXiv:2102.08363). The
-// critics learn from data and imagined rows alike (equation 2, d_f), are pushed down where the model
-// leads the policy (rho) and up at the data:
+// critics learn from data and imagined rows alike (equation 2, d_f), are pushed down where the
+// model leads the policy (rho) and up at the data:
 //   L_n = 1/2 mean_{d_f} (Q_n(s, a) - y)^2 + beta (push(rho) - mean_D Q_n(s, a)).
 // `push` is the mean of Q at the imagined actions (rho_sample), its expectation over the policy at
 // imagined states (rho_expect, classes), or CQL's log-sum-exp over imagined rows or over all.

@@ -355,11 +355,10 @@ static rgm_status put_data(rgm_run *run, const rgm_ensemble *e, const figures *f
 
 // ---- resamples ---------------------------------------------------------------------------------
 
-// The training rows of each patient: those of patient p are row[first[p]] ... row[first[p + 1] - 1],
-// numbers as the ring counts them.
+// The training rows by patient: those of patient p are sorted[first[p]] up to the next one's; row
+// numbers are the ring's.
 typedef struct patients {
   int64_t count, *first;
-  uint32_t *row;
   struct patient_row {
     int64_t patient;
     uint32_t row;

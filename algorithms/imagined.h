@@ -3,8 +3,8 @@
 // et al. 2020) and COMBO (Yu et al. 2021). First the ensemble is trained, or that of another run
 // taken. Then, every so many updates, b trajectories of h steps begin at training rows: the policy
 // acts, an elite that is drawn for each row at each step predicts, and the transitions go to a ring
-// that keeps those of the last k rollouts. Each batch has round(f B) rows of data, the others of the
-// model. A trajectory that terminated ends; reaching h is no end, and is bootstrapped from.
+// that keeps those of the last k rollouts. Each batch has round(f B) rows of data, the others of
+// the model. A trajectory that terminated ends; reaching h is no end, and is bootstrapped from.
 
 #ifndef RGM_IMAGINED_H
 #define RGM_IMAGINED_H
@@ -32,7 +32,7 @@ extern const char *const rgm_imagined_terminations[]; // "none", "box", NULL
   {"dynamics", RGM_STRING, RGM_IMAGINED_KEY(model), "", "", 0, 0, NULL, RGM_SHAPE,                 \
    "Trained run (or checkpoint) whose ensemble is taken; empty: one is trained first."},           \
   {"dynamics_steps", RGM_INT, RGM_IMAGINED_KEY(dynamics_steps), "epochs", "100", 0, 1e9, NULL,     \
-   RGM_SHAPE, "First steps of the run, which train the ensemble; those after it stopped are idle."}, \
+   RGM_SHAPE, "First steps of the run, which train the ensemble; once it stopped they are idle."}, \
   {"rollouts", RGM_INT, RGM_IMAGINED_KEY(rollouts), "1", "1000", 1, 1e7, NULL, RGM_SHAPE,          \
    "Trajectories that are imagined at a time, b."},                                                \
   {"horizon", RGM_INT, RGM_IMAGINED_KEY(horizon), "steps", HORIZON, 1, 10000, NULL, RGM_SHAPE,     \

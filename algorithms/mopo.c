@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Model-based offline policy optimisation: Yu et al. 2020 (arXiv:2005.13239), algorithm 2. Imagined
 // rewards are lowered by what the ensemble does not know, r - lambda u(s, a), with u the greatest
-// norm of an elite's standard deviations, or how far an elite's mean is from theirs, in standardised
-// units; soft actor-critic learns from data and imagined rows.
+// norm of an elite's standard deviations, or how far an elite's mean is from theirs, in
+// standardised units; soft actor-critic learns from data and imagined rows.
 
 #include "algorithms/imagined.h"
 
