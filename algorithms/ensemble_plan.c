@@ -116,7 +116,7 @@ static void plan_owned(rgm_run *run, rgm_ensemble *e) {
   static const char *const bounds = "replica, net, side, output";
   const int64_t N = e->keys.nets, E = e->keys.elites, K = e->outputs;
   const unsigned shown = RGM_EXPORTED;
-  e->bounds = plan_state(run, "dynamics/bounds", RGM_F32, 0, bounds, N, 2, K);
+  e->bounds = plan_state(run, "dynamics/bounds/value", RGM_F32, 0, bounds, N, 2, K);
   e->bounds_m = plan_state(run, "dynamics/bounds/m", RGM_F32, 0, bounds, N, 2, K);
   e->bounds_v = plan_state(run, "dynamics/bounds/v", RGM_F32, 0, bounds, N, 2, K);
   e->bounds_updates = plan_state(run, "dynamics/bounds/updates", RGM_U32, 0, "replica", 0, 0, 0);
