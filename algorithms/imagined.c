@@ -127,6 +127,7 @@ static void plan_group(rgm_run *run, rgm_imagined *s, const rgm_imagined_keys *k
     *work[i].tensor = rgm_plan(run->arena, work[i].name, RGM_F32, RGM_SCRATCH, "in group, row, ...",
                                "1", G, work[i].d1, work[i].d2, work[i].d3);
   }
+  s->batch = rgm_plan_batch(run, "batch", G, k->agent.batch, &s->agent.problem);
   s->ones =
       rgm_plan(run->arena, "rollout/ones", RGM_F32, RGM_BLOCK, "in group, row", "1", G, b, 0, 0);
   s->act_pass = rgm_plan_pass(run->arena, "rollout/pass", G, &s->agent.actor, b, false);

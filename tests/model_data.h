@@ -47,10 +47,10 @@ static const char *write_world(const char *name, int episodes, int choices) {
   const int64_t rows = (int64_t)episodes * WORLD_LENGTH;
   const char *path = in_folder(name);
   rgm_dataset *d = rgm_dataset_new(rows);
-  rgm_column *c[COLUMNS];
   for (int k = 0; k < COLUMNS; k++) {
-    c[k] = rgm_dataset_add(d, columns[k].name, columns[k].role, RGM_CELL_F64, columns[k].unit);
-    c[k]->choices = columns[k].role == RGM_ROLE_ACTION ? choices : 0;
+    rgm_column *c =
+        rgm_dataset_add(d, columns[k].name, columns[k].role, RGM_CELL_F64, columns[k].unit);
+    c->choices = columns[k].role == RGM_ROLE_ACTION ? choices : 0;
   }
   uint64_t seed = 77;
   double x = 0.0, y = 0.0, w = 0.0;
@@ -67,7 +67,7 @@ static const char *write_world(const char *name, int episodes, int choices) {
     const bool over = i % (5 * WORLD_LENGTH) == 5 * WORLD_LENGTH - 1;
     const double row[COLUMNS] = {(double)(i / WORLD_LENGTH), x, y, w, action, r, over ? 1.0 : 0.0};
     for (int k = 0; k < COLUMNS; k++) {
-      rgm_cell_set(c[k], i, row[k]);
+      rgm_cell_set(&d->column[k], i, row[k]);
     }
     const double before = x;
     x += -0.2 * (x - 100.0) + 15.0 * u + world_noise[0] * world_normal(&seed);
