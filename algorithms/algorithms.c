@@ -3,12 +3,13 @@
 
 #include "engine/engine.h"
 
-extern const rgm_algorithm rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
+extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
 extern const rgm_algorithm rgm_sac_offline;
 
 // clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
+    &rgm_bc,
     &rgm_cem,
     &rgm_combo,
     &rgm_compare,

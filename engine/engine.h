@@ -312,7 +312,7 @@ typedef struct rgm_env {
   const float *act_low, *act_high; // (act_dim) the box of actions; NULL: [0, 1] each
   const rgm_quantity *obs, *act, *signals;
   double step_min;                          // minutes of a step
-  int plot_value, plot_target, plot_action; // signals that a picture of an episode shows
+  int plot_value, plot_target, plot_action; // signals that a picture shows; no target: -1
   int metric_count;
   const rgm_quantity *metrics;
   int loss_metric; // the one that comparisons are about, smaller is better
@@ -352,6 +352,12 @@ typedef struct rgm_contender {
   rgm_control control;
   int hidden;
   rgm_tensor params; // (R, W)
+
+  // A policy that the fused loop does not know: act (R, rows, A) from obs (R, rows, O), for always
+  // the same number of rows, of which some may not count. It only enqueues. It is called once for
+  // every step of the episodes, which are then stepped (rgm_env_step); NULL: `control` acts.
+  void (*act)(rgm_run *run, rgm_stream *s, rgm_tensor act, rgm_tensor obs);
+  int64_t rows;
 } rgm_contender;
 
 enum {
@@ -413,6 +419,7 @@ typedef struct rgm_data_keys {
 extern const char *const rgm_backend_names[]; // "auto", "cpu", "cuda", NULL
 extern const rgm_field rgm_run_fields[], rgm_eval_fields[];
 extern const rgm_field rgm_data_fields[], rgm_dataset_fields[]; // of tables, of data sets
+extern const rgm_field rgm_simulate_fields[];                   // of `regimen simulate`
 
 enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64, RGM_MAX_RINGS = 4 };
 

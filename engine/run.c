@@ -186,6 +186,13 @@ static rgm_status read_dataset(rgm_run *run) {
                     rgm_config_where(run->config, "env.name"), run->env->name, run->env->obs_dim,
                     data->path, run->transitions->states);
   }
+  if (run->env != NULL && run->env->choices != run->transitions->choices) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: env.name: %s has %d classes of actions where %s has %lld (0: actions are "
+                    "continuous): it is not what the data are of",
+                    rgm_config_where(run->config, "env.name"), run->env->name, run->env->choices,
+                    data->path, (long long)run->transitions->choices);
+  }
   return RGM_OK;
 }
 

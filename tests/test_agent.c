@@ -7,6 +7,7 @@
 #include "engine/regimen.h"
 #include "engine/transitions.h"
 #include "kernels/rng.h"
+#include "tests/cuda_module.h"
 #include "tests/dataset_files.h"
 
 TestSuite(agent, .timeout = 300, .init = make_folder, .fini = remove_folder);
@@ -426,5 +427,166 @@ Test(agent, gradients_kept_or_not_are_the_same) {
       rgm_run_free(run);
     }
     cr_expect_str_eq(digest[0], digest[1], "%d classes", choices);
+  }
+}
+
+
+// ---- bits --------------------------------------------------------------------------------------
+
+// runs that learn by themselves and from data; updates begin after a few steps
+static const struct learner {
+  const char *name, *text;
+  int choices; // of the data set; -1: there is none
+} learners[] = {
+    {"sac, pendulum",
+     "env: {name: pendulum, steps: 7}\nalgorithm: {name: sac, environments: 3, "
+     "start: 2, replay: 19, updates: 2, judged: 3, ",
+     -1},
+    {"sac, cartpole",
+     "env: {name: cartpole, steps: 5}\nalgorithm: {name: sac, start: 3, "
+     "replay: 11, judged: 2, clip: 0.5, ",
+     -1},
+    {"cql, classes", "algorithm: {name: cql, lagrange: true, ", 3},
+    {"cql, continuous", "algorithm: {name: cql, samples: 3, decay: cosine, decay_steps: 9, ", 0},
+};
+enum { LEARNERS = sizeof learners / sizeof *learners, STEPS = 8 };
+
+static rgm_run *make_learner(const struct learner *l, const char *how) {
+  char text[2048], data[512] = "";
+  if (l->choices >= 0) {
+    snprintf(data, sizeof data, "data: {path: %s}\n", write_data(l->choices));
+  }
+  snprintf(text, sizeof text,
+           "run: {name: a, steps: %d, report_every: 3, %s}\n%s%sbatch: 37, actor_hidden: [33], "
+           "critic_hidden: [17, 16]}\n",
+           STEPS, how, data, l->text);
+  rgm_config *config = NULL;
+  rgm_run *run = NULL;
+  cr_assert_eq(rgm_config_parse("test.yaml", text, NULL, 0, &config), RGM_OK, "%s\n%s",
+               rgm_last_error(), text);
+  cr_assert_eq(rgm_run_create(config, &run), RGM_OK, "%s: %s", l->name, rgm_last_error());
+  return run;
+}
+
+
+static void report(rgm_run *run) {
+  if (run->metrics == NULL) {
+    cr_assert_eq(rgm_metrics_memory(&run->metrics), RGM_OK);
+  }
+  cr_assert_eq(run->algorithm->report(run), RGM_OK, "%s", rgm_last_error());
+}
+
+
+// the digest after so many steps, reports among them
+static void learn(rgm_run *run, int count, char digest[65]) {
+  for (int i = 0; i < count; i++) {
+    step(run, 1);
+    if (run->step % 3 == 0) {
+      report(run);
+    }
+  }
+  rgm_checkpoint *c = NULL, *state = NULL;
+  cr_assert_eq(rgm_run_snapshot_pair(run, false, &c, &state), RGM_OK, "%s", rgm_last_error());
+  rgm_checkpoint_digest(c, digest);
+  rgm_checkpoint_free(c);
+  rgm_checkpoint_free(state);
+}
+
+
+Test(agent, bits_are_the_same_for_all_threads_and_vectors) {
+  static const char *const how[] = {
+      "backend: cpu, replicas: 3, threads: 1", "backend: cpu, replicas: 3, threads: 2",
+      "backend: cpu, replicas: 3, threads: 5", "backend: cpu, replicas: 3, threads: 2, isa: avx2",
+      "backend: cuda, replicas: 3"};
+  setenv("RGM_CUDA_MODULE", cuda_module(), 1);
+  for (int l = 0; l < LEARNERS; l++) {
+    char first[65] = "", digest[65];
+    for (size_t i = 0; i < sizeof how / sizeof *how; i++) {
+      rgm_run *run = make_learner(&learners[l], how[i]);
+      learn(run, STEPS, i == 0 ? first : digest);
+      cr_expect(i == 0 || strcmp(first, digest) == 0, "%s: %s", learners[l].name, how[i]);
+      rgm_run_free(run);
+    }
+  }
+}
+
+
+Test(agent, a_replica_of_a_pack_is_the_run_alone) {
+  for (int l = 0; l < LEARNERS; l++) {
+    char digest[65];
+    rgm_run *pack = make_learner(&learners[l], "backend: cpu, threads: 2, replicas: 5, seed: 3");
+    learn(pack, STEPS, digest);
+    for (int64_t r = 0; r < 5; r += 2) {
+      char how[64];
+      snprintf(how, sizeof how, "backend: cpu, threads: 1, seed: %d", (int)(3 + r));
+      rgm_run *alone = make_learner(&learners[l], how);
+      learn(alone, STEPS, digest);
+      for (int i = 0; i < rgm_arena_count(alone->arena); i++) {
+        const rgm_entry *a = rgm_arena_entry(alone->arena, i);
+        const rgm_entry *p = rgm_arena_entry(pack->arena, i);
+        if (a->flags & RGM_STATE) {
+          const rgm_tensor one = rgm_slice(p->tensor, r, 1);
+          cr_expect_eq(memcmp(a->tensor.data, one.data, rgm_bytes(one)), 0, "%s: %s of replica %d",
+                       learners[l].name, a->name, (int)r);
+        }
+      }
+      rgm_run_free(alone);
+    }
+    rgm_run_free(pack);
+  }
+}
+
+
+Test(agent, stopped_and_resumed_is_never_stopped) {
+  static const char how[] = "backend: cpu, threads: 2, replicas: 3";
+  for (int l = 0; l < LEARNERS; l++) {
+    for (int stop = 1; stop < STEPS; stop += 3) {
+      char straight[65], digest[65];
+      rgm_run *run = make_learner(&learners[l], how);
+      learn(run, STEPS, straight);
+      rgm_run_free(run);
+      run = make_learner(&learners[l], how);
+      learn(run, stop, digest);
+      rgm_checkpoint *c = NULL, *state = NULL;
+      cr_assert_eq(rgm_run_snapshot_pair(run, false, &c, &state), RGM_OK, "%s", rgm_last_error());
+      rgm_run_free(run);
+      run = make_learner(&learners[l], how);
+      cr_assert_eq(rgm_run_restore(run, c, true), RGM_OK, "%s", rgm_last_error());
+      if (state != NULL) {
+        cr_assert_eq(rgm_run_restore_state(run, state), RGM_OK, "%s", rgm_last_error());
+      }
+      rgm_checkpoint_free(c);
+      rgm_checkpoint_free(state);
+      learn(run, STEPS - stop, digest);
+      cr_expect_str_eq(straight, digest, "%s stopped at %d", learners[l].name, stop);
+      rgm_run_free(run);
+    }
+  }
+}
+
+
+// ---- keys that do not fit ----------------------------------------------------------------------
+
+Test(agent, wrong_keys_are_refused) {
+  static const struct {
+    int choices;
+    const char *keys, *message;
+  } wrong[] = {
+      {3, "target_entropy: -3", "the entropy of 3 actions lies between 0 and log 3"},
+      {3, "target_entropy: 1.2", "so a policy cannot hold 1.2"},
+      {3, "target_entropy: much", "\"much\" is neither auto nor a number of nats"},
+      {0, "log_sd_low: 3", "3 is not below log_sd_high, 2"},
+      {0, "decay: linear, warmup: 500, decay_steps: 500", "500 updates leave none of 500"},
+      {0, "critics: 0", "critics"},
+      {0, "tau: 1.5", "tau"},
+  };
+  for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+    rgm_run *run = NULL;
+    cr_expect_eq(try_run("cql", wrong[i].choices, wrong[i].keys, &run), RGM_ECONFIG, "%s",
+                 wrong[i].keys);
+    cr_expect(strstr(rgm_last_error(), wrong[i].message) != NULL &&
+                  strstr(rgm_last_error(), "test.yaml:") != NULL,
+              "%s: %s", wrong[i].keys, rgm_last_error());
+    rgm_run_free(run);
   }
 }
