@@ -545,6 +545,11 @@ bool rgm_run_has_private(const rgm_run *run);
 // replica there serves all here. Step, moments and random numbers start anew.
 rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint);
 
+// The same of entries whose names begin with `prefix`, for an algorithm that starts with a part of
+// another one's; `key` is the key that asked for it.
+rgm_status rgm_run_take_weights(rgm_run *run, const rgm_checkpoint *checkpoint, const char *prefix,
+                                const char *key);
+
 // Hex SHA-256 over step, data digest, every record's name, type, dims and bytes, and the digest of
 // the private state where there is one.
 void rgm_checkpoint_digest(const rgm_checkpoint *checkpoint, char hex[65]);
