@@ -4,9 +4,15 @@
 #include "engine/engine.h"
 
 extern const rgm_env rgm_propofol, rgm_heparin;
+extern const rgm_env rgm_sepsis_grid, rgm_sepsis_gumbel, rgm_tabular;
 
 const rgm_env *const rgm_envs[] = {
     &rgm_propofol,
     &rgm_heparin,
+
+    // tabular problems
+    &rgm_sepsis_grid,
+    &rgm_sepsis_gumbel,
+    &rgm_tabular,
     NULL,
 };

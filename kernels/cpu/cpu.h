@@ -84,6 +84,11 @@ void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor 
 void RGM_CPU(nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
 double RGM_CPU(burn)(rgm_stream *s, int64_t rounds);
+void RGM_CPU(bellman)(rgm_stream *s, const rgm_bellman *bellman);
+void RGM_CPU(mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick);
+void RGM_CPU(mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
+void RGM_CPU(mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
+void RGM_CPU(mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

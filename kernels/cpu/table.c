@@ -62,4 +62,10 @@ const rgm_backend RGM_CPU(backend) = {
 
     .triad = RGM_CPU(triad),
     .burn = RGM_CPU(burn),
+
+    .bellman = RGM_CPU(bellman),
+    .mdp_pick = RGM_CPU(mdp_pick),
+    .mdp_solve = RGM_CPU(mdp_solve),
+    .mdp_draw = RGM_CPU(mdp_draw),
+    .mdp_learn = RGM_CPU(mdp_learn),
 };

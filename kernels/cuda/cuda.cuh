@@ -200,6 +200,11 @@ void rgm_cuda_retire(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor 
 void rgm_cuda_nonfinite(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void rgm_cuda_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
 double rgm_cuda_burn(rgm_stream *s, int64_t rounds);
+void rgm_cuda_bellman(rgm_stream *s, const rgm_bellman *bellman);
+void rgm_cuda_mdp_pick(rgm_stream *s, const rgm_mdp_pick *pick);
+void rgm_cuda_mdp_solve(rgm_stream *s, const rgm_mdp_solve *solve);
+void rgm_cuda_mdp_draw(rgm_stream *s, const rgm_mdp_draw *draw);
+void rgm_cuda_mdp_learn(rgm_stream *s, const rgm_mdp_learn *learn);
 rgm_status rgm_cuda_library(rgm_stream *s, char *text, size_t size);
 void rgm_cuda_library_gemm(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b,
                            bool transpose_a, bool transpose_b);
