@@ -145,6 +145,18 @@ rgm_status rgm_mdp_lay_out(const rgm_mdp *m, bool compact, rgm_mdp_layout *out);
 void rgm_mdp_layout_free(rgm_mdp_layout *l);
 
 
+// A model without data: next states within `spread` of the state (0: anywhere), all else random.
+enum { RGM_MODEL_SUCCESSORS = 256 };
+typedef struct rgm_mdp_model {
+  int64_t states, actions, successors, spread;
+  uint64_t seed;
+  bool compact;
+} rgm_mdp_model;
+
+// Makes one on a CPU stream's threads; `chosen` and `row` stay empty. RGM_EMEMORY.
+rgm_status rgm_mdp_make_model(const rgm_mdp_model *model, rgm_stream *stream, rgm_mdp_layout *out);
+
+
 // ---- structure ---------------------------------------------------------------------------------
 
 // States that some policy never leaves although they are no ends (`all`), or that every allowed

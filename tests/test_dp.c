@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dynamic programming: the sepsis grid against an exact rational solution, ICU-Sepsis and the Gumbel
-// simulator against values of other solvers, the text's structure, ties, improper policies, the same
-// bits on every instruction set and number of threads and by CUDA run on the CPU.
+// Dynamic programming: the sepsis grid against an exact rational solution, ICU-Sepsis and the
+// Gumbel simulator against values of other solvers, the text's structure, ties, improper policies,
+// the same bits on every instruction set and number of threads and by CUDA run on the CPU.
 
 #include "algorithms/dp.h"
 #include "tests/cuda_module.h"
@@ -360,8 +360,8 @@ Test(dp, icu_sepsis_policy) {
 }
 
 
-// The simulator's kernel: published values of other solvers, and with the glucose rule mended, which
-// nobody has printed: the same solver must be certain to its bound.
+// The simulator's kernel: published values of other solvers, and with the glucose rule mended,
+// which nobody has printed: the same solver must be certain to its bound.
 Test(dp, gumbel) {
   static const char text[] = "run: {steps: 400}\nenv: {name: sepsis_gumbel, glucose_cap: 1}\n"
                              "algorithm: {name: dp, gamma: 0.99, tolerance: 1e-12}\n";
