@@ -5,7 +5,9 @@
 
 extern const rgm_algorithm rgm_cem, rgm_compare, rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay;
 extern const rgm_algorithm rgm_rule_cem;
+extern const rgm_algorithm rgm_dwols;
 
 const rgm_algorithm *const rgm_algorithms[] = {
-    &rgm_cem, &rgm_compare, &rgm_oracle, &rgm_pid, &rgm_pid_cem, &rgm_replay, &rgm_rule_cem, NULL,
+    &rgm_cem,    &rgm_compare,  &rgm_oracle, &rgm_pid, &rgm_pid_cem,
+    &rgm_replay, &rgm_rule_cem, &rgm_dwols,  NULL,
 };

@@ -355,9 +355,22 @@ enum {
   RGM_NEEDS_ENV = 1,   // env.* is read
   RGM_NEEDS_TABLE = 2, // data.* is read: a CSV table
   RGM_TRAINS_NOT = 4,  // nothing to train: eval takes the config itself
+  RGM_NEEDS_FRAME = 8, // with RGM_NEEDS_TABLE: its columns of words are factors (engine/frame.h)
 };
 
 typedef struct rgm_json rgm_json;
+
+// A question to a trained rule about patients: what `regimen recommend` asks.
+typedef struct rgm_recommendation {
+  const rgm_checkpoint *checkpoint;
+  rgm_config *config;     // its own
+  const void *keys;       // algorithm.* of it
+  const char *const *set; // "age=70", of one patient
+  int set_count;
+  const char *csv; // or a table of patients, NULL: none
+  rgm_json *json;  // where the answer goes, or
+  FILE *text;      // NULL: as JSON
+} rgm_recommendation;
 
 // An algorithm: one file, and this row. plan names tensors and runs twice; step is one resumable
 // unit of work and only enqueues; report reads back and calls rgm_report. NULL where there is
@@ -379,6 +392,9 @@ typedef struct rgm_algorithm {
   rgm_status (*evaluate)(rgm_run *run, rgm_json *json, FILE *text); // in place of contenders
   const char *best_metric; // what `run.keep_best: auto` compares; NULL: nothing
   bool best_is_min;        // less of it is better
+  // advice from a checkpoint alone, without data; and what `self` holds beside the arena goes
+  rgm_status (*recommend)(const rgm_recommendation *r);
+  void (*release)(rgm_run *run);
 } rgm_algorithm;
 
 extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms/algorithms.c
@@ -451,6 +467,7 @@ struct rgm_run {
   char parent_digest[65];   // digest of the checkpoint whose weights the run started from
   char restored_digest[65]; // digest of the checkpoint that was restored, "" where none was
   rgm_best best;
+  char out[2048]; // folder for the files of an evaluation, "" where none are wanted
 };
 
 // A hyperparameter: an f32 vector (R) filled from the double at `offset` in each replica's keys.

@@ -404,6 +404,9 @@ void rgm_run_free(rgm_run *run) {
     return;
   }
   rgm_metrics_close(run->metrics);
+  if (run->self != NULL && run->algorithm->release != NULL) {
+    run->algorithm->release(run);
+  }
   rgm_arena_free(run->arena);
   if (run->members == NULL) {
     rgm_close(run->stream);

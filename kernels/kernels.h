@@ -15,6 +15,7 @@
 #define RGM_KERNELS_H
 
 #include "kernels/base.h"
+#include "kernels/regression.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -35,16 +36,18 @@ typedef enum rgm_act {
 
 // Streams of random numbers; see kernels/rng.h for what a counter means in each.
 typedef enum rgm_random {
-  RGM_RANDOM_INIT = 1,     // initial weights: item = element, member = tensor
-  RGM_RANDOM_PATIENT = 2,  // patients: step, item = patient, draw
-  RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2;
-                           // members 1, 2, ...: an environment's further noise, draw = time
-  RGM_RANDOM_SEARCH = 4,   // candidates of a search: step, item = candidate, draw = dim / 4
-  RGM_RANDOM_SWEEP = 5,    // points of a sweep: step = trial, item = dimension, draw
-  RGM_RANDOM_SPLIT = 6,    // parts of a data set: step, item = words of the patient's number
-  RGM_RANDOM_REPLAY = 7,   // rows of a batch: step, item = row, draw = attempt / 4, member
-  RGM_RANDOM_ACTION = 8,   // actions of a policy: step, item = sample, draw = dim / 4, member
-  RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
+  RGM_RANDOM_INIT = 1,      // initial weights: item = element, member = tensor
+  RGM_RANDOM_PATIENT = 2,   // patients: step, item = patient, draw
+  RGM_RANDOM_NOISE = 3,     // measurement noise and actions: step, item = episode, draw = time / 2;
+                            // members 1, 2, ...: an environment's further noise, draw = time
+  RGM_RANDOM_SEARCH = 4,    // candidates of a search: step, item = candidate, draw = dim / 4
+  RGM_RANDOM_SWEEP = 5,     // points of a sweep: step = trial, item = dimension, draw
+  RGM_RANDOM_SPLIT = 6,     // parts of a data set: step, item = words of the patient's number
+  RGM_RANDOM_REPLAY = 7,    // rows of a batch: step, item = row, draw = attempt / 4, member
+  RGM_RANDOM_ACTION = 8,    // actions of a policy: step, item = sample, draw = dim / 4, member
+  RGM_RANDOM_RESAMPLE = 20, // bootstrap: step = imputation, item = resample, draw = row / 4
+  RGM_RANDOM_IMPUTE = 21,   // chains: step = imputation and iteration, item = column, draw = cell
+  RGM_RANDOM_EVAL = 0x100,  // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
 typedef struct rgm_device_options {
@@ -64,7 +67,8 @@ typedef struct rgm_device_options {
   X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)                          \
   X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
-  X(triad) X(burn) X(library_gemm) X(sample) X(rollout)
+  X(triad) X(burn) X(library_gemm) X(sample) X(rollout)                                            \
+  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
 typedef enum rgm_row { RGM_ROWS(RGM_ROW_INDEX) RGM_ROW_COUNT } rgm_row;
@@ -328,6 +332,14 @@ struct rgm_backend {
   // The rows of an environment's loop ("propofol", "eleveld") that came with this backend, NULL if
   // it has none of this name. The CPU's are part of the program, by instruction set: NULL there.
   const rgm_env_kernels *(*env_kernels)(const char *name);
+
+  // ---- regressions (kernels/regression.h)
+  void (*products)(rgm_stream *s, rgm_tensor out, rgm_tensor z);
+  void (*gram)(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tensor weight);
+  void (*cholesky)(rgm_stream *s, rgm_tensor gram, rgm_tensor right, rgm_tensor status);
+  void (*irls)(rgm_stream *s, const rgm_irls *fit);
+  void (*wls)(rgm_stream *s, const rgm_wls *fit);
+  void (*pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
 };
 
 

@@ -84,6 +84,12 @@ void RGM_CPU(retire)(rgm_stream *s, rgm_tensor active, rgm_tensor x, rgm_tensor 
 void RGM_CPU(nonfinite)(rgm_stream *s, rgm_tensor count, rgm_tensor x);
 void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, float scale);
 double RGM_CPU(burn)(rgm_stream *s, int64_t rounds);
+void RGM_CPU(products)(rgm_stream *s, rgm_tensor out, rgm_tensor z);
+void RGM_CPU(gram)(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tensor weight);
+void RGM_CPU(cholesky)(rgm_stream *s, rgm_tensor gram, rgm_tensor right, rgm_tensor status);
+void RGM_CPU(irls)(rgm_stream *s, const rgm_irls *fit);
+void RGM_CPU(wls)(rgm_stream *s, const rgm_wls *fit);
+void RGM_CPU(pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

@@ -62,4 +62,11 @@ const rgm_backend RGM_CPU(backend) = {
 
     .triad = RGM_CPU(triad),
     .burn = RGM_CPU(burn),
+
+    .products = RGM_CPU(products),
+    .gram = RGM_CPU(gram),
+    .cholesky = RGM_CPU(cholesky),
+    .irls = RGM_CPU(irls),
+    .wls = RGM_CPU(wls),
+    .pseudo = RGM_CPU(pseudo),
 };
