@@ -186,6 +186,10 @@ static rgm_tensor state(rgm_run *run, const char *name, const char *axes, rgm_dt
 
 static rgm_status dwols_plan(rgm_run *run) {
   dwols *d = run->self;
+  if (run->stream->backend->irls == NULL) {
+    return rgm_fail(RGM_EDEVICE, "run.backend: %s has no kernels of regressions; use cpu",
+                    run->stream->backend->name);
+  }
   if (d->model == NULL) {
     d->model = calloc(1, sizeof *d->model);
     if (d->model == NULL) {

@@ -19,6 +19,7 @@ static void put(rgm_run *run, rgm_tensor t, const void *from) {
 typedef struct drawing {
   const dwols_model *m;
   uint8_t *counts; // (G, N, 16)
+  uint8_t *lanes;  // (G, 16, N)
   int64_t draws, units, replicates;
   rgm_key key;
   uint32_t imputation;
@@ -36,9 +37,10 @@ static int64_t splitmix_below(uint64_t number, int64_t n) {
 }
 
 
+// one more of a unit's rows, in counts (N) of a resample
 static void count_unit(const dwols_model *m, uint8_t *counts, int64_t unit) {
   for (int64_t i = m->cluster_first[unit]; i < m->cluster_first[unit + 1]; i++) {
-    uint8_t *c = counts + m->cluster_row[i] * RGM_FIT_LANES;
+    uint8_t *c = counts + m->cluster_row[i];
     *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
   }
 }
@@ -52,10 +54,11 @@ static void draw_philox(const drawing *d, uint32_t replicate, uint8_t *counts) {
     const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
     for (int64_t k = 0; k < 4 && j + k < d->draws; k++) {
       const uint64_t product = (uint64_t)word[k] * n;
+      const uint32_t other = (uint32_t)(j + k + 1);
       count_unit(d->m, counts,
-                 (uint32_t)product >= refused ? (int64_t)(product >> 32)
-                                              : (int64_t)rgm_below(d->key, d->imputation, replicate,
-                                                                   (uint32_t)(j + k + 1), n));
+                 (uint32_t)product >= refused
+                     ? (int64_t)(product >> 32)
+                     : (int64_t)rgm_below(d->key, d->imputation, replicate, other, n));
     }
   }
 }
@@ -64,22 +67,24 @@ static void draw_philox(const drawing *d, uint32_t replicate, uint8_t *counts) {
 static void draw_task(void *arg, int64_t g) {
   const drawing *d = arg;
   const int64_t N = d->m->frame.rows;
-  uint8_t *counts = d->counts + g * N * RGM_FIT_LANES;
-  memset(counts, 0, (size_t)(N * RGM_FIT_LANES));
+  uint8_t *counts = d->counts + g * N * RGM_FIT_LANES, *one = d->lanes + g * N * RGM_FIT_LANES;
   for (int64_t lane = 0; lane < RGM_FIT_LANES; lane++) {
     const int64_t r = g * RGM_FIT_LANES + lane;
-    if (r == 0 || r > d->replicates) {
-      // the sample itself, which also fills up the last group
-      for (int64_t row = 0; row < N; row++) {
-        counts[row * RGM_FIT_LANES + lane] = 1;
-      }
-    } else if (d->m->keys->resample == RESAMPLE_SPLITMIX) {
-      for (int64_t j = 0; j < d->draws; j++) {
-        count_unit(d->m, counts + lane,
-                   splitmix_below((uint64_t)((r - 1) * d->units + j + 1), d->units));
-      }
-    } else {
-      draw_philox(d, (uint32_t)(r - 1), counts + lane);
+    const bool whole = r == 0 || r > d->replicates;
+    uint8_t *to = one + lane * N;
+    // the sample itself comes first, and fills up the last group
+    memset(to, whole, (size_t)N);
+    for (int64_t j = 0; j < d->draws && !whole && d->m->keys->resample == RESAMPLE_SPLITMIX; j++) {
+      const uint64_t number = (uint64_t)((r - 1) * d->units + j + 1);
+      count_unit(d->m, to, splitmix_below(number, d->units));
+    }
+    if (!whole && d->m->keys->resample == RESAMPLE_PHILOX) {
+      draw_philox(d, (uint32_t)(r - 1), to);
+    }
+  }
+  for (int64_t row = 0; row < N; row++) {
+    for (int64_t lane = 0; lane < RGM_FIT_LANES; lane++) {
+      counts[row * RGM_FIT_LANES + lane] = one[lane * N + row];
     }
   }
 }
@@ -94,18 +99,21 @@ static rgm_status draw(rgm_run *run, int64_t draws, int64_t replicates) {
   const int64_t groups = replicates > 0 ? d->groups : 1;
   const size_t bytes = (size_t)(groups * m->frame.rows * RGM_FIT_LANES);
   const bool here = rgm_is_cpu(run->stream);
-  drawing job = {m,
-                 here ? d->counts.data : malloc(bytes),
-                 draws,
-                 m->clusters,
-                 replicates,
-                 rgm_stream_key(words, RGM_RANDOM_RESAMPLE),
-                 m->keys->shared ? 0 : (uint32_t)run->step};
-  if (job.counts == NULL) {
+  uint8_t *lanes = malloc((here ? 1 : 2) * bytes);
+  if (lanes == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for resamples");
   }
+  drawing job = {.m = m,
+                 .counts = here ? d->counts.data : lanes + bytes,
+                 .lanes = lanes,
+                 .draws = draws,
+                 .units = m->clusters,
+                 .replicates = replicates,
+                 .key = rgm_stream_key(words, RGM_RANDOM_RESAMPLE),
+                 .imputation = m->keys->shared ? 0 : (uint32_t)run->step};
   if (here) {
     rgm_cpu_parallel(run->stream, groups, draw_task, &job);
+    free(lanes);
     return RGM_OK;
   }
   for (int64_t g = 0; g < groups; g++) {
@@ -113,7 +121,7 @@ static rgm_status draw(rgm_run *run, int64_t draws, int64_t replicates) {
   }
   rgm_copy(run->stream, d->counts.data, job.counts, bytes);
   const rgm_status status = rgm_sync(run->stream);
-  free(job.counts);
+  free(lanes);
   return status;
 }
 

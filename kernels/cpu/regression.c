@@ -4,6 +4,7 @@
 // twelve entries at a time in registers.
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/logistic.h"
 
 #include <string.h>
 
@@ -60,7 +61,7 @@ static void tree_sum(const fit_tree *tree, double *out) {
 #define FIT_SET rgm_lanes64_set
 #define FIT_FMA rgm_lanes64_fma
 #define FIT_FMA1 rgm_fma64
-#define FIT_SIGMOID rgm_sigmoid64
+#define FIT_SIGMOID rgm_logistic64
 #define FIT_WIDTH RGM_LANE64_WIDTH
 #define FIT_VECTORS (RGM_FIT_LANES / RGM_LANE64_WIDTH)
 #define FIT_ENTRIES (RGM_LANE64_WIDTH == 8 ? 12 : 3)
@@ -90,7 +91,7 @@ static void tree_sum(const fit_tree *tree, double *out) {
 #define FIT_SET rgm_lanes_set
 #define FIT_FMA rgm_lanes_fma
 #define FIT_FMA1 rgm_fma
-#define FIT_SIGMOID rgm_sigmoid
+#define FIT_SIGMOID rgm_logistic32
 #define FIT_WIDTH RGM_LANE_WIDTH
 #define FIT_VECTORS (RGM_FIT_LANES / RGM_LANE_WIDTH)
 #define FIT_ENTRIES (RGM_LANE_WIDTH == 16 ? 16 : 6)

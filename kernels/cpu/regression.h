@@ -8,7 +8,20 @@ typedef struct FIT(tile) {
   REAL eta[FIT_TILE * RGM_FIT_LANES];
   REAL weight[FIT_TILE * RGM_FIT_LANES];
   REAL right[FIT_TILE * RGM_FIT_LANES];
+  REAL count[FIT_TILE * RGM_FIT_LANES];
+  uint8_t bytes[FIT_TILE * RGM_FIT_LANES];
 } FIT(tile);
+
+
+// the counts of a tile's rows as numbers
+static void FIT(gather)(FIT(tile) * t, const uint8_t *counts, const uint32_t *row, int64_t rows) {
+  for (int64_t i = 0; i < rows; i++) {
+    memcpy(t->bytes + i * RGM_FIT_LANES, counts + (int64_t)row[i] * RGM_FIT_LANES, RGM_FIT_LANES);
+  }
+  for (int64_t i = 0; i < rows * RGM_FIT_LANES; i++) {
+    t->count[i] = (REAL)(int32_t)t->bytes[i];
+  }
+}
 
 
 // sum[e] += weight_i z_ie for `entries` columns from z on, whose rows are `stride` apart
@@ -129,17 +142,18 @@ static void FIT(irls_tile)(const rgm_irls *f, int64_t g, int64_t first, int64_t 
   const double *label = (const double *)f->label.data + g * f->label.stride0 + first;
   const uint32_t *row = (const uint32_t *)f->rows.data + g * f->rows.stride0 + first;
   const uint8_t *counts = (const uint8_t *)f->counts.data + g * f->counts.stride0;
+  FIT(gather)(t, counts, row, rows);
   if (shared) {
     for (int64_t i = 0; i < rows; i++) {
       REAL eta = 0;
       for (int64_t j = 0; j < columns; j++) {
         eta = FIT_FMA1(x[i * columns + j], beta[j * RGM_FIT_LANES], eta);
       }
-      const REAL p = FIT_SIGMOID(eta), v = p * FIT_SIGMOID(-eta), r = (REAL)label[i] - p;
-      const uint8_t *c = counts + (int64_t)row[i] * RGM_FIT_LANES;
+      const REAL p = FIT_SIGMOID(eta), v = p * (1 - p), r = (REAL)label[i] - p;
+      const REAL *c = t->count + i * RGM_FIT_LANES;
       for (int l = 0; l < RGM_FIT_LANES; l++) {
-        t->weight[i * RGM_FIT_LANES + l] = (REAL)c[l] * v;
-        t->right[i * RGM_FIT_LANES + l] = (REAL)c[l] * r;
+        t->weight[i * RGM_FIT_LANES + l] = c[l] * v;
+        t->right[i * RGM_FIT_LANES + l] = c[l] * r;
       }
     }
     return;
@@ -149,10 +163,9 @@ static void FIT(irls_tile)(const rgm_irls *f, int64_t g, int64_t first, int64_t 
     t->eta[i] = FIT_SIGMOID(t->eta[i]);
   }
   for (int64_t i = 0; i < rows; i++) {
-    const uint8_t *c = counts + (int64_t)row[i] * RGM_FIT_LANES;
     const REAL a = (REAL)label[i];
     for (int l = 0; l < RGM_FIT_LANES; l++) {
-      const REAL p = t->eta[i * RGM_FIT_LANES + l], count = (REAL)c[l];
+      const REAL p = t->eta[i * RGM_FIT_LANES + l], count = t->count[i * RGM_FIT_LANES + l];
       t->weight[i * RGM_FIT_LANES + l] = count * (p * (1 - p));
       t->right[i * RGM_FIT_LANES + l] = count * (a - p);
     }
@@ -222,17 +235,26 @@ static void FIT(wls_tile)(const rgm_wls *f, int64_t g, int64_t first, int64_t ro
       }
     }
   }
+  FIT(gather)(t, counts, row, rows);
   for (int64_t i = 0; i < rows; i++) {
-    const uint8_t *c = counts + (int64_t)row[i] * RGM_FIT_LANES;
+    const REAL *c = t->count + i * RGM_FIT_LANES;
     const double *yi = y + (int64_t)row[i] * lanes;
     const REAL factor = f->given.data != NULL ? (REAL)given[i] : 1;
     REAL *w = t->weight + i * RGM_FIT_LANES, *right = t->right + i * RGM_FIT_LANES;
     for (int l = 0; l < RGM_FIT_LANES; l++) {
-      const REAL count = (REAL)c[l] * factor;
-      w[l] = f->weighting == RGM_WEIGHT_NONE ? count : count * t->eta[i * RGM_FIT_LANES + l];
+      w[l] = c[l] * factor;
     }
-    for (int l = 0; l < RGM_FIT_LANES; l++) {
-      right[l] = w[l] * (REAL)yi[lanes == 1 ? 0 : l];
+    for (int l = 0; l < RGM_FIT_LANES && f->weighting != RGM_WEIGHT_NONE; l++) {
+      w[l] *= t->eta[i * RGM_FIT_LANES + l];
+    }
+    if (lanes == 1) {
+      for (int l = 0; l < RGM_FIT_LANES; l++) {
+        right[l] = w[l] * (REAL)yi[0];
+      }
+    } else {
+      for (int l = 0; l < RGM_FIT_LANES; l++) {
+        right[l] = w[l] * (REAL)yi[l];
+      }
     }
   }
 }
