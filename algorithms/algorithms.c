@@ -5,9 +5,19 @@
 
 extern const rgm_algorithm rgm_cem, rgm_compare, rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay;
 extern const rgm_algorithm rgm_rule_cem;
-extern const rgm_algorithm rgm_dwols;
+extern const rgm_algorithm rgm_adr, rgm_dwols, rgm_wis;
 
 const rgm_algorithm *const rgm_algorithms[] = {
-    &rgm_cem,    &rgm_compare,  &rgm_oracle, &rgm_pid, &rgm_pid_cem,
-    &rgm_replay, &rgm_rule_cem, &rgm_dwols,  NULL,
+    &rgm_cem,
+    &rgm_compare,
+    &rgm_oracle,
+    &rgm_pid,
+    &rgm_pid_cem,
+    &rgm_replay,
+    &rgm_rule_cem,
+    // staged treatment rules
+    &rgm_dwols,
+    &rgm_wis,
+    &rgm_adr,
+    NULL,
 };
