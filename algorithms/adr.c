@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The advantage of a staged policy over never treating, doubly robust and cross-fitted (Nie, Brunskill
-// & Wager 2021, algorithm 2), with death as a terminal state (Grolleau et al. 2024). Trains nothing.
+// The advantage of a staged policy over never treating, doubly robust and cross-fitted (Nie,
+// Brunskill & Wager 2021, algorithm 2), with death as a terminal state (Grolleau et al. 2024).
+// Trains nothing.
 //
-//   D(pi) = 1/n sum_i sum_k 1{alive at k} 1{k >= tau_pi} 1{a_1 .. a_(k-1) = 0} / prod_(s<k) (1 - e_s)
-//           psi_k
+//   D(pi) = 1/n sum_i sum_k 1{alive at k} 1{k >= tau_pi} 1{a_1 .. a_(k-1) = 0} psi_k
+//           / prod_(s<k) (1 - e_s)
 //   psi_k = mu_k - (1 - rho_k) U_k + 1{a_k = 1} (Y - mu_k) / e_k
 //           - 1{a_k = 0, a_(k+1) = 1, alive at k + 1} (Y - U_k) / ((1 - e_k) e_(k+1)),   k < K
 //   psi_K = mu_K - U_K + 1{a_K = 1} (Y - mu_K) / e_K - 1{a_K = 0} (Y - U_K) / (1 - e_K)

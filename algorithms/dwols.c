@@ -8,8 +8,8 @@
 //   (beta_k, psi_k) = argmin sum w (y_k - x'beta - a h'psi)^2;
 //   y_(k-1) = y_k + max(h'psi_k, 0) - a h'psi_k for those in stage k.
 //
-// Estimates of the imputations are pooled by Rubin's rules, with the bootstrap's covariances as what
-// varies within them.
+// Estimates of the imputations are pooled by Rubin's rules, with the bootstrap's covariances as
+// what varies within them.
 
 #include "algorithms/dwols.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A stage fitted to the sample itself: weighted least squares or G-estimation (Robins 2004), sandwich
-// standard errors as DTRreg has them, and the diagnostics of propensity, balance and residuals.
+// A stage fitted to the sample itself: weighted least squares or G-estimation (Robins 2004),
+// sandwich standard errors as DTRreg has them, and the diagnostics of propensity, balance and residuals.
 
 #include "algorithms/dwols.h"
 #include "kernels/scalar.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Estimates of several imputations made one (Rubin 1987), with the total covariance as a matrix; the
-// degrees of freedom of Barnard & Rubin 1999.
+// Estimates of several imputations made one (Rubin 1987), with the total covariance as a matrix;
+// the degrees of freedom of Barnard & Rubin 1999.
 
 #include "algorithms/dwols.h"
 

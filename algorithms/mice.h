@@ -17,8 +17,8 @@ typedef struct mice_keys {
 
 typedef struct mice_plan mice_plan;
 
-// Sets the cells missing that `cells` lists, reads imputations made elsewhere, or plans chains. *out
-// is NULL where nothing is missing; `config` and `section` say where keys stand ("algorithm").
+// Sets the cells missing that `cells` lists, reads imputations made elsewhere, or plans chains.
+// *out is NULL where nothing is missing; `config` and `section` say where keys stand ("algorithm").
 // Errors: RGM_ECONFIG, RGM_EDATA with column.
 rgm_status mice_prepare(const rgm_config *config, const char *section, const mice_keys *keys,
                         const char *path, rgm_frame *frame, int64_t imputations, int64_t seed,

@@ -55,7 +55,8 @@ typedef struct ope_data {
   ope_policy policy[OPE_POLICIES];
 } ope_data;
 
-// Reads data and config. Errors: RGM_ECONFIG, RGM_EDATA with stage and column. ope_free in any case.
+// Reads data and config. Errors: RGM_ECONFIG, RGM_EDATA with stage and column. ope_free in any
+// case.
 rgm_status ope_load(rgm_run *run, bool outcomes_of_wis, bool nuisances, ope_data *d);
 void ope_free(ope_data *d);
 

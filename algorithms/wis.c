@@ -2,8 +2,8 @@
 // Weighted importance sampling of staged starts (Precup, Sutton & Singh 2000): those who were
 // treated as a policy would, weighted by how unlikely that was. Trains nothing.
 //
-//   V = sum R match / prod l / sum match / prod l,  l_k = e_k^a_k (1 - e_k)^(1 - a_k) of those alive
-//   and untreated before k, match = 1 where treatment and policy agree at every stage of life.
+//   V = sum R match / prod l / sum match / prod l,  l_k = e_k^a_k (1 - e_k)^(1 - a_k) of those
+//   alive and untreated before k, match = 1 where treatment and policy agree while alive.
 
 #include "algorithms/ope.h"
 #include "kernels/scalar.h"
@@ -42,9 +42,9 @@ static bool probabilities(const ope_data *d, const double *count, double *l) {
   for (int k = 0; k < d->K && good; k++) {
     double beta[RGM_FORMULA_COLUMNS];
     for (int64_t i = 0; i < N; i++) {
-      // published: those who died since the stage before count as untreated
-      const bool alive = d->keys->rows == COMPAT_PUBLISHED ? k == 0 || d->alive[(k - 1) * N + i]
-                                                           : d->alive[k * N + i];
+      // as published: those who died before stage 2 count as untreated there, but not later
+      const bool dead_too = d->keys->rows == COMPAT_PUBLISHED && k == 1;
+      const bool alive = d->alive[(dead_too ? 0 : k) * N + i];
       label[i] = d->a[k * N + i];
       weight[i] = alive && (k == 0 || !d->a[(k - 1) * N + i]) ? count[i] : 0.0;
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The language of design matrices: `age + sofa + abs(ph_k2 - ph_k1) + log(bun) : uo`, as in R
 // (Wilkinson & Rogers 1973). A formula is a sum of terms, and always begins with the constant 1. A
-// term is a product by `:` of factors; `a * b` stands for a + b + a:b. A factor is a column, I(...),
-// abs(...), log(...), exp(...) or sqrt(...) of an expression, factor(column, ref = value): an
-// indicator for each level but the reference, or ns(column, df = k): natural cubic splines with k
-// columns, knots at quantiles.
+// term is a product by `:` of factors; `a * b` stands for a + b + a:b. A factor is a column,
+// I(...), abs(...), log(...), exp(...) or sqrt(...) of an expression, factor(column, ref = value):
+// an indicator for each level but the reference, or ns(column, df = k): natural cubic splines with
+// k columns, knots at quantiles.
 //
 // Expressions have numbers, "levels", columns, + - * / ^, comparisons, & | !, min(a, b), max(a, b)
 // and the functions above: outcomes, treatments and eligibility are expressions. A missing value

@@ -5,8 +5,8 @@
 //
 // G groups lead every tensor; a group has RGM_FIT_LANES = 16 resamples side by side in its last
 // dim, which share one design. Rows of a design are few of the N rows of the data: `rows` says
-// which. A resample is the count of each row. Lower triangles are stored by rows: entry (i, j), j <=
-// i, at i (i + 1) / 2 + j. Sums over rows: in order with fma within blocks of 256 rows, then the
+// which. A resample is the count of each row. Lower triangles are stored by rows: entry (i, j), j
+// <= i, at i (i + 1) / 2 + j. Sums over rows: in order with fma within blocks of 256 rows, then the
 // pairwise tree; lane by lane, so that a resample's bits depend on nothing but its own counts.
 // Where `products` are f32, so are the sums within a block (and exp): standard errors need no more.
 
@@ -53,8 +53,8 @@ typedef enum rgm_weighting {
   RGM_WEIGHT_INVERSE = 2, // a / e + (1 - a) / (1 - e), at most `cap`
 } rgm_weighting;
 
-// coef = argmin sum_i c_i w_i (y_i - z_i'coef)^2 by Cholesky on the normal equations; the columns of
-// z are to be of a size around 1.
+// coef = argmin sum_i c_i w_i (y_i - z_i'coef)^2 by Cholesky on the normal equations; the columns
+// of z are to be of a size around 1.
 typedef struct rgm_wls {
   rgm_tensor coef;     // (G, Q, 16) f64, written
   rgm_tensor status;   // (G, 16) u32, written: rgm_fit

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Regressions with sixteen resamples in lanes. A task is a group: its pseudo-outcomes stay in the
-// second-level cache from one stage to the next. Tiles of 64 rows: scores, weights, then the sums of
-// twelve entries at a time in registers.
+// second-level cache from one stage to the next. Tiles of 64 rows: scores, weights, then the sums
+// of twelve entries at a time in registers.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/logistic.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loops of regressions over rows of a group, a template over the type of the design: REAL with
-// its vectors (FIT_VECTOR ...), functions named by FIT(name). For regression.c alone, which includes
-// it once for double and once for float.
+// its vectors (FIT_VECTOR ...), functions named by FIT(name). For regression.c alone, which
+// includes it once for double and once for float.
 
 // a tile of rows: what IRLS and least squares weight products and columns by
 typedef struct FIT(tile) {
