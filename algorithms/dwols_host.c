@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A stage fitted to the sample itself: weighted least squares or G-estimation (Robins 2004),
-// sandwich standard errors as DTRreg has them, and the diagnostics of propensity, balance and residuals.
+// sandwich standard errors as DTRreg has them, and the diagnostics of propensity, balance and
+// residuals.
 
 #include "algorithms/dwols.h"
 #include "kernels/scalar.h"
