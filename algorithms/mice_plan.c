@@ -428,6 +428,14 @@ static rgm_status find_predictors(const mice_plan *p, choices *c, mice_target *t
   for (int i = 0; i < p->frame.columns; i++) {
     wanted[i] = c->predictors[t->column] == NULL && i != t->column;
   }
+  // what is computed from a target does not predict it: the chain would stand still
+  for (int i = 0; i < p->derived_count; i++) {
+    uint8_t used[256] = {0};
+    rgm_formula_uses(&p->derived[i].formula, used);
+    if (used[t->column]) {
+      wanted[p->derived[i].column] = false;
+    }
+  }
   if (c->predictors[t->column] != NULL) {
     char list[RGM_STRING_SIZE], *rest = NULL;
     const char *text = c->predictors[t->column];
