@@ -256,10 +256,9 @@ static void draw_normal(chain *c, const mice_target *t, int arm, const regressio
 }
 
 
-// the logistic model of being at `level` rather than at `other` (by itself: than anywhere else),
-// with the coefficients drawn from their posterior; a ridge of 1e-3 keeps separated ones finite
-static bool fit_logistic(chain *c, const mice_target *t, int arm, double level, const double *other,
-                         regression *r) {
+// the logistic model of being at `level` among the rows at it or above, with the coefficients drawn
+// from their posterior; a ridge of 1e-3 keeps separated ones finite
+static bool fit_logistic(chain *c, const mice_target *t, int arm, double level, regression *r) {
   const mice_plan *p = c->plan;
   const int n = r->n = t->predictors;
   memset(r->hat, 0, sizeof r->hat);
@@ -268,7 +267,7 @@ static bool fit_logistic(chain *c, const mice_target *t, int arm, double level, 
     memset(r->l, 0, (size_t)(n * n) * sizeof *r->l);
     for (int64_t row = 0; row < p->frame.rows; row++) {
       const double value = p->frame.value[row * p->frame.columns + t->column];
-      if (!is_seen(p, t, arm, row) || (other != NULL && value != level && value != *other)) {
+      if (!is_seen(p, t, arm, row) || value < level) {
         continue;
       }
       const double *x = c->design + row * p->width;
@@ -303,8 +302,8 @@ static bool fit_logistic(chain *c, const mice_target *t, int arm, double level, 
 }
 
 
-// each level against the first one by a regression of its own (Begg & Gray 1984), which for two
-// levels is logistic regression
+// each level against those that follow it by a regression of its own (nested logits), which for
+// two levels is logistic regression
 static rgm_status draw_levels(chain *c, const mice_target *t, int arm) {
   const mice_plan *p = c->plan;
   regression *all = calloc((size_t)t->levels, sizeof *all);
@@ -312,23 +311,18 @@ static rgm_status draw_levels(chain *c, const mice_target *t, int arm) {
     return rgm_fail(RGM_EMEMORY, "no memory for a regression");
   }
   bool good = true;
-  for (int k = 1; k < t->levels && good; k++) {
-    good = fit_logistic(c, t, arm, t->level[k], &t->level[0], &all[k]);
+  for (int k = 0; k + 1 < t->levels && good; k++) {
+    good = fit_logistic(c, t, arm, t->level[k], &all[k]);
   }
   for (int64_t i = 0; i < t->missing && good; i++) {
     const int64_t row = t->row[i];
     if (p->arm[row] != arm) {
       continue;
     }
-    double share[RGM_LEVELS] = {1.0}, sum = 1.0;
-    for (int k = 1; k < t->levels; k++) {
-      share[k] = rgm_exp64(fmin(predict(c, t, all[k].star, row), 300.0));
-      sum += share[k];
-    }
-    double at = mice_unit(&c->draws) * sum;
     int chosen = 0;
-    while (chosen + 1 < t->levels && at >= share[chosen]) {
-      at -= share[chosen++];
+    while (chosen + 1 < t->levels &&
+           mice_unit(&c->draws) >= rgm_sigmoid64(predict(c, t, all[chosen].star, row))) {
+      chosen++;
     }
     c->values[row * p->frame.columns + t->column] = t->level[chosen];
   }
