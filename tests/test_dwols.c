@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Staged treatment rules against R: the reference fits of the simulated cohort (R 4.2.2, glm with
-// epsilon 1e-13 and lm by QR), every bootstrap replicate, Rubin's rules, what DTRreg 2.4 prints, and
-// the pooling of mice; formulas; bits; messages for bad inputs.
+// epsilon 1e-13 and lm by QR), every bootstrap replicate, Rubin's rules, what DTRreg 2.4 prints,
+// and the pooling of mice; formulas; bits; messages for bad inputs.
 
 #include "algorithms/dwols.h"
 #include "tests/dwols_util.h"
@@ -162,8 +162,8 @@ Test(dwols, words_and_expressions) {
 }
 
 
-// ref_rubin.json: ten imputations made by R's mice, 199 resamples each; `recommend` at the inputs of
-// the published app
+// ref_rubin.json: ten imputations made by R's mice, 199 resamples each; `recommend` at the inputs
+// of the published app
 Test(dwols, pooled_over_given_imputations) {
   static const double psi[] = {3.141806868, -11.60425603, 6.645382261};
   static const double se[] = {9.42401, 4.65697, 6.85107};
