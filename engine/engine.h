@@ -419,6 +419,7 @@ typedef struct rgm_data_keys {
 extern const char *const rgm_backend_names[]; // "auto", "cpu", "cuda", NULL
 extern const rgm_field rgm_run_fields[], rgm_eval_fields[];
 extern const rgm_field rgm_data_fields[], rgm_dataset_fields[]; // of tables, of data sets
+extern const rgm_field rgm_simulate_fields[];                   // of `regimen simulate`
 
 enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64, RGM_MAX_RINGS = 4 };
 
@@ -543,6 +544,11 @@ bool rgm_run_has_private(const rgm_run *run);
 // Starts a run from the weights (entries flagged RGM_EXPORTED) of another one, for fine-tuning; one
 // replica there serves all here. Step, moments and random numbers start anew.
 rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint);
+
+// The same of entries whose names begin with `prefix`, for an algorithm that starts with a part of
+// another one's; `key` is the key that asked for it.
+rgm_status rgm_run_take_weights(rgm_run *run, const rgm_checkpoint *checkpoint, const char *prefix,
+                                const char *key);
 
 // Hex SHA-256 over step, data digest, every record's name, type, dims and bytes, and the digest of
 // the private state where there is one.

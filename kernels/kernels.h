@@ -67,7 +67,7 @@ typedef struct rgm_device_options {
   X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
   X(triad) X(burn) X(library_gemm)                                                                 \
-  X(route) X(model) X(judge) X(decay_weights) X(adopt)                                             \
+  X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
   X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -255,7 +255,7 @@ typedef struct rgm_gather {
 // of learned models: kernels/dynamics.h
 typedef struct rgm_routing rgm_routing;
 typedef struct rgm_model_step rgm_model_step;
-typedef struct rgm_judgement rgm_judgement;
+typedef struct rgm_appraisal rgm_appraisal;
 
 struct rgm_backend {
   uint32_t abi_version, size;
@@ -354,7 +354,7 @@ struct rgm_backend {
   // ---- learned models (kernels/dynamics.h)
   void (*route)(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *routing);
   void (*model)(rgm_stream *s, const rgm_model_step *step);
-  void (*judge)(rgm_stream *s, const rgm_judgement *judgement);
+  void (*appraise)(rgm_stream *s, const rgm_appraisal *appraisal);
   void (*decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
                         rgm_tensor active);
   void (*adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen, uint32_t number);
@@ -514,9 +514,9 @@ void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rg
 // dw[R,I,O] = x[R,B,I]^T @ dz[R,B,O] and db[R,O] = sum over rows of dz (row-block order).
 void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
 
-// linear_dw, decay_weights, adam and ema in one pass that keeps no gradient: the same bits as those rows one after
-// the other on each of its parameters. Reads step->count and leaves it; rgm_advance once per
-// update. Masked.
+// linear_dw, decay_weights, adam and ema in one pass that keeps no gradient: the same bits as those
+// rows one after the other on each of its parameters. Reads step->count and leaves it; rgm_advance
+// once per update. Masked.
 void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
 
 // loss[R,B] = weight * (log sum_c exp z_c - z_label), dz[R,B,O] = weight * (softmax(z) - onehot);

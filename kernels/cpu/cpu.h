@@ -89,7 +89,7 @@ void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, flo
 double RGM_CPU(burn)(rgm_stream *s, int64_t rounds);
 void RGM_CPU(route)(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *routing);
 void RGM_CPU(model)(rgm_stream *s, const rgm_model_step *step);
-void RGM_CPU(judge)(rgm_stream *s, const rgm_judgement *judgement);
+void RGM_CPU(appraise)(rgm_stream *s, const rgm_appraisal *appraisal);
 void RGM_CPU(decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
                             rgm_tensor active);
 void RGM_CPU(adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen,

@@ -67,7 +67,7 @@ const rgm_backend RGM_CPU(backend) = {
 
     .route = RGM_CPU(route),
     .model = RGM_CPU(model),
-    .judge = RGM_CPU(judge),
+    .appraise = RGM_CPU(appraise),
     .decay_weights = RGM_CPU(decay_weights),
     .adopt = RGM_CPU(adopt),
 };

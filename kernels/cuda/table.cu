@@ -74,7 +74,7 @@ static rgm_backend table_of(void) {
 
   t.route = rgm_cuda_route;
   t.model = rgm_cuda_model;
-  t.judge = rgm_cuda_judge;
+  t.appraise = rgm_cuda_appraise;
   t.decay_weights = rgm_cuda_decay_weights;
   t.adopt = rgm_cuda_adopt;
 
