@@ -91,6 +91,11 @@ Test(transitions, end_where_the_chain_says) {
   };
   for (int k = 0; k < 2; k++) {
     rgm_dataset *d = make_chain(cases[k].with_next);
+    // a missing next state takes the fill of the state
+    d->column[1].fill = 2.0;
+    if (cases[k].with_next) {
+      rgm_cell_set(&d->column[6], 4, NAN);
+    }
     cr_assert_eq(rgm_dataset_write(in_folder("chain.h5"), d), RGM_OK, "%s", rgm_last_error());
     const rgm_transitions *t = read_it(in_folder("chain.h5"));
     cr_assert_eq(t->rows, cases[k].rows);
