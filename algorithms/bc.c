@@ -302,7 +302,7 @@ static void slope_of_mse(const rgm_run *run, rgm_stream *stream, const rgm_polic
   rgm_triad(stream, dhead, wide_mu, wide_unit, -1.0f);
   rgm_normalise(stream, dhead, dhead, rgm_slice(s->zero, 0, n), rgm_slice(s->half, 0, n), false);
 
-  // the mean of squares is B D / 4 times the sum of dhead^2: by the columns of its own row
+  // the loss itself, column by column, in what is free by now
   const int64_t B = p->act.dims[1];
   rgm_tensor error = rgm_view(mu.data, RGM_F32, n, 1, B, D);
   rgm_tensor target = rgm_view(unit.data, RGM_F32, n, 1, B, D);

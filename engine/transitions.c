@@ -191,6 +191,10 @@ static rgm_status count_rows(builder *b) {
     say(t, "%lld last rows of episodes that did not terminate have no next state: left out\n",
         (long long)t->left_out);
   }
+  if (t->rows > UINT32_MAX) {
+    return rgm_fail(RGM_EDATA, "%s: %lld transitions; 2^32 - 1 are the most", t->path,
+                    (long long)t->rows);
+  }
   return t->rows > 0 ? RGM_OK
                      : rgm_fail(RGM_EDATA,
                                 "%s: no row has a next state, so there is nothing left to train "
@@ -467,6 +471,18 @@ static rgm_status describe_all(builder *b) {
 
 // ---- parts -------------------------------------------------------------------------------------
 
+// A number that is one: splits and checks go by it.
+static rgm_status check_patients(const builder *b) {
+  for (int64_t row = 0; b->patient >= 0 && row < b->d->rows; row++) {
+    const double who = rgm_cell_get(&b->d->column[b->patient], row);
+    if (!(fabs(who) < 0x1p53 && who == floor(who))) {
+      return refuse(b, row, b->patient, "the patient's number is missing or not whole");
+    }
+  }
+  return RGM_OK;
+}
+
+
 // The file's own split, or one drawn by patient, or where it knows no patients, by episode.
 static rgm_status choose_split(builder *b, const rgm_data_keys *keys) {
   rgm_dataset *d = b->d;
@@ -579,6 +595,7 @@ static rgm_status build(builder *b, const rgm_data_keys *keys) {
     return RGM_EMEMORY;
   }
   RGM_TRY(find_columns(b));
+  RGM_TRY(check_patients(b));
   RGM_TRY(choose_split(b, keys));
   RGM_TRY(count_rows(b));
   RGM_TRY(fill_rows(b));
@@ -693,7 +710,9 @@ void rgm_transitions_print(const rgm_transitions *t, FILE *out) {
   }
   fprintf(out, "%lld to train, %lld to validate, %lld to test\n", (long long)t->part[RGM_TRAIN],
           (long long)t->part[RGM_VALIDATION], (long long)t->part[RGM_TEST]);
-  for (const char *line = t->notes; *line != '\0'; line += strcspn(line, "\n") + 1) {
-    fprintf(out, "             %.*s\n", (int)strcspn(line, "\n"), line);
+  for (const char *line = t->notes; *line != '\0';) {
+    const size_t length = strcspn(line, "\n");
+    fprintf(out, "             %.*s\n", (int)length, line);
+    line += length + (line[length] == '\n');
   }
 }

@@ -163,6 +163,22 @@ Test(cartpole, the_same_data_set_whoever_simulates) {
 }
 
 
+// who falls in the very last step has terminated, and was not cut
+Test(cartpole, a_fall_in_the_last_step_is_a_fall) {
+  static const char *const sets[] = {"env.random_low=1", "env.steps=22", "simulate.patients=300"};
+  rgm_dataset *d = data_of("f.h5", 3, sets);
+  int fell = 0, cut = 0;
+  for (int64_t r = 0; r < d->rows; r++) {
+    const bool terminated = cell(d, "terminated", r) == 1.0, last = cell(d, "time", r) == 21.0;
+    fell += last && terminated;
+    cut += last && !terminated;
+    cr_expect_eq(cell(d, "truncated", r) == 1.0, last && !terminated, "row %d", (int)r);
+  }
+  cr_expect(fell > 0 && cut > 0, "%d fell, %d were cut", fell, cut);
+  rgm_dataset_free(d);
+}
+
+
 // what offline learning makes of it: no row of a whole episode but the last is left out
 Test(cartpole, is_a_data_set_to_learn_from) {
   rgm_dataset *d = data_of("d.h5", 0, NULL);
