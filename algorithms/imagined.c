@@ -369,7 +369,15 @@ double rgm_imagined_work(const rgm_run *run) {
 }
 
 
-rgm_status rgm_imagined_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
-  rgm_imagined *s = run->self;
-  return rgm_ensemble_evaluate(run, &s->ensemble, json, text);
+static void act_mean(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
+  const rgm_imagined *s = run->self;
+  rgm_judge_act(&s->judge, &s->agent, stream, act, obs);
+}
+
+
+int rgm_imagined_contenders(rgm_run *run, rgm_contender *out, int max) {
+  const rgm_imagined *s = run->self;
+  RGM_ASSERT(max > 0);
+  *out = (rgm_contender){.name = run->algorithm->name, .act = act_mean, .rows = s->judge.episodes};
+  return s->judge.episodes > 0 ? 1 : 0;
 }
