@@ -381,24 +381,34 @@ static rgm_tensor fewer(rgm_tensor t, int64_t rows) {
 }
 
 
-// The policy of n replicas from `first` on at rows of a part from row `at` on, with their actions
-// in act, if it is to score them. All replicas are looked at, retired ones too.
-rgm_policy_draw rgm_bc_look(const rgm_run *run, rgm_stream *stream, const rgm_nets *actor, int part,
-                            int64_t at, int64_t rows, int64_t first, int64_t n) {
+// The policy of n replicas from `first` on at states (n, rows, S), not more than RGM_BC_ROWS. All
+// replicas are looked at, retired ones too; actions and log-densities are the caller's to set.
+static rgm_policy_draw policy_at(const rgm_run *run, rgm_stream *stream, const rgm_nets *actor,
+                                 rgm_tensor states, int64_t first, int64_t n) {
   const rgm_bc_self *s = run->self;
-  const rgm_ring ring = rgm_slice_ring(&s->held[part], first, n);
+  const int64_t rows = states.dims[1];
   rgm_pass pass = rgm_slice_pass(s->look, 0, n);
   const rgm_tensor seen = rgm_rows(rgm_slice(s->seen, 0, n), 0, rows);
-  rgm_normalise(stream, seen, rgm_rows(ring.column[0], at, rows), rgm_slice(s->mean, first, n),
-                rgm_slice(s->sd, first, n), false);
+  rgm_normalise(stream, seen, states, rgm_slice(s->mean, first, n), rgm_slice(s->sd, first, n),
+                false);
   for (int l = 0; l < actor->net[0].layers - 1; l++) {
     pass.hidden[l] = fewer(pass.hidden[l], rows);
   }
   pass.out = fewer(pass.out, rows);
   rgm_forward(stream, actor, false, seen, &pass);
+  rgm_policy_draw policy = policy_of(run, first, n, rgm_of_net(pass.out, 0), none, none);
+  policy.active = rgm_slice(s->everyone, first, n);
+  return policy;
+}
+
+
+rgm_policy_draw rgm_bc_look(const rgm_run *run, rgm_stream *stream, const rgm_nets *actor, int part,
+                            int64_t at, int64_t rows, int64_t first, int64_t n) {
+  const rgm_bc_self *s = run->self;
+  const rgm_ring ring = rgm_slice_ring(&s->held[part], first, n);
   rgm_policy_draw look =
-      policy_of(run, first, n, rgm_of_net(pass.out, 0), rgm_rows(ring.column[1], at, rows), none);
-  look.active = rgm_slice(s->everyone, first, n);
+      policy_at(run, stream, actor, rgm_rows(ring.column[0], at, rows), first, n);
+  look.act = rgm_rows(ring.column[1], at, rows);
   return look;
 }
 
@@ -541,6 +551,35 @@ static double bc_work(const rgm_run *run) {
 }
 
 
+// ---- in a simulator ----------------------------------------------------------------------------
+
+// the mean, or the likeliest class, of the weights that evaluation uses
+static void act_in_env(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
+  const rgm_bc_self *s = run->self;
+  const rgm_bc_keys *k = rgm_algorithm_keys(run, 0);
+  const int64_t R = run->replicas, group = s->obs.dims[0], rows = obs.dims[1];
+  rgm_nets nets = s->actor;
+  nets.net[0] = k->evaluate == RGM_BC_BEST ? s->best : nets.net[0];
+  for (int64_t first = 0; first < R; first += group) {
+    const int64_t n = R - first < group ? R - first : group;
+    const rgm_nets actor = rgm_slice_nets(nets, first, n);
+    const rgm_tensor log_pi = rgm_rows(rgm_slice(s->look_log, 0, n), 0, rows);
+    rgm_policy_draw draw = policy_at(run, stream, &actor, rgm_slice(obs, first, n), first, n);
+    draw.act = rgm_slice(act, first, n);
+    draw.log_pi = log_pi;
+    rgm_action_draw(stream, &draw);
+  }
+}
+
+
+static int bc_contenders(rgm_run *run, rgm_contender *out, int max) {
+  (void)run;
+  RGM_ASSERT(max > 0);
+  out[0] = (rgm_contender){.name = "bc", .act = act_in_env, .rows = RGM_BC_ROWS / 4};
+  return 1;
+}
+
+
 const rgm_algorithm rgm_bc = {
     .name = "bc",
     .paper = "Pomerleau 1991 (Neural Computation 3:88)",
@@ -556,6 +595,7 @@ const rgm_algorithm rgm_bc = {
     .init = bc_init,
     .step = bc_step,
     .report = rgm_bc_report,
+    .contenders = bc_contenders,
     .evaluate = rgm_bc_evaluate,
     .best_metric = "validation_loss",
     .best_is_min = true,

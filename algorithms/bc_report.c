@@ -3,6 +3,7 @@
 // training, and its evaluation. See bc.h.
 
 #include "algorithms/bc.h"
+#include "engine/trial.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -226,6 +227,30 @@ static void write_part(const rgm_run *run, int part, const score *of, double *wo
 }
 
 
+// its returns, and those of the simulator's own controllers, where the config names one
+static rgm_status write_trial(rgm_run *run, rgm_trial *e, rgm_json *json, FILE *text) {
+  const rgm_env *env = run->env;
+  RGM_TRY(rgm_trial_run(e, run, true));
+  rgm_json_open(json, "controllers", '{');
+  if (text != NULL) {
+    fprintf(text, "\n%s, %lld test patients, seed %lld; mean over them, median of seeds\n",
+            env->name, (long long)e->patients, (long long)run->eval.seed);
+  }
+  for (int i = 0; i < e->count; i += rgm_trial_replicas(e, i)) {
+    rgm_json_open(json, e->scores[i].name, '{');
+    rgm_trial_write_controller(e, json, i);
+    rgm_json_close(json, '}');
+    for (int m = 0; m < env->metric_count && text != NULL; m++) {
+      fprintf(text, "  %-14s %-13s %12.4f %s\n", m == 0 ? e->scores[i].name : "",
+              env->metrics[m].name, rgm_trial_pooled(e, i, rgm_trial_replicas(e, i), m).mean,
+              env->metrics[m].unit);
+    }
+  }
+  rgm_json_close(json, '}');
+  return RGM_OK;
+}
+
+
 rgm_status rgm_bc_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
   const rgm_transitions *t = run->transitions;
   const rgm_bc_keys *k = rgm_algorithm_keys(run, 0);
@@ -250,6 +275,11 @@ rgm_status rgm_bc_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
       write_part(run, part, &of, work, json, text);
     }
     free(of.log_pi);
+  }
+  if (run->env != NULL && status == RGM_OK) {
+    rgm_trial trial = {0};
+    status = write_trial(run, &trial, json, text);
+    rgm_trial_free(&trial);
   }
   rgm_json_close(json, '}');
   free(work);

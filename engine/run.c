@@ -186,12 +186,14 @@ static rgm_status read_dataset(rgm_run *run) {
                     rgm_config_where(run->config, "env.name"), run->env->name, run->env->obs_dim,
                     data->path, run->transitions->states);
   }
-  if (run->env != NULL && run->env->choices != run->transitions->choices) {
+  const int64_t choices = run->transitions->choices;
+  const int actions = run->transitions->actions;
+  if (run->env != NULL && (run->env->choices != choices || run->env->act_dim != actions)) {
     return rgm_fail(RGM_ECONFIG,
-                    "%s: env.name: %s has %d classes of actions where %s has %lld (0: actions are "
-                    "continuous): it is not what the data are of",
-                    rgm_config_where(run->config, "env.name"), run->env->name, run->env->choices,
-                    data->path, (long long)run->transitions->choices);
+                    "%s: env.name: %s has %d actions of %d classes (0: continuous) where %s has %d "
+                    "of %lld: it is not what the data are of",
+                    rgm_config_where(run->config, "env.name"), run->env->name, run->env->act_dim,
+                    run->env->choices, data->path, actions, (long long)choices);
   }
   return RGM_OK;
 }

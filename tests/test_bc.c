@@ -304,8 +304,6 @@ Test(bc, losses_are_those_of_the_weights) {
 }
 
 
-// ---- the same, however it is run ---------------------------------------------------------------
-
 static const char *const forms[] = {"a.h5 classes", "b.h5 likelihood", "c.h5 mse"};
 
 static const char *form_file(int k) {
@@ -319,6 +317,62 @@ static const char *form_loss(int k) {
   return k == 2 ? "algorithm.loss=mse" : "algorithm.loss=likelihood";
 }
 
+
+// the loss of one row by its head, in double
+static double row_loss(int k, const double *head, const float *act) {
+  double all = 0.0, loss = 0.0;
+  for (int o = 0; o < 4; o++) {
+    all += exp(head[o]);
+  }
+  for (int d = 0; d < DIMS && k > 0; d++) {
+    const double half = 0.5 * (high[d] - low[d]);
+    const double y = ((double)act[d] - low[d]) / half - 1.0, gap = y - tanh(head[d]);
+    const double eps = (atanh(y) - head[d]) / exp(head[DIMS + d]);
+    loss += k == 2 ? gap * gap / DIMS : 0.5 * eps * eps + head[DIMS + d];
+  }
+  return k == 0 ? log(all) - head[(int)act[0]] : loss;
+}
+
+
+// The slope by the head that an update goes down, against differences of the loss in double; and
+// no two updates of a step see the same batch.
+Test(bc, slopes_are_those_of_the_losses) {
+  enum { B = 67, O = 16 };
+  for (int k = 0; k < 3; k++) {
+    const char *sets[] = {form_loss(k), "algorithm.updates=1", "algorithm.lr=0"};
+    rgm_run *run = make_run(form_file(k), 3, sets);
+    const float *head = values(run, "pass/train/out"), *dhead = values(run, "batch/dhead");
+    const float *act = values(run, "batch/act"), *obs = values(run, "batch/obs");
+    const int dims = k == 0 ? 1 : DIMS;
+    float before[B * STATES];
+    double worst = 0.0;
+    steps(run, 1);
+    for (int b = 0; b < B; b++) {
+      for (int o = 0; o < O; o++) {
+        double up[O], down[O];
+        for (int i = 0; i < O; i++) {
+          up[i] = (double)head[b * O + i] + (i == o ? 1e-5 : 0.0);
+          down[i] = (double)head[b * O + i] - (i == o ? 1e-5 : 0.0);
+        }
+        const double slope =
+            (row_loss(k, up, act + b * dims) - row_loss(k, down, act + b * dims)) / 2e-5 / B;
+        worst = fmax(worst, fabs(slope - (double)dhead[b * O + o]) / (1e-2 + fabs(slope)));
+      }
+    }
+    cr_expect(worst < 2e-4, "%s: %g", forms[k], worst);
+    memcpy(before, obs, sizeof before);
+    rgm_run_free(run);
+    sets[1] = "algorithm.updates=2";
+    run = make_run(form_file(k), 3, sets);
+    steps(run, 1);
+    obs = values(run, "batch/obs");
+    cr_expect(memcmp(before, obs, sizeof before) != 0, "%s: the same batch again", forms[k]);
+    rgm_run_free(run);
+  }
+}
+
+
+// ---- the same, however it is run ---------------------------------------------------------------
 
 Test(bc, bits_do_not_depend_on_threads_or_isa_or_cuda) {
   setenv("RGM_CUDA_MODULE", cuda_module(), 1);
