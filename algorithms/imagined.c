@@ -190,8 +190,7 @@ rgm_status rgm_imagined_init(rgm_run *run) {
   }
   free(real);
   free(one);
-  return status == RGM_OK && k->model[0] != '\0' ? rgm_ensemble_load(run, &s->ensemble, k->model)
-                                                 : status;
+  return status;
 }
 
 
@@ -319,6 +318,11 @@ rgm_status rgm_imagined_step(rgm_run *run) {
   rgm_imagined *s = run->self;
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
   const uint64_t before = first_steps(run);
+
+  // another run's ensemble is read once: whoever goes on, or is evaluated, has it
+  if (run->step == 0 && k->model[0] != '\0') {
+    RGM_TRY(rgm_ensemble_load(run, &s->ensemble, k->model));
+  }
   if (run->step < before) {
     RGM_TRY(rgm_ensemble_epoch(run, &s->ensemble, SLOT_EPOCH));
     rgm_advance(run->stream, run->clock, run->active);
