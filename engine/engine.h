@@ -13,6 +13,7 @@
 typedef struct rgm_run rgm_run;
 typedef struct rgm_dataset rgm_dataset;         // engine/dataset.h
 typedef struct rgm_transitions rgm_transitions; // engine/transitions.h
+typedef struct rgm_mdp rgm_mdp;                 // engine/mdp.h
 
 
 // ---- config: one table row per key -------------------------------------------------------------
@@ -339,6 +340,10 @@ typedef struct rgm_env {
                         bool whole, double *value);
   // episodes as a data set with the columns that imports of real patients have; NULL: it has none
   rgm_status (*record)(const void *keys, const rgm_episodes *episodes, rgm_dataset **out);
+
+  // A tabular problem, for algorithms that need one; such an environment has no loop, and so
+  // nothing from `steps` on above but its names. NULL: it is none.
+  rgm_status (*tabulate)(const void *keys, const rgm_config *where, rgm_mdp **out);
 } rgm_env;
 
 extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c
@@ -366,6 +371,7 @@ enum {
   RGM_TRAINS_NOT = 4,    // nothing to train: eval takes the config itself
   RGM_NEEDS_DATASET = 8, // data.* is read: a data set, in run->transitions from `check` on
   RGM_TAKES_ENV = 16,    // env.* is read where the config has env.name; else run->env is NULL
+  RGM_NEEDS_MDP = 32,    // with RGM_NEEDS_ENV: one that is tabular
 };
 
 typedef struct rgm_json rgm_json;
@@ -388,8 +394,9 @@ typedef struct rgm_algorithm {
   rgm_status (*report)(rgm_run *run);
   int (*contenders)(rgm_run *run, rgm_contender *out, int max);
   rgm_status (*evaluate)(rgm_run *run, rgm_json *json, FILE *text); // in place of contenders
-  const char *best_metric; // what `run.keep_best: auto` compares; NULL: nothing
-  bool best_is_min;        // less of it is better
+  const char *best_metric;       // what `run.keep_best: auto` compares; NULL: nothing
+  bool best_is_min;              // less of it is better
+  void (*release)(rgm_run *run); // frees what `self` points at, whatever was reached
 } rgm_algorithm;
 
 extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms/algorithms.c
@@ -447,7 +454,8 @@ struct rgm_run {
   void *self;                      // the algorithm's own struct
   rgm_stream *stream;
   rgm_arena *arena;
-  const rgm_env_kernels *env_kernels;
+  const rgm_env_kernels *env_kernels; // NULL with a tabular problem
+  rgm_mdp *mdp;                       // the problem, NULL without one
   int64_t replicas;
   uint64_t step;         // steps done
   rgm_tensor seeds;      // (R, 2) u32: low, high word of run.seed + r

@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "engine/import.h"
 #include "engine/load.h"
+#include "engine/mdp.h"
 #include "engine/regimen.h"
 #include "engine/sweep.h"
 #include "engine/transitions.h"
@@ -127,7 +128,11 @@ static rgm_status check(rgm_run *run, const rgm_options *options) {
   }
   format_bytes(size, (double)rgm_arena_bytes(run->arena));
   fprintf(out, "algorithm    %s (%s)\n", run->algorithm->name, run->algorithm->paper);
-  if (run->env != NULL) {
+  if (run->mdp != NULL) {
+    fprintf(out, "problem      %s: %lld states, %lld actions, %lld pairs, %lld non-zeros\n",
+            run->env->name, (long long)run->mdp->states, (long long)run->mdp->actions,
+            (long long)run->mdp->rows, (long long)run->mdp->entries);
+  } else if (run->env != NULL) {
     fprintf(out, "environment  %s, %lld steps an episode\n", run->env->name,
             (long long)run->env->steps(run->env_keys));
   }

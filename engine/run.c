@@ -2,6 +2,7 @@
 // A run from its config: reads the sections, opens the device, plans twice, initialises; and the
 // run as a checkpoint and back.
 
+#include "engine/mdp.h"
 #include "engine/transitions.h"
 
 #include <math.h>
@@ -210,6 +211,15 @@ rgm_status rgm_run_read(rgm_config *config, bool check, rgm_run **out) {
   if (!check) {
     return RGM_OK;
   }
+  if (run->env != NULL) {
+    const bool table = (run->algorithm->needs & RGM_NEEDS_MDP) != 0;
+    if (table != (run->env->tabulate != NULL)) {
+      return rgm_fail(RGM_ECONFIG, "%s: algorithm.name: %s is for %s, which %s is not",
+                      rgm_config_where(run->config, "algorithm.name"), run->algorithm->name,
+                      table ? "tabular problems (sepsis_grid, mdp)" : "simulated patients",
+                      run->env->name);
+    }
+  }
   if (run->algorithm->needs & RGM_NEEDS_DATASET) {
     RGM_TRY(read_dataset(run));
   }
@@ -337,7 +347,10 @@ static rgm_status measure(rgm_run *run) {
   if (run->self == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %s", run->algorithm->name);
   }
-  if (run->env != NULL) {
+  if (run->env != NULL && run->env->tabulate != NULL) {
+    RGM_TRY(run->env->tabulate(run->env_keys, run->config, &run->mdp));
+    RGM_TRY(rgm_mdp_digest(run->mdp, run->data_digest));
+  } else if (run->env != NULL) {
     const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
                                                     : run->env->kernels(set);
@@ -477,9 +490,13 @@ void rgm_run_free(rgm_run *run) {
     rgm_config_free(run->config);
     rgm_transitions_free(run->transitions);
   }
+  if (run->self != NULL && run->algorithm->release != NULL) {
+    run->algorithm->release(run);
+  }
   free(run->env_keys);
   free(run->algorithm_keys);
   free(run->self);
+  rgm_mdp_free(run->mdp);
   free(run);
 }
 

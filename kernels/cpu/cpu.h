@@ -94,6 +94,11 @@ void RGM_CPU(decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tenso
                             rgm_tensor active);
 void RGM_CPU(adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen,
                     uint32_t number);
+void RGM_CPU(bellman)(rgm_stream *s, const rgm_bellman *bellman);
+void RGM_CPU(mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick);
+void RGM_CPU(mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
+void RGM_CPU(mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
+void RGM_CPU(mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

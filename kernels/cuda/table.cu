@@ -69,6 +69,12 @@ static rgm_backend table_of(void) {
 
   t.triad = rgm_cuda_triad;
   t.burn = rgm_cuda_burn;
+
+  t.bellman = rgm_cuda_bellman;
+  t.mdp_pick = rgm_cuda_mdp_pick;
+  t.mdp_solve = rgm_cuda_mdp_solve;
+  t.mdp_draw = rgm_cuda_mdp_draw;
+  t.mdp_learn = rgm_cuda_mdp_learn;
   t.library = rgm_cuda_library;
   t.library_gemm = rgm_cuda_library_gemm;
 
