@@ -17,11 +17,10 @@ show_dynamics() {
   tested test_combo "trajectories, ring, doubt, bits"
 }
 
-# errors FOLDER: every output beside its spread in training rows
+# errors FOLDER: every output beside its spread in training rows, in the data's units
 errors() {
+  $bin eval "$1" --quiet 2>/dev/null
   $bin eval "$1" --json --quiet 2>/dev/null >"$work/errors.json"
-  jq -r '.outputs | to_entries[] | "  \(.key): rmse \(.value.rmse * 1e4 | round / 1e4) \(.value.unit), spread \(
-    .value.spread * 1e4 | round / 1e4), nll \(.value.nll * 100 | round / 100) nat"' "$work/errors.json"
 }
 
 show_dynamics-simulators() {
