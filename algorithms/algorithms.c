@@ -7,6 +7,7 @@ extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
 extern const rgm_algorithm rgm_sac_offline;
 extern const rgm_algorithm rgm_dp;
+extern const rgm_algorithm rgm_adr, rgm_dwols, rgm_wis;
 
 // clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
@@ -27,6 +28,10 @@ const rgm_algorithm *const rgm_algorithms[] = {
 
     // tabular problems
     &rgm_dp,
+    // staged treatment rules
+    &rgm_dwols,
+    &rgm_wis,
+    &rgm_adr,
     NULL,
 };
 // clang-format on

@@ -372,9 +372,22 @@ enum {
   RGM_NEEDS_DATASET = 8, // data.* is read: a data set, in run->transitions from `check` on
   RGM_TAKES_ENV = 16,    // env.* is read where the config has env.name; else run->env is NULL
   RGM_NEEDS_MDP = 32,    // with RGM_NEEDS_ENV: one that is tabular
+  RGM_NEEDS_FRAME = 64,  // with RGM_NEEDS_TABLE: columns of words are factors (engine/frame.h)
 };
 
 typedef struct rgm_json rgm_json;
+
+// A question to a trained rule about patients: what `regimen recommend` asks.
+typedef struct rgm_recommendation {
+  const rgm_checkpoint *checkpoint;
+  rgm_config *config;     // its own
+  const void *keys;       // algorithm.* of it
+  const char *const *set; // "age=70", of one patient
+  int set_count;
+  const char *csv; // or a table of patients, NULL: none
+  rgm_json *json;  // where the answer goes, or
+  FILE *text;      // NULL: as JSON
+} rgm_recommendation;
 
 // An algorithm: one file, and this row. plan names tensors and runs twice; step is one resumable
 // unit of work and only enqueues; report reads back and calls rgm_report. NULL where there is
@@ -394,8 +407,10 @@ typedef struct rgm_algorithm {
   rgm_status (*report)(rgm_run *run);
   int (*contenders)(rgm_run *run, rgm_contender *out, int max);
   rgm_status (*evaluate)(rgm_run *run, rgm_json *json, FILE *text); // in place of contenders
-  const char *best_metric;       // what `run.keep_best: auto` compares; NULL: nothing
-  bool best_is_min;              // less of it is better
+  const char *best_metric; // what `run.keep_best: auto` compares; NULL: nothing
+  bool best_is_min;        // less of it is better
+  // advice from a checkpoint alone, without data
+  rgm_status (*recommend)(const rgm_recommendation *r);
   void (*release)(rgm_run *run); // frees what `self` points at, whatever was reached
 } rgm_algorithm;
 
@@ -481,6 +496,7 @@ struct rgm_run {
   char parent_digest[65];   // digest of the checkpoint whose weights the run started from
   char restored_digest[65]; // digest of the checkpoint that was restored, "" where none was
   rgm_best best;
+  char out[2048]; // folder for the files of an evaluation, "" where none are wanted
 };
 
 // A hyperparameter: an f32 vector (R) filled from the double at `offset` in each replica's keys.

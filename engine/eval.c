@@ -4,6 +4,7 @@
 // paired differences to the first baseline with Monte-Carlo error.
 
 #include "engine/engine.h"
+#include "engine/keep.h"
 #include "engine/load.h"
 #include "engine/picture.h"
 #include "engine/regimen.h"
@@ -225,6 +226,16 @@ static rgm_status evaluate(rgm_trial *e, rgm_run **out, const rgm_options *optio
   }
   rgm_json json = {.out = options->json ? options->result : NULL};
   FILE *text = options->json ? NULL : options->result;
+  // a run folder gets files, and so does --out
+  struct stat info;
+  const bool folder = stat(options->path, &info) == 0 && S_ISDIR(info.st_mode);
+  if (options->out != NULL) {
+    RGM_TRY(rgm_make_folder(options->out));
+  }
+  snprintf(run->out, sizeof run->out, "%s",
+           options->out != NULL ? options->out
+           : folder             ? options->path
+                                : "");
   if (run->algorithm->evaluate != NULL) {
     return run->algorithm->evaluate(run, &json, text);
   }
@@ -234,9 +245,6 @@ static rgm_status evaluate(rgm_trial *e, rgm_run **out, const rgm_options *optio
                     "its figures on held-out rows are in metrics.csv",
                     options->path, run->algorithm->name);
   }
-  // a run folder gets a picture, and so does --out
-  struct stat info;
-  const bool folder = stat(options->path, &info) == 0 && S_ISDIR(info.st_mode);
   return evaluate_controllers(e, run,
                               options->out != NULL ? options->out
                               : folder             ? options->path

@@ -30,7 +30,7 @@ typedef struct rgm_options {
   bool profile;      // training tells where its time went, kernel by kernel
   const char *dir;   // of an import: the folder with the tables
   const char *rules; // of an import: the rules file, NULL: the one that comes with the program
-  const char *csv;   // of an import: a copy of what was read, NULL: none
+  const char *csv;   // of an import: a copy of what was read; of a recommendation: patients
   FILE *result;      // where results go (stdout)
   FILE *progress;    // where progress goes (stderr), NULL: nowhere
   bool terminal;     // progress is one line that is rewritten
@@ -46,6 +46,10 @@ rgm_status rgm_train(const rgm_options *options);
 // Evaluates a run (folder or checkpoint), or a config whose algorithm trains nothing, on test
 // patients; writes the result as JSON or as tables.
 rgm_status rgm_evaluate(const rgm_options *options);
+
+// What a trained rule advises: for the patient that `set` describes ("age=70"), or for every row of
+// the table `csv`; from the checkpoint alone.
+rgm_status rgm_recommend(const rgm_options *options);
 
 // Prints every tensor of a config with shape, unit and bytes; allocates none of them.
 rgm_status rgm_plan_memory(const rgm_options *options);

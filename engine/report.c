@@ -4,6 +4,7 @@
 #include "engine/dataset.h"
 #include "engine/engine.h"
 #include "engine/import.h"
+#include "engine/frame.h"
 #include "engine/load.h"
 #include "engine/mdp.h"
 #include "engine/regimen.h"
@@ -116,7 +117,13 @@ rgm_status rgm_plan_memory(const rgm_options *options) {
 static rgm_status check(rgm_run *run, const rgm_options *options) {
   FILE *out = options->result;
   char size[32];
-  if (run->algorithm->needs & RGM_NEEDS_TABLE) {
+  if (run->algorithm->needs & RGM_NEEDS_FRAME) {
+    rgm_frame frame;
+    RGM_TRY(rgm_frame_read(run->data.path, &frame));
+    fprintf(out, "data         %s: %lld rows, %d columns, SHA-256 %.16s\n", run->data.path,
+            (long long)frame.rows, frame.columns, frame.digest);
+    rgm_frame_free(&frame);
+  } else if (run->algorithm->needs & RGM_NEEDS_TABLE) {
     rgm_table table;
     RGM_TRY(rgm_load_table(run, &table));
     fprintf(out, "data         %s: %lld rows, %d columns, SHA-256 %.16s\n", run->data.path,

@@ -484,14 +484,14 @@ void rgm_run_free(rgm_run *run) {
     return;
   }
   rgm_metrics_close(run->metrics);
+  if (run->self != NULL && run->algorithm->release != NULL) {
+    run->algorithm->release(run);
+  }
   rgm_arena_free(run->arena);
   if (run->members == NULL) {
     rgm_close(run->stream);
     rgm_config_free(run->config);
     rgm_transitions_free(run->transitions);
-  }
-  if (run->self != NULL && run->algorithm->release != NULL) {
-    run->algorithm->release(run);
   }
   free(run->env_keys);
   free(run->algorithm_keys);

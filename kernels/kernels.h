@@ -15,6 +15,7 @@
 #define RGM_KERNELS_H
 
 #include "kernels/base.h"
+#include "kernels/regression.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -56,6 +57,8 @@ typedef enum rgm_random {
   RGM_RANDOM_BOOTSTRAP = 12, // a problem drawn again: step, item = row, draw = transition / 2,
                              // member
   RGM_RANDOM_LEARN = 13,     // tabular learning: step, item = stream of a replica, draw
+  RGM_RANDOM_RESAMPLE = 20,  // bootstrap: step = imputation, item = resample, draw = row / 4
+  RGM_RANDOM_IMPUTE = 21,    // chains: step = imputation and iteration, item = column, draw = cell
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
@@ -79,6 +82,7 @@ typedef struct rgm_device_options {
   X(triad) X(burn) X(library_gemm)                                                                 \
   X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
   X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn)                                     \
+  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo)                                         \
   X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -380,6 +384,13 @@ struct rgm_backend {
   void (*mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
   void (*mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
   void (*mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
+  // ---- regressions (kernels/regression.h)
+  void (*products)(rgm_stream *s, rgm_tensor out, rgm_tensor z);
+  void (*gram)(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tensor weight);
+  void (*cholesky)(rgm_stream *s, rgm_tensor gram, rgm_tensor right, rgm_tensor status);
+  void (*irls)(rgm_stream *s, const rgm_irls *fit);
+  void (*wls)(rgm_stream *s, const rgm_wls *fit);
+  void (*pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
 };
 
 

@@ -37,6 +37,12 @@ typedef __m512i rgm_lanes_u32;
 #define rgm_lanes_u32_odd(a) _mm512_srli_epi64(a, 32)
 #define rgm_lanes_u32_join(even, odd) \
   _mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32))
+enum { RGM_LANE64_WIDTH = 8 };
+typedef __m512d rgm_lanes64;
+#define rgm_lanes64_load(p) _mm512_loadu_pd(p)
+#define rgm_lanes64_store(p, a) _mm512_storeu_pd(p, a)
+#define rgm_lanes64_set(x) _mm512_set1_pd(x)
+#define rgm_lanes64_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(__CUDACC__)
 #include <immintrin.h>
 enum { RGM_LANE_WIDTH = 8 };
@@ -63,6 +69,12 @@ typedef __m256i rgm_lanes_u32;
 #define rgm_lanes_u32_high(a) _mm256_shuffle_epi32(a, 0xF5)
 #define rgm_lanes_u32_odd(a) _mm256_srli_epi64(a, 32)
 #define rgm_lanes_u32_join(even, odd) _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA)
+enum { RGM_LANE64_WIDTH = 4 };
+typedef __m256d rgm_lanes64;
+#define rgm_lanes64_load(p) _mm256_loadu_pd(p)
+#define rgm_lanes64_store(p, a) _mm256_storeu_pd(p, a)
+#define rgm_lanes64_set(x) _mm256_set1_pd(x)
+#define rgm_lanes64_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
 #else
 enum { RGM_LANE_WIDTH = 1 };
 #define RGM_LANE_PAIRS 0
@@ -82,6 +94,12 @@ typedef int rgm_lanes_mask;
 typedef uint32_t rgm_lanes_u32;
 #define rgm_lanes_u32_load(p) (*(p))
 #define rgm_lanes_u32_store(p, a) (*(p) = (a))
+enum { RGM_LANE64_WIDTH = 1 };
+typedef double rgm_lanes64;
+#define rgm_lanes64_load(p) (*(p))
+#define rgm_lanes64_store(p, a) (*(p) = (a))
+#define rgm_lanes64_set(x) (x)
+#define rgm_lanes64_fma(a, b, c) rgm_fma64(a, b, c)
 #endif
 
 

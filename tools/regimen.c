@@ -59,6 +59,8 @@ static const command commands[] = {
     {"verify", rgm_verify, "RUN|CHECKPOINT", "Check every checkpoint of a run, bit by bit."},
     {"sweep", sweep_command, "CONFIG|DIR",
      "Run the sweep of a config, join one (--resume), or look at it (--status)."},
+    {"recommend", rgm_recommend, "RUN|CHECKPOINT",
+     "What a trained rule advises for a patient (--set age=70 ...) or a table (--csv FILE)."},
     {"import", rgm_import, "KIND",
      "Make a data set from raw tables: mimic3-heparin, eicu-heparin, csv (--dir, -o)."},
     {"simulate", rgm_simulate, "CONFIG",
@@ -101,7 +103,8 @@ static const struct argp_option options[] = {
     {"out", 'o', "DIR", 0, "Run folder (default: runs/NAME); of an import, the file to write", 0},
     {"dir", KEY_DIR, "DIR", 0, "Of an import: the folder with the tables (CSV, CSV.gz)", 0},
     {"rules", KEY_RULES, "FILE", 0, "Of an import: cohort and variables (default: its own)", 0},
-    {"csv", KEY_CSV, "FILE", 0, "Of an import: also a copy of what was read, before filling", 0},
+    {"csv", KEY_CSV, "FILE", 0,
+     "Of an import: also a copy of what was read; to recommend: patients", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the newest checkpoint of the run folder", 0},
     {"threads", 't', "N", 0, "CPU threads (short for --set run.threads=N)", 0},
     {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
@@ -190,7 +193,7 @@ static void usage(FILE *out) {
   fprintf(out, "Usage: regimen COMMAND [OPTION...] [PATH]\n"
                "Trains and evaluates treatment policies from config files.\n\n");
   for (const command *c = commands; c->name != NULL; c++) {
-    fprintf(out, "  %-8s %-19s %s\n", c->name, c->argument, c->doc);
+    fprintf(out, "  %-9s %-19s %s\n", c->name, c->argument, c->doc);
   }
   fprintf(out,
           "\n`regimen COMMAND --help` lists options. Exit codes: 0 done, 64 usage or config, "

@@ -99,6 +99,12 @@ void RGM_CPU(mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick);
 void RGM_CPU(mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
 void RGM_CPU(mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
 void RGM_CPU(mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
+void RGM_CPU(products)(rgm_stream *s, rgm_tensor out, rgm_tensor z);
+void RGM_CPU(gram)(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tensor weight);
+void RGM_CPU(cholesky)(rgm_stream *s, rgm_tensor gram, rgm_tensor right, rgm_tensor status);
+void RGM_CPU(irls)(rgm_stream *s, const rgm_irls *fit);
+void RGM_CPU(wls)(rgm_stream *s, const rgm_wls *fit);
+void RGM_CPU(pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

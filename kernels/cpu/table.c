@@ -75,4 +75,10 @@ const rgm_backend RGM_CPU(backend) = {
     .mdp_solve = RGM_CPU(mdp_solve),
     .mdp_draw = RGM_CPU(mdp_draw),
     .mdp_learn = RGM_CPU(mdp_learn),
+    .products = RGM_CPU(products),
+    .gram = RGM_CPU(gram),
+    .cholesky = RGM_CPU(cholesky),
+    .irls = RGM_CPU(irls),
+    .wls = RGM_CPU(wls),
+    .pseudo = RGM_CPU(pseudo),
 };

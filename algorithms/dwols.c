@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dynamic weighted ordinary least squares for staged treatments (Wallace & Moodie 2015), as in
+// Grolleau et al. 2024 (J Am Med Inform Assoc 31:1074) for when to start renal replacement therapy;
+// Q-learning and G-estimation beside it. A step is one imputation: its designs, the sample itself
+// and all its resamples, sixteen side by side, each with all its stages from the last one back:
+//
+//   e_k by logistic regression; w = |a - e|;
+//   (beta_k, psi_k) = argmin sum w (y_k - x'beta - a h'psi)^2;
+//   y_(k-1) = y_k + max(h'psi_k, 0) - a h'psi_k for those in stage k.
+//
+// Estimates of the imputations are pooled by Rubin's rules, with the bootstrap's covariances as
+// what varies within them.
+
+#include "algorithms/dwols.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEY(member) offsetof(dwols_keys, member)
+
+static const char *const methods[] = {"dwols", "qlearning", "gest", NULL};
+static const char *const weights[] = {"overlap", "ipw", "capped", "none", "user", NULL};
+static const char *const hierarchies[] = {"add", "as_published", NULL};
+static const char *const resamples[] = {"philox", "splitmix", NULL};
+static const char *const intervals[] = {"normal", "t", NULL};
+
+#define STAGE(n)                                                                   \
+  {"stage" #n ".treatment",                                                        \
+   RGM_STRING,                                                                     \
+   KEY(stage[n - 1].treatment),                                                    \
+   "",                                                                             \
+   "",                                                                             \
+   0,                                                                              \
+   0,                                                                              \
+   NULL,                                                                           \
+   0,                                                                              \
+   "Expression that is 1 where stage " #n " is treated, 0 where not."},            \
+      {"stage" #n ".eligible",                                                     \
+       RGM_STRING,                                                                 \
+       KEY(stage[n - 1].eligible),                                                 \
+       "",                                                                         \
+       "",                                                                         \
+       0,                                                                          \
+       0,                                                                          \
+       NULL,                                                                       \
+       0,                                                                          \
+       "Expression: who may be treated at stage " #n "; empty: all."},             \
+      {"stage" #n ".propensity",                                                   \
+       RGM_STRING,                                                                 \
+       KEY(stage[n - 1].propensity),                                               \
+       "",                                                                         \
+       "",                                                                         \
+       0,                                                                          \
+       0,                                                                          \
+       NULL,                                                                       \
+       0,                                                                          \
+       "Formula of the logistic model of its treatment."},                         \
+      {"stage" #n ".free",                                                         \
+       RGM_STRING,                                                                 \
+       KEY(stage[n - 1].free),                                                     \
+       "",                                                                         \
+       "",                                                                         \
+       0,                                                                          \
+       0,                                                                          \
+       NULL,                                                                       \
+       0,                                                                          \
+       "Formula of its treatment-free model."},                                    \
+  {                                                                                \
+    "stage" #n ".blip", RGM_STRING, KEY(stage[n - 1].blip), "", "", 0, 0, NULL, 0, \
+        "Formula of its blip: what changes with the effect of treatment."          \
+  }
+
+static const rgm_field fields[] = {
+    {"outcome", RGM_STRING, KEY(outcome), "", NULL, 0, 0, NULL, 0,
+     "Expression of the outcome; more of it is better."},
+    {"stages", RGM_INT, KEY(stages), "1", NULL, 1, DWOLS_STAGES, NULL, RGM_SHAPE,
+     "How many stages there are, K; the first is the earliest."},
+    {"method", RGM_CHOICE, KEY(method), "", "dwols", 0, 0, methods, 0,
+     "dWOLS, Q-learning (no weights) or G-estimation; `eval` compares all three."},
+    {"weight", RGM_CHOICE, KEY(weight), "", "overlap", 0, 0, weights, 0,
+     "Weights of dWOLS: |a - e|, 1 / P(a), the same cut at its 99th percentile, 1, or weights."},
+    {"weights", RGM_STRING, KEY(weights), "", "", 0, 0, NULL, RGM_ADDED,
+     "Expression of further weights, factors of the above."},
+    {"hierarchy", RGM_CHOICE, KEY(hierarchy), "", "add", 0, 0, hierarchies, 0,
+     "Terms of a blip that the treatment-free model lacks are added to it, or not (biased)."},
+    {"cluster", RGM_STRING, KEY(cluster), "", "", 0, 0, NULL, RGM_ADDED,
+     "Expression by which rows are resampled together (sites, patients); empty: each row."},
+    {"imputations", RGM_INT, KEY(imputations), "1", "1", 1, 10000, NULL, RGM_SHAPE,
+     "Imputations, m: as many as run.steps."},
+    {"replicates", RGM_INT, KEY(replicates), "1", "999", 0, 1e6, NULL, RGM_SHAPE,
+     "Resamples of each imputation, B."},
+    {"draw", RGM_INT, KEY(draw), "1", "0", 0, 1e9, NULL, RGM_ADDED,
+     "Rows (or clusters) that a resample draws, M of an m-out-of-n bootstrap; 0: as many as "
+     "there."},
+    {"adaptive", RGM_FLOAT, KEY(adaptive), "1", "0", 0, 10, NULL, RGM_ADDED,
+     "Kappa of M = n^((1 + kappa (1 - p)) / (1 + kappa)), p the share of blips near 0; 0: off."},
+    {"resample", RGM_CHOICE, KEY(resample), "", "philox", 0, 0, resamples, 0,
+     "Generator of the draws; splitmix is portable: a formula of replicate and row."},
+    {"shared", RGM_BOOL, KEY(shared), "", "false", 0, 0, NULL, 0,
+     "All imputations share their draws (splitmix always does)."},
+    {"single", RGM_BOOL, KEY(single), "", "false", 0, 0, NULL, RGM_SHAPE,
+     "Resamples in single precision: standard errors to 1e-4; estimates stay in double."},
+    {"interval", RGM_CHOICE, KEY(interval), "", "normal", 0, 0, intervals, 0,
+     "Intervals by the normal distribution, as published, or by t (Barnard & Rubin 1999)."},
+    {"level", RGM_FLOAT, KEY(level), "1", "0.95", 0.5, 0.9999, NULL, 0, "Level of intervals."},
+    STAGE(1),
+    STAGE(2),
+    STAGE(3),
+    STAGE(4),
+    MICE_FIELDS(KEY),
+    {0},
+};
+
+
+static rgm_status dwols_check(const rgm_run *run) {
+  const dwols_keys *k = rgm_algorithm_keys(run, 0);
+  if (run->replicas != 1) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: run.replicas: dwols has an axis of its own for resamples: set 1",
+                    rgm_config_where(run->config, "run.replicas"));
+  }
+  if (run->keys.steps != k->imputations) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: run.steps: a step is an imputation: set it to algorithm.imputations, %lld",
+                    rgm_config_where(run->config, "run.steps"), (long long)k->imputations);
+  }
+  if (k->weight == WEIGHT_USER && k->weights[0] == '\0') {
+    return rgm_fail(RGM_ECONFIG, "%s: algorithm.weight: user needs algorithm.weights",
+                    rgm_config_where(run->config, "algorithm.weight"));
+  }
+  if (k->single && k->method == METHOD_GEST) {
+    return rgm_fail(RGM_ECONFIG, "%s: algorithm.single: G-estimation is in double",
+                    rgm_config_where(run->config, "algorithm.single"));
+  }
+  return RGM_OK;
+}
+
+
+// ---- planning ----------------------------------------------------------------------------------
+
+static rgm_tensor scratch(rgm_run *run, int k, const char *name, const char *axes, rgm_dtype dtype,
+                          int64_t d0, int64_t d1, int64_t d2) {
+  char full[64];
+  snprintf(full, sizeof full, "stage%d/%s", k + 1, name);
+  return rgm_plan(run->arena, full, dtype, RGM_SCRATCH, axes, "1", d0, d1, d2, 0);
+}
+
+
+static void plan_stage(rgm_run *run, int k) {
+  dwols *d = run->self;
+  const dwols_stage *s = &d->model->stage[k];
+  const int64_t n = s->n, G = d->groups, L = RGM_FIT_LANES;
+  const int64_t pp = s->p * (s->p + 1) / 2, qq = s->q * (s->q + 1) / 2;
+  d->stage[k].x = scratch(run, k, "propensity", "one, row, column", RGM_F64, 1, n, s->p);
+  d->stage[k].xx = scratch(run, k, "propensity_products", "one, row, pair", RGM_F64, 1, n, pp);
+  d->stage[k].z = scratch(run, k, "outcome", "one, row, column", RGM_F64, 1, n, s->q);
+  d->stage[k].zz = scratch(run, k, "outcome_products", "one, row, pair", RGM_F64, 1, n, qq);
+  d->stage[k].h = scratch(run, k, "blip", "one, row, column", RGM_F64, 1, n, s->h);
+  d->stage[k].label = scratch(run, k, "treatment", "one, row", RGM_F64, 1, n, 0);
+  d->stage[k].rows = scratch(run, k, "rows", "one, row", RGM_U32, 1, n, 0);
+  d->stage[k].start = scratch(run, k, "start", "one, column", RGM_F64, 1, s->p, 0);
+  if (s->given != NULL) {
+    d->stage[k].given = scratch(run, k, "weights", "one, row", RGM_F64, 1, n, 0);
+  }
+  if (d->model->keys->single) {
+    d->stage[k].x32 = scratch(run, k, "propensity_f32", "one, row, column", RGM_F32, 1, n, s->p);
+    d->stage[k].xx32 =
+        scratch(run, k, "propensity_products_f32", "one, row, pair", RGM_F32, 1, n, pp);
+    d->stage[k].z32 = scratch(run, k, "outcome_f32", "one, row, column", RGM_F32, 1, n, s->q);
+    d->stage[k].zz32 = scratch(run, k, "outcome_products_f32", "one, row, pair", RGM_F32, 1, n, qq);
+  }
+  d->stage[k].beta = scratch(run, k, "beta", "group, column, lane", RGM_F64, G, s->p, L);
+  d->stage[k].coef = scratch(run, k, "coef", "group, column, lane", RGM_F64, G, s->q, L);
+  d->stage[k].status = scratch(run, k, "status", "group, lane", RGM_U32, G, L, 0);
+  d->stage[k].fitted = scratch(run, k, "propensity_status", "group, lane", RGM_U32, G, L, 0);
+  d->stage[k].steps = scratch(run, k, "newton_steps", "group, lane", RGM_U32, G, L, 0);
+}
+
+
+static rgm_tensor state(rgm_run *run, const char *name, const char *axes, rgm_dtype dtype,
+                        int64_t d1, int64_t d2, int64_t d3) {
+  return rgm_plan(run->arena, name, dtype, RGM_STATE, axes, "1", 1, d1, d2, d3);
+}
+
+
+static rgm_status dwols_plan(rgm_run *run) {
+  dwols *d = run->self;
+  if (run->stream->backend->irls == NULL) {
+    return rgm_fail(RGM_EDEVICE, "run.backend: %s has no kernels of regressions; use cpu",
+                    run->stream->backend->name);
+  }
+  if (d->model == NULL) {
+    d->model = calloc(1, sizeof *d->model);
+    if (d->model == NULL) {
+      return rgm_fail(RGM_EMEMORY, "no memory for the model");
+    }
+    RGM_TRY(dwols_model_load(run, d->model));
+    memcpy(run->data_digest, d->model->frame.digest, sizeof run->data_digest);
+  }
+  const dwols_model *m = d->model;
+  const int64_t M = m->keys->imputations, B = m->keys->replicates, N = m->frame.rows;
+  const int64_t K = m->stages, P = m->psi, inputs = m->input_count > 0 ? m->input_count : 1;
+  d->groups = (B + 1 + RGM_FIT_LANES - 1) / RGM_FIT_LANES;
+  d->chunk = rgm_is_cpu(run->stream) ? 4 * rgm_cpu_threads(run->stream) : d->groups;
+  d->chunk = d->chunk < d->groups ? d->chunk : d->groups;
+
+  // what is found
+  d->theta = state(run, "coefficients", "replica, imputation, coefficient", RGM_F64, M, m->all, 0);
+  d->covariance = state(run, "covariance", "replica, imputation, psi, psi", RGM_F64, M, P, P);
+  d->sandwich = state(run, "sandwich", "replica, imputation, coefficient", RGM_F64, M, m->all, 0);
+  d->diagnostics = state(run, "diagnostics", "replica, imputation, stage, diagnostic", RGM_F64, M,
+                         K, DIAG_COUNT);
+  d->failures = state(run, "failures", "replica, imputation, stage, kind", RGM_F64, M, K, 4);
+  d->drawn = state(run, "drawn", "replica, imputation", RGM_F64, M, 0, 0);
+  d->replicates = state(run, "replicates", "replica, resample, psi", RGM_F64, B > 0 ? B : 1, P, 0);
+  d->psi = state(run, "psi", "replica, psi", RGM_F64, P, 0, 0);
+  d->total = state(run, "total", "replica, psi, psi", RGM_F64, P, P, 0);
+  d->within = state(run, "within", "replica, psi, psi", RGM_F64, P, P, 0);
+  d->between = state(run, "between", "replica, psi, psi", RGM_F64, P, P, 0);
+
+  // what advice needs beside it
+  d->numbers = state(run, "numbers", "replica, stage, number", RGM_F64, K, RGM_FORMULA_NUMBERS, 0);
+  d->ranges = state(run, "ranges", "replica, input, end", RGM_F64, inputs, 2, 0);
+  d->freedom = state(run, "freedom", "replica, stage", RGM_F64, K, 0, 0);
+
+  // what a step works with
+  d->counts = rgm_plan(run->arena, "resamples/counts", RGM_U8, RGM_SCRATCH, "group, row, lane", "1",
+                       d->groups, N, RGM_FIT_LANES, 0);
+  d->y = rgm_plan(run->arena, "resamples/outcome", RGM_F64, RGM_SCRATCH, "group, row, lane", "1",
+                  d->chunk, N, RGM_FIT_LANES, 0);
+  d->base =
+      rgm_plan(run->arena, "outcome", RGM_F64, RGM_SCRATCH, "one, row, lane", "1", 1, N, 1, 0);
+  for (int k = 0; k < K; k++) {
+    plan_stage(run, k);
+  }
+  return RGM_OK;
+}
+
+
+static void dwols_release(rgm_run *run) {
+  dwols *d = run->self;
+  if (d->model != NULL) {
+    dwols_model_free(d->model);
+    free(d->model);
+  }
+}
+
+
+static void put(rgm_run *run, rgm_tensor t, const void *from) {
+  rgm_copy(run->stream, t.data, from, rgm_bytes(t));
+}
+
+
+static rgm_status dwols_init(rgm_run *run) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  double ranges[DWOLS_INPUTS][2], freedom[DWOLS_STAGES];
+  for (int i = 0; i < m->input_count; i++) {
+    const int column = rgm_frame_find(&m->frame, m->inputs[i]);
+    ranges[i][0] = INFINITY;
+    ranges[i][1] = -INFINITY;
+    for (int64_t row = 0; row < m->frame.rows; row++) {
+      const double x = m->frame.value[row * m->frame.columns + column];
+      ranges[i][0] = x < ranges[i][0] ? x : ranges[i][0];
+      ranges[i][1] = x > ranges[i][1] ? x : ranges[i][1];
+    }
+  }
+  for (int k = 0; k < m->stages; k++) {
+    const dwols_stage *s = &m->stage[k];
+    freedom[k] = (double)(s->n - s->q);
+    rgm_copy(run->stream, (double *)d->numbers.data + k * RGM_FORMULA_NUMBERS, s->blip.number,
+             sizeof s->blip.number);
+    put(run, d->stage[k].label, s->label);
+    put(run, d->stage[k].rows, s->rows);
+    if (s->given != NULL) {
+      put(run, d->stage[k].given, s->given);
+    }
+  }
+  put(run, d->freedom, freedom);
+  if (m->input_count > 0) {
+    put(run, d->ranges, ranges);
+  }
+  return rgm_sync(run->stream);
+}
+
+
+// ---- what is reported --------------------------------------------------------------------------
+
+static rgm_status report_psi(rgm_run *run, const dwols_pool *pool) {
+  const dwols_model *m = ((dwols *)run->self)->model;
+  for (int k = 0; k < m->stages; k++) {
+    for (int j = 0; j < m->stage[k].h && m->stage[k].first + j < RGM_MAX_METRICS / 2; j++) {
+      const int i = m->stage[k].first + j;
+      char name[48];
+      const float value = (float)pool->psi[i];
+      const float se = (float)sqrt(pool->total[i * m->psi + i]);
+      snprintf(name, sizeof name, "psi%d/%.36s", k + 1, m->stage[k].blip.name[j]);
+      RGM_TRY(rgm_report(run, name, "outcome", &value));
+      snprintf(name, sizeof name, "psi%d/%.36s/se", k + 1, m->stage[k].blip.name[j]);
+      RGM_TRY(rgm_report(run, name, "outcome", &se));
+    }
+  }
+  return RGM_OK;
+}
+
+
+static rgm_status dwols_report(rgm_run *run) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const int64_t done = (int64_t)run->step, P = m->psi;
+  const size_t size = (size_t)done * (size_t)(m->all + P + P * P);
+  double *theta = malloc(size * sizeof *theta);
+  dwols_pool *pool = malloc(sizeof *pool);
+  rgm_status status =
+      theta != NULL && pool != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for the report");
+  if (status == RGM_OK) {
+    double *psi = theta + done * m->all, *within = psi + done * P;
+    rgm_copy(run->stream, theta, d->theta.data, (size_t)(done * m->all) * sizeof *theta);
+    rgm_copy(run->stream, within, d->covariance.data, (size_t)(done * P * P) * sizeof *theta);
+    status = rgm_sync(run->stream);
+    for (int64_t i = 0; i < done; i++) {
+      for (int k = 0; k < m->stages; k++) {
+        const dwols_stage *s = &m->stage[k];
+        memcpy(psi + i * P + s->first, theta + i * m->all + s->first_all + s->p + s->f,
+               (size_t)s->h * sizeof *psi);
+      }
+    }
+    dwols_pool_make(done, (int)P, psi, within, pool);
+    put(run, d->psi, pool->psi);
+    put(run, d->total, pool->total);
+    put(run, d->within, pool->within);
+    put(run, d->between, pool->between);
+    status = status == RGM_OK ? rgm_sync(run->stream) : status;
+  }
+  status = status == RGM_OK ? report_psi(run, pool) : status;
+  free(theta);
+  free(pool);
+  return status;
+}
+
+
+static double dwols_work(const rgm_run *run) {
+  const dwols_keys *k = rgm_algorithm_keys(run, 0);
+  return (double)(k->replicates + 1) * (double)k->stages;
+}
+
+
+const rgm_algorithm rgm_dwols = {
+    .name = "dwols",
+    .paper = "Wallace & Moodie 2015; Grolleau et al. 2024",
+    .doc = "Staged treatment rules by dWOLS, Q-learning or G-estimation, imputed and bootstrapped.",
+    .fields = fields,
+    .keys_size = sizeof(dwols_keys),
+    .self_size = sizeof(dwols),
+    .needs = RGM_NEEDS_TABLE | RGM_NEEDS_FRAME,
+    .work_unit = "fits",
+    .work = dwols_work,
+    .check = dwols_check,
+    .plan = dwols_plan,
+    .init = dwols_init,
+    .step = dwols_step,
+    .report = dwols_report,
+    .evaluate = dwols_evaluate,
+    .recommend = dwols_recommend,
+    .release = dwols_release,
+};

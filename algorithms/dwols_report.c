@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a run of dwols says: pooled estimates, the three methods side by side, diagnostics, what the
+// rules advise; as text or JSON, and as tables (CSV, LaTeX) and data of the paper's figures 2 and 3
+// in the folder of the evaluation.
+
+#include "algorithms/dwols.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { RULE_CRUDE, RULE_STRINGENT, RULE_ALL, RULE_NEVER, RULE_OBSERVED, RULES, TABLES = 16 };
+static const char *const rule_names[] = {"crude", "stringent", "treat_all", "never", "observed"};
+static const char *const method_names[] = {"dwols", "qlearning", "gest"};
+
+// What an evaluation gathers.
+typedef struct report {
+  rgm_run *run;
+  dwols *d;
+  const dwols_model *m;
+  rgm_json *json;
+  FILE *text;
+  int64_t done, tables; // imputations; completed tables that the rules are tried on
+  double *theta, *sandwich, *diag, *failures; // means over imputations, (all), (K, ...)
+  dwols_pool pool;
+  double methods[3][DWOLS_PSI]; // psi of the first table by each method
+  double covers[DWOLS_STAGES];  // share of eligible rows whose interval covers 0
+  double share[RULES], value[RULES], started[RULES][DWOLS_STAGES];
+  double flow[DWOLS_STAGES][2][2]; // rows by advice (stringent) and treatment received
+} report;
+
+
+static dwols_form form_of(const report *p, int k, const double *h) {
+  const dwols_stage *s = &p->m->stage[k];
+  return dwols_pool_form(&p->pool, h, s->first, s->h, (double)(s->n - s->q), p->m->keys->interval,
+                         p->m->keys->level);
+}
+
+
+static dwols_form coefficient(const report *p, int k, int j) {
+  double unit[RGM_FORMULA_COLUMNS] = {0};
+  unit[j] = 1.0;
+  return form_of(p, k, unit);
+}
+
+
+// ---- gathering ---------------------------------------------------------------------------------
+
+static void add_mean(double *to, const double *from, int64_t size, int64_t count) {
+  for (int64_t i = 0; i < count; i++) {
+    for (int64_t j = 0; j < size; j++) {
+      to[j] += from[i * size + j] / (double)count;
+    }
+  }
+}
+
+
+static rgm_status read_mean(report *p, rgm_tensor t, int64_t size, double *to) {
+  double *all = malloc(rgm_bytes(t));
+  rgm_status status = all != NULL ? rgm_read_back(p->run, t, all)
+                                  : rgm_fail(RGM_EMEMORY, "no memory for the report");
+  if (status == RGM_OK) {
+    add_mean(to, all, size, p->done);
+  }
+  free(all);
+  return status;
+}
+
+
+static rgm_status gather(report *p) {
+  const dwols_model *m = p->m;
+  const int64_t K = m->stages;
+  p->pool.imputations = p->done;
+  p->pool.count = m->psi;
+  RGM_TRY(rgm_read_back(p->run, p->d->psi, p->pool.psi));
+  RGM_TRY(rgm_read_back(p->run, p->d->total, p->pool.total));
+  RGM_TRY(rgm_read_back(p->run, p->d->within, p->pool.within));
+  RGM_TRY(rgm_read_back(p->run, p->d->between, p->pool.between));
+  p->theta = calloc((size_t)(2 * m->all + K * (DIAG_COUNT + 4)), sizeof *p->theta);
+  if (p->theta == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the report");
+  }
+  p->sandwich = p->theta + m->all;
+  p->diag = p->sandwich + m->all;
+  p->failures = p->diag + K * DIAG_COUNT;
+  RGM_TRY(read_mean(p, p->d->theta, m->all, p->theta));
+  RGM_TRY(read_mean(p, p->d->sandwich, m->all, p->sandwich));
+  RGM_TRY(read_mean(p, p->d->diagnostics, K * DIAG_COUNT, p->diag));
+  return read_mean(p, p->d->failures, K * 4, p->failures);
+}
+
+
+// the three methods on the first completed table, with its propensities
+static rgm_status compare_methods(report *p) {
+  const dwols_model *m = p->m;
+  double *theta = malloc(rgm_bytes(p->d->theta));
+  double *y = malloc((size_t)m->frame.rows * sizeof *y);
+  rgm_status status = theta != NULL && y != NULL ? rgm_read_back(p->run, p->d->theta, theta)
+                                                 : rgm_fail(RGM_EMEMORY, "no memory for methods");
+  for (int method = 0; method < 3 && status == RGM_OK; method++) {
+    memcpy(y, m->y, (size_t)m->frame.rows * sizeof *y);
+    for (int k = m->stages - 1; k >= 0 && status == RGM_OK; k--) {
+      const dwols_stage *s = &m->stage[k];
+      double beta[RGM_FORMULA_COLUMNS], coef[RGM_FORMULA_COLUMNS], raw[2 * RGM_FORMULA_COLUMNS];
+      // the propensity back on standardised columns
+      beta[0] = theta[s->first_all];
+      for (int j = 1; j < s->p; j++) {
+        beta[j] = theta[s->first_all + j] * s->scale[0][j];
+        beta[0] += theta[s->first_all + j] * s->centre[0][j];
+      }
+      status = dwols_fit_stage(m, k, method, m->keys->weight, beta, y, coef, NULL, NULL);
+      dwols_raw(s, beta, coef, raw);
+      memcpy(p->methods[method] + s->first, raw + s->p + s->f, (size_t)s->h * sizeof *raw);
+      for (int64_t i = 0; i < s->n; i++) {
+        double blip = 0.0;
+        for (int j = 0; j < s->h; j++) {
+          blip += s->blips[i * s->h + j] * coef[s->f + j];
+        }
+        y[s->rows[i]] += fmax(blip, 0.0) - s->label[i] * blip;
+      }
+    }
+  }
+  free(theta);
+  free(y);
+  return status;
+}
+
+
+static bool advises(int rule, const dwols_form *f) {
+  return rule == RULE_CRUDE       ? f->value > 0
+         : rule == RULE_STRINGENT ? f->value - f->half > 0
+                                  : rule == RULE_ALL;
+}
+
+
+// What the rules advise the rows of a completed table. Advice is kept: who was advised to start, or
+// has started, is not asked again. The value is apparent: the outcome plus the blips that the rule
+// changes, for the stages in which a row was eligible.
+static void try_rules(report *p, const double *values, FILE *figure) {
+  const dwols_model *m = p->m;
+  const int64_t N = m->frame.rows;
+  for (int k = 0; k < m->stages; k++) {
+    const dwols_stage *s = &m->stage[k];
+    for (int64_t i = 0; i < s->n; i++) {
+      double h[RGM_FORMULA_COLUMNS];
+      rgm_formula_row(&s->blip, values + (int64_t)s->rows[i] * m->frame.columns, h);
+      const dwols_form f = form_of(p, k, h);
+      const double part = 1.0 / (double)(N * p->tables);
+      for (int rule = 0; rule < RULES; rule++) {
+        const bool start = rule == RULE_OBSERVED ? s->label[i] != 0 : advises(rule, &f);
+        p->started[rule][k] += start / (double)(s->n * p->tables);
+        p->value[rule] += ((start ? 1.0 : 0.0) - s->label[i]) * f.value * part;
+      }
+      p->covers[k] += (fabs(f.value) <= f.half) / (double)(s->n * p->tables);
+      p->flow[k][advises(RULE_STRINGENT, &f)][s->label[i] != 0] += 1.0 / (double)p->tables;
+      if (figure != NULL) {
+        fprintf(figure, "%d,%.6g,%.6g\n", k + 1, f.value, f.se);
+      }
+    }
+  }
+  for (int rule = 0; rule < RULES; rule++) {
+    for (int64_t row = 0; row < N; row++) {
+      p->value[rule] += m->y[row] / (double)(N * p->tables);
+    }
+  }
+}
+
+
+// who ever starts under each rule, with persistence, among all rows
+static rgm_status count_starts(report *p, const double *values) {
+  const dwols_model *m = p->m;
+  const int64_t N = m->frame.rows;
+  uint8_t *ever = calloc((size_t)N, RULES);
+  if (ever == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the rules");
+  }
+  for (int k = 0; k < m->stages; k++) {
+    const dwols_stage *s = &m->stage[k];
+    for (int64_t i = 0; i < s->n; i++) {
+      double h[RGM_FORMULA_COLUMNS];
+      rgm_formula_row(&s->blip, values + (int64_t)s->rows[i] * m->frame.columns, h);
+      const dwols_form f = form_of(p, k, h);
+      for (int rule = 0; rule < RULES; rule++) {
+        ever[s->rows[i] * RULES + rule] |=
+            rule == RULE_OBSERVED ? s->label[i] != 0 : advises(rule, &f);
+      }
+    }
+  }
+  for (int64_t row = 0; row < N; row++) {
+    for (int rule = 0; rule < RULES; rule++) {
+      p->share[rule] += ever[row * RULES + rule] / (double)(N * p->tables);
+    }
+  }
+  free(ever);
+  return RGM_OK;
+}
+
+
+static rgm_status open_file(const report *p, const char *name, FILE **out) {
+  char path[4096];
+  *out = NULL;
+  if (p->run->out[0] == '\0') {
+    return RGM_OK;
+  }
+  snprintf(path, sizeof path, "%s/%s", p->run->out, name);
+  *out = fopen(path, "w");
+  return *out != NULL ? RGM_OK : rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+}
+
+
+static rgm_status close_file(FILE *file, const char *name) {
+  return file == NULL || fclose(file) == 0
+             ? RGM_OK
+             : rgm_fail(RGM_EIO, "%s: %s; free space and evaluate again", name, strerror(errno));
+}
+
+
+static rgm_status try_tables(report *p) {
+  dwols_model *m = p->d->model;
+  FILE *figure = NULL;
+  p->tables = m->mice == NULL ? 1 : p->done < TABLES ? p->done : TABLES;
+  RGM_TRY(open_file(p, "figure2_blips.csv", &figure));
+  if (figure != NULL) {
+    fprintf(figure, "stage,blip,se\n");
+  }
+  rgm_status status = RGM_OK;
+  for (int64_t i = 0; i < p->tables && status == RGM_OK; i++) {
+    const double *values = m->frame.value;
+    if (m->mice != NULL) {
+      status = mice_values(m->mice, p->run->stream, i, &values);
+    }
+    status = status == RGM_OK ? dwols_model_design(m, values) : status;
+    if (status == RGM_OK && i == 0) {
+      status = compare_methods(p);
+    }
+    if (status == RGM_OK) {
+      try_rules(p, values, i == 0 ? figure : NULL);
+      status = count_starts(p, values);
+    }
+  }
+  const rgm_status closed = close_file(figure, "figure2_blips.csv");
+  return status != RGM_OK ? status : closed;
+}
+
+
+// ---- JSON --------------------------------------------------------------------------------------
+
+static void json_stage(const report *p, int k) {
+  const dwols_stage *s = &p->m->stage[k];
+  rgm_json *j = p->json;
+  const double *diag = p->diag + k * DIAG_COUNT, *failures = p->failures + k * 4;
+  rgm_json_open(j, NULL, '{');
+  rgm_json_number(j, "stage", k + 1);
+  const char *const keys[] = {"psi", "se", "ci", "lambda", "df", "sandwich_se"};
+  rgm_json_open(j, "terms", '[');
+  for (int i = 0; i < s->h; i++) {
+    rgm_json_string(j, NULL, s->blip.name[i]);
+  }
+  rgm_json_close(j, ']');
+  for (int what = 0; what < 6; what++) {
+    rgm_json_open(j, keys[what], '[');
+    for (int i = 0; i < s->h; i++) {
+      const dwols_form f = coefficient(p, k, i);
+      if (what == 2) {
+        rgm_json_open(j, NULL, '[');
+        rgm_json_number(j, NULL, f.value - f.half);
+        rgm_json_number(j, NULL, f.value + f.half);
+        rgm_json_close(j, ']');
+      } else {
+        rgm_json_number(j, NULL,
+                        what == 0   ? f.value
+                        : what == 1 ? f.se
+                        : what == 3 ? f.lambda
+                        : what == 4 ? f.df
+                                    : p->sandwich[s->first_all + s->p + s->f + i]);
+      }
+    }
+    rgm_json_close(j, ']');
+  }
+  for (int i = 0; i < 3; i++) {
+    rgm_json_open(j, method_names[i], '[');
+    for (int c = 0; c < s->h; c++) {
+      rgm_json_number(j, NULL, p->methods[i][s->first + c]);
+    }
+    rgm_json_close(j, ']');
+  }
+  rgm_json_open(j, "propensity", '{');
+  for (int i = 0; i < s->p; i++) {
+    rgm_json_number(j, s->propensity.name[i], p->theta[s->first_all + i]);
+  }
+  rgm_json_close(j, '}');
+  rgm_json_open(j, "treatment_free", '{');
+  for (int i = 0; i < s->f; i++) {
+    rgm_json_number(j, s->free.name[i], p->theta[s->first_all + s->p + i]);
+  }
+  rgm_json_close(j, '}');
+  rgm_json_number(j, "ess", diag[DIAG_ESS_TREATED] + diag[DIAG_ESS_UNTREATED]);
+  rgm_json_open(j, "diagnostics", '{');
+  for (int i = 0; i < DIAG_COUNT; i++) {
+    rgm_json_number(j, dwols_diag_names[i], diag[i]);
+  }
+  rgm_json_number(j, "interval_covers_0", p->covers[k]);
+  rgm_json_close(j, '}');
+  rgm_json_open(j, "degenerate", '{');
+  rgm_json_number(j, "separated", failures[RGM_FIT_SEPARATED]);
+  rgm_json_number(j, "singular", failures[RGM_FIT_SINGULAR]);
+  rgm_json_number(j, "one_treatment", failures[RGM_FIT_EMPTY]);
+  rgm_json_close(j, '}');
+  rgm_json_string(j, "missing_from_treatment_free", s->missing_main);
+  rgm_json_close(j, '}');
+}
+
+
+static void write_json(const report *p) {
+  rgm_json *j = p->json;
+  rgm_json_open(j, NULL, '{');
+  rgm_json_number(j, "n", (double)p->m->frame.rows);
+  rgm_json_number(j, "imputations", (double)p->done);
+  rgm_json_number(j, "replicates", (double)p->m->keys->replicates);
+  rgm_json_string(j, "data_digest", p->run->data_digest);
+  rgm_json_open(j, "stages", '[');
+  for (int k = 0; k < p->m->stages; k++) {
+    json_stage(p, k);
+  }
+  rgm_json_close(j, ']');
+  rgm_json_open(j, "strategies", '{');
+  for (int rule = 0; rule < RULES; rule++) {
+    rgm_json_open(j, rule_names[rule], '{');
+    rgm_json_number(j, "treated_share", p->share[rule]);
+    rgm_json_number(j, "apparent_value", p->value[rule]);
+    rgm_json_open(j, "start_by_stage", '[');
+    for (int k = 0; k < p->m->stages; k++) {
+      rgm_json_number(j, NULL, p->started[rule][k]);
+    }
+    rgm_json_close(j, ']');
+    rgm_json_close(j, '}');
+  }
+  rgm_json_close(j, '}');
+  rgm_json_close(j, '}');
+}
+
+
+// ---- text and tables ---------------------------------------------------------------------------
+
+static void write_warnings(const report *p, int k) {
+  const dwols_stage *s = &p->m->stage[k];
+  const double *diag = p->diag + k * DIAG_COUNT, *failures = p->failures + k * 4;
+  const double lost = failures[1] + failures[2] + failures[3];
+  if (s->missing_main[0] != '\0') {
+    fprintf(p->text, "  ! the treatment-free model as written lacks %s, which the blip has: %s\n",
+            s->missing_main,
+            p->m->keys->hierarchy == HIERARCHY_ADD
+                ? "added"
+                : "the blip is biased even where the propensity is right (hierarchy: add)");
+  }
+  if (lost > 0) {
+    fprintf(p->text,
+            "  ! %.1f of %lld resamples have no fit (%.1f separated, %.1f singular, %.1f "
+            "with one treatment)\n",
+            lost, (long long)p->m->keys->replicates, failures[1], failures[2], failures[3]);
+  }
+  if (diag[DIAG_E_OVERLAP] < 0.9) {
+    fprintf(p->text,
+            "  ! positivity: %.0f %% of propensities lie outside 0.05 to 0.95 (%.2g to "
+            "%.2g)\n",
+            100 - 100 * diag[DIAG_E_OVERLAP], diag[DIAG_E_MIN], diag[DIAG_E_MAX]);
+  }
+}
+
+
+static void write_text(const report *p) {
+  FILE *out = p->text;
+  fprintf(out, "%lld patients, %lld imputation%s, %lld resamples of each\n",
+          (long long)p->m->frame.rows, (long long)p->done, p->done == 1 ? "" : "s",
+          (long long)p->m->keys->replicates);
+  for (int k = 0; k < p->m->stages; k++) {
+    const dwols_stage *s = &p->m->stage[k];
+    const double *diag = p->diag + k * DIAG_COUNT;
+    fprintf(out,
+            "\nstage %d: %.0f eligible, %.0f treated; effective sizes %.0f and %.0f; SMD %.2f "
+            "before, %.2f after weighting; residual sd %.1f, R2 %.2f; %.0f %% of intervals "
+            "cover 0\n",
+            k + 1, diag[DIAG_N], diag[DIAG_TREATED], diag[DIAG_ESS_TREATED],
+            diag[DIAG_ESS_UNTREATED], diag[DIAG_SMD_BEFORE], diag[DIAG_SMD_AFTER],
+            diag[DIAG_RESIDUAL_SD], diag[DIAG_R2], 100 * p->covers[k]);
+    write_warnings(p, k);
+    fprintf(out, "  %-24s %10s %9s %22s %7s %9s | %10s %10s %10s\n", "blip", "psi", "se",
+            "interval", "lambda", "sandwich", "dwols", "qlearning", "gest");
+    for (int j = 0; j < s->h; j++) {
+      const dwols_form f = coefficient(p, k, j);
+      char interval[48];
+      snprintf(interval, sizeof interval, "(%.3f, %.3f)", f.value - f.half, f.value + f.half);
+      fprintf(out, "  %-24s %10.4f %9.4f %22s %7.2f %9.4f | %10.4f %10.4f %10.4f\n",
+              s->blip.name[j], f.value, f.se, interval, f.lambda,
+              p->sandwich[s->first_all + s->p + s->f + j], p->methods[0][s->first + j],
+              p->methods[1][s->first + j], p->methods[2][s->first + j]);
+    }
+  }
+  fprintf(out, "\n  %-12s %14s %16s   starts by stage, of those eligible\n", "rule", "ever treated",
+          "apparent value");
+  for (int rule = 0; rule < RULES; rule++) {
+    fprintf(out, "  %-12s %12.1f %% %16.2f  ", rule_names[rule], 100 * p->share[rule],
+            p->value[rule]);
+    for (int k = 0; k < p->m->stages; k++) {
+      fprintf(out, " %5.1f %%", 100 * p->started[rule][k]);
+    }
+    fprintf(out, "\n");
+  }
+  fprintf(out, "Apparent values come from the models that chose the rule; adr and wis do not.\n");
+}
+
+
+static rgm_status write_tables(const report *p) {
+  FILE *csv, *tex, *flow;
+  RGM_TRY(open_file(p, "psi.csv", &csv));
+  if (csv == NULL) {
+    return RGM_OK;
+  }
+  fprintf(csv, "stage,term,psi,se,low,high,lambda,df,sandwich_se\n");
+  for (int k = 0; k < p->m->stages; k++) {
+    for (int j = 0; j < p->m->stage[k].h; j++) {
+      const dwols_form f = coefficient(p, k, j);
+      const dwols_stage *s = &p->m->stage[k];
+      fprintf(csv, "%d,\"%s\",%.12g,%.12g,%.12g,%.12g,%.6g,%.6g,%.12g\n", k + 1, s->blip.name[j],
+              f.value, f.se, f.value - f.half, f.value + f.half, f.lambda, f.df,
+              p->sandwich[s->first_all + s->p + s->f + j]);
+    }
+  }
+  RGM_TRY(close_file(csv, "psi.csv"));
+  RGM_TRY(open_file(p, "psi.tex", &tex));
+  fprintf(tex,
+          "\\begin{tabular}{llrrr}\nStage & Term & $\\hat\\psi$ & SE & %g\\,\\%% CI \\\\ "
+          "\\hline\n",
+          100.0 * p->m->keys->level);
+  for (int k = 0; k < p->m->stages; k++) {
+    for (int j = 0; j < p->m->stage[k].h; j++) {
+      const dwols_form f = coefficient(p, k, j);
+      fprintf(tex, "%d & \\verb|%s| & %.3f & %.3f & (%.3f, %.3f) \\\\\n", k + 1,
+              p->m->stage[k].blip.name[j], f.value, f.se, f.value - f.half, f.value + f.half);
+    }
+  }
+  fprintf(tex, "\\end{tabular}\n");
+  RGM_TRY(close_file(tex, "psi.tex"));
+  RGM_TRY(open_file(p, "figure3_flow.csv", &flow));
+  fprintf(flow, "stage,advised,received,patients\n");
+  for (int k = 0; k < p->m->stages; k++) {
+    for (int i = 0; i < 4; i++) {
+      fprintf(flow, "%d,%s,%s,%.2f\n", k + 1, i / 2 ? "start" : "wait", i % 2 ? "start" : "wait",
+              p->flow[k][i / 2][i % 2]);
+    }
+  }
+  return close_file(flow, "figure3_flow.csv");
+}
+
+
+rgm_status dwols_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
+  report *p = calloc(1, sizeof *p);
+  if (p == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the report");
+  }
+  *p = (report){.run = run, .d = run->self, .json = json, .text = text};
+  p->m = p->d->model;
+  p->done = (int64_t)run->step;
+  rgm_status status = p->done > 0 ? gather(p)
+                                  : rgm_fail(RGM_EUSAGE, "no imputation is done; go on with "
+                                                         "--resume");
+  status = status == RGM_OK ? try_tables(p) : status;
+  status = status == RGM_OK ? write_tables(p) : status;
+  if (status == RGM_OK) {
+    write_json(p);
+    if (text != NULL) {
+      write_text(p);
+    }
+  }
+  free(p->theta);
+  free(p);
+  return status;
+}

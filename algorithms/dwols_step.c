@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: Apache-2.0
+// A step of dwols: an imputation's designs, the fit of the sample, and all resamples.
+
+#include "algorithms/dwols.h"
+#include "kernels/rng.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+
+static void put(rgm_run *run, rgm_tensor t, const void *from) {
+  rgm_copy(run->stream, t.data, from, rgm_bytes(t));
+}
+
+
+// ---- resamples ---------------------------------------------------------------------------------
+
+typedef struct drawing {
+  const dwols_model *m;
+  uint8_t *counts; // (G, N, 16)
+  uint8_t *lanes;  // (G, 16, N)
+  int64_t draws, units, replicates;
+  rgm_key key;
+  uint32_t imputation;
+} drawing;
+
+
+// the reference data's generator: splitmix64 of a running number, its high word times n
+static int64_t splitmix_below(uint64_t number, int64_t n) {
+  uint64_t x = 42 + number * 0x9E3779B97F4A7C15u;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  x ^= x >> 31;
+  const uint64_t high = (x >> 32) * (uint64_t)n, low = (x & 0xffffffffu) * (uint64_t)n;
+  return (int64_t)((high + (low >> 32)) >> 32);
+}
+
+
+// one more of a unit's rows, in counts (N) of a resample
+static void count_unit(const dwols_model *m, uint8_t *counts, int64_t unit) {
+  for (int64_t i = m->cluster_first[unit]; i < m->cluster_first[unit + 1]; i++) {
+    uint8_t *c = counts + m->cluster_row[i];
+    *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
+  }
+}
+
+
+// four draws from a philox call, each without bias: a word that is refused is drawn anew elsewhere
+static void draw_philox(const drawing *d, uint32_t replicate, uint8_t *counts) {
+  const uint32_t n = (uint32_t)d->units, refused = (0u - n) % n;
+  for (int64_t j = 0; j < d->draws; j += 4) {
+    const rgm_words words = rgm_philox(d->key, d->imputation, replicate, (uint32_t)(j / 4), 0);
+    const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
+    for (int64_t k = 0; k < 4 && j + k < d->draws; k++) {
+      const uint64_t product = (uint64_t)word[k] * n;
+      const uint32_t other = (uint32_t)(j + k + 1);
+      count_unit(d->m, counts,
+                 (uint32_t)product >= refused
+                     ? (int64_t)(product >> 32)
+                     : (int64_t)rgm_below(d->key, d->imputation, replicate, other, n));
+    }
+  }
+}
+
+
+static void draw_task(void *arg, int64_t g) {
+  const drawing *d = arg;
+  const int64_t N = d->m->frame.rows;
+  uint8_t *counts = d->counts + g * N * RGM_FIT_LANES, *one = d->lanes + g * N * RGM_FIT_LANES;
+  for (int64_t lane = 0; lane < RGM_FIT_LANES; lane++) {
+    const int64_t r = g * RGM_FIT_LANES + lane;
+    const bool whole = r == 0 || r > d->replicates;
+    uint8_t *to = one + lane * N;
+    // the sample itself comes first, and fills up the last group
+    memset(to, whole, (size_t)N);
+    for (int64_t j = 0; j < d->draws && !whole && d->m->keys->resample == RESAMPLE_SPLITMIX; j++) {
+      const uint64_t number = (uint64_t)((r - 1) * d->units + j + 1);
+      count_unit(d->m, to, splitmix_below(number, d->units));
+    }
+    if (!whole && d->m->keys->resample == RESAMPLE_PHILOX) {
+      draw_philox(d, (uint32_t)(r - 1), to);
+    }
+  }
+  for (int64_t row = 0; row < N; row++) {
+    for (int64_t lane = 0; lane < RGM_FIT_LANES; lane++) {
+      counts[row * RGM_FIT_LANES + lane] = one[lane * N + row];
+    }
+  }
+}
+
+
+// counts of all groups; `replicates` 0: the sample in every lane of the first
+static rgm_status draw(rgm_run *run, int64_t draws, int64_t replicates) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const uint64_t seed = (uint64_t)rgm_run_seed(run, 0);
+  const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+  const int64_t groups = replicates > 0 ? d->groups : 1;
+  const size_t bytes = (size_t)(groups * m->frame.rows * RGM_FIT_LANES);
+  const bool here = rgm_is_cpu(run->stream);
+  uint8_t *lanes = malloc((here ? 1 : 2) * bytes);
+  if (lanes == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for resamples");
+  }
+  drawing job = {.m = m,
+                 .counts = here ? d->counts.data : lanes + bytes,
+                 .lanes = lanes,
+                 .draws = draws,
+                 .units = m->clusters,
+                 .replicates = replicates,
+                 .key = rgm_stream_key(words, RGM_RANDOM_RESAMPLE),
+                 .imputation = m->keys->shared ? 0 : (uint32_t)run->step};
+  if (here) {
+    rgm_cpu_parallel(run->stream, groups, draw_task, &job);
+    free(lanes);
+    return RGM_OK;
+  }
+  for (int64_t g = 0; g < groups; g++) {
+    draw_task(&job, g);
+  }
+  rgm_copy(run->stream, d->counts.data, job.counts, bytes);
+  const rgm_status status = rgm_sync(run->stream);
+  free(lanes);
+  return status;
+}
+
+
+// ---- fits --------------------------------------------------------------------------------------
+
+// one slice for n groups
+static rgm_tensor spread(rgm_tensor t, int64_t n) {
+  t.dims[0] = n;
+  t.stride0 = 0;
+  return t;
+}
+
+
+// groups first ... first + n - 1 through all stages
+static void fit_groups(rgm_run *run, int64_t first, int64_t n, const double *caps, bool single) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const dwols_keys *keys = m->keys;
+  const rgm_tensor counts = rgm_slice(d->counts, first, n), y = rgm_slice(d->y, 0, n);
+  for (int k = m->stages - 1; k >= 0; k--) {
+    const dwols_stage *s = &m->stage[k];
+    const bool last = k == m->stages - 1;
+    const rgm_tensor rows = spread(d->stage[k].rows, n), label = spread(d->stage[k].label, n);
+    const rgm_tensor x = spread(single ? d->stage[k].x32 : d->stage[k].x, n);
+    const rgm_irls irls = {
+        .beta = rgm_slice(d->stage[k].beta, first, n),
+        .status = rgm_slice(d->stage[k].fitted, first, n),
+        .steps = rgm_slice(d->stage[k].steps, first, n),
+        .x = x,
+        .products = spread(single ? d->stage[k].xx32 : d->stage[k].xx, n),
+        .label = label,
+        .rows = rows,
+        .counts = counts,
+        .start = spread(d->stage[k].start, n),
+    };
+    rgm_irls_fit(run->stream, &irls);
+    const bool plain = keys->method != METHOD_DWOLS || keys->weight >= WEIGHT_NONE;
+    const rgm_wls wls = {
+        .coef = rgm_slice(d->stage[k].coef, first, n),
+        .status = rgm_slice(d->stage[k].status, first, n),
+        .z = spread(single ? d->stage[k].z32 : d->stage[k].z, n),
+        .products = spread(single ? d->stage[k].zz32 : d->stage[k].zz, n),
+        .y = last ? spread(d->base, n) : y,
+        .rows = rows,
+        .counts = counts,
+        .given = s->given != NULL ? spread(d->stage[k].given, n) : (rgm_tensor){0},
+        .x = x,
+        .beta = irls.beta,
+        .label = label,
+        .weighting = plain                            ? RGM_WEIGHT_NONE
+                     : keys->weight == WEIGHT_OVERLAP ? RGM_WEIGHT_OVERLAP
+                                                      : RGM_WEIGHT_INVERSE,
+        .cap = caps[k],
+    };
+    rgm_wls_fit(run->stream, &wls);
+    const rgm_pseudo pseudo = {
+        .y = y,
+        .from = wls.y,
+        .h = spread(d->stage[k].h, n),
+        .coef = wls.coef,
+        .label = label,
+        .rows = rows,
+        .first = s->f,
+    };
+    if (k > 0) {
+      rgm_pseudo_outcome(run->stream, &pseudo);
+    }
+  }
+}
+
+
+// designs of this imputation onto the device
+static rgm_status upload(rgm_run *run) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  put(run, d->base, m->y);
+  for (int k = 0; k < m->stages; k++) {
+    const dwols_stage *s = &m->stage[k];
+    put(run, d->stage[k].x, s->x);
+    put(run, d->stage[k].z, s->z);
+    put(run, d->stage[k].h, s->blips);
+    rgm_products(run->stream, d->stage[k].xx, d->stage[k].x);
+    rgm_products(run->stream, d->stage[k].zz, d->stage[k].z);
+    rgm_fill(run->stream, d->stage[k].start, 0);
+    if (m->keys->single) {
+      const int64_t most = s->n * (s->p > s->q ? s->p : s->q);
+      float *narrow = malloc((size_t)most * sizeof *narrow);
+      if (narrow == NULL) {
+        return rgm_fail(RGM_EMEMORY, "no memory for the designs of stage %d", k + 1);
+      }
+      for (int64_t i = 0; i < s->n * s->p; i++) {
+        narrow[i] = (float)s->x[i];
+      }
+      put(run, d->stage[k].x32, narrow);
+      rgm_status status = rgm_sync(run->stream);
+      for (int64_t i = 0; i < s->n * s->q; i++) {
+        narrow[i] = (float)s->z[i];
+      }
+      put(run, d->stage[k].z32, narrow);
+      status = status == RGM_OK ? rgm_sync(run->stream) : status;
+      free(narrow);
+      RGM_TRY(status);
+      rgm_products(run->stream, d->stage[k].xx32, d->stage[k].x32);
+      rgm_products(run->stream, d->stage[k].zz32, d->stage[k].z32);
+    }
+  }
+  return rgm_sync(run->stream);
+}
+
+
+// The fit of the sample itself. beta[k], coef[k] on standardised columns.
+typedef struct sample {
+  double beta[DWOLS_STAGES][RGM_FORMULA_COLUMNS], coef[DWOLS_STAGES][RGM_FORMULA_COLUMNS];
+  double caps[DWOLS_STAGES], near_zero;
+} sample;
+
+
+static void lane(const double *from, int columns, int64_t replicate, double *out) {
+  const int64_t group = replicate / RGM_FIT_LANES, at = replicate % RGM_FIT_LANES;
+  for (int j = 0; j < columns; j++) {
+    out[j] = from[(group * columns + j) * RGM_FIT_LANES + at];
+  }
+}
+
+
+// propensities of the sample, where every resample starts
+static rgm_status fit_propensities(rgm_run *run, sample *out) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  static const char *const why[] = {"", "they separate the treatments: coefficients run away",
+                                    "the equations are singular", "one treatment only"};
+  RGM_TRY(draw(run, m->clusters, 0));
+  const double none[DWOLS_STAGES] = {INFINITY, INFINITY, INFINITY, INFINITY};
+  fit_groups(run, 0, 1, none, false);
+  for (int k = 0; k < m->stages; k++) {
+    const dwols_stage *s = &m->stage[k];
+    double beta[RGM_FORMULA_COLUMNS * RGM_FIT_LANES];
+    uint32_t status[RGM_FIT_LANES];
+    rgm_copy(run->stream, beta, d->stage[k].beta.data,
+             (size_t)(s->p * RGM_FIT_LANES) * sizeof *beta);
+    rgm_copy(run->stream, status, d->stage[k].fitted.data, sizeof status);
+    RGM_TRY(rgm_sync(run->stream));
+    if (status[0] != RGM_FIT_DONE) {
+      return rgm_fail(RGM_ENUMERIC, "%s: stage %d: propensity: %s; take fewer terms", m->path,
+                      k + 1, why[status[0]]);
+    }
+    lane(beta, s->p, 0, out->beta[k]);
+    rgm_copy(run->stream, d->stage[k].start.data, out->beta[k], (size_t)s->p * sizeof(double));
+    RGM_TRY(rgm_sync(run->stream));
+  }
+  return RGM_OK;
+}
+
+
+// the share of rows whose blip's interval, by the sandwich, covers 0: a stage is near to irregular
+static double share_near_zero(const dwols_stage *s, const double *coef, const double *sandwich) {
+  double near = 0.0;
+  for (int64_t i = 0; i < s->n; i++) {
+    double value = coef[s->f], size = fabs(sandwich[s->f]);
+    for (int j = 1; j < s->h; j++) {
+      const double raw = s->blips[i * s->h + j];
+      value += raw * coef[s->f + j];
+      size += fabs(raw) * sandwich[s->f + j] * s->scale[2][j];
+    }
+    near += fabs(value) <= 1.96 * size ? 1.0 / (double)s->n : 0.0;
+  }
+  return near;
+}
+
+
+// estimates, sandwich and diagnostics of the sample, stage by stage on the host
+static rgm_status fit_sample(rgm_run *run, int64_t imputation, sample *out) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  double *y = malloc((size_t)m->frame.rows * sizeof *y);
+  rgm_status status =
+      y != NULL ? fit_propensities(run, out) : rgm_fail(RGM_EMEMORY, "no memory for the outcome");
+  double theta[DWOLS_STAGES * 2 * RGM_FORMULA_COLUMNS] = {0};
+  double sandwich[DWOLS_STAGES * 2 * RGM_FORMULA_COLUMNS] = {0}, diag[DWOLS_STAGES][DIAG_COUNT];
+  if (status == RGM_OK) {
+    memcpy(y, m->y, (size_t)m->frame.rows * sizeof *y);
+  }
+  out->near_zero = 0.0;
+  for (int k = m->stages - 1; k >= 0 && status == RGM_OK; k--) {
+    const dwols_stage *s = &m->stage[k];
+    double errors[RGM_FORMULA_COLUMNS], mean = 0.0, *w = malloc((size_t)s->n * sizeof *w);
+    status = w != NULL ? dwols_fit_stage(m, k, m->keys->method, m->keys->weight, out->beta[k], y,
+                                         out->coef[k], errors, diag[k])
+                       : rgm_fail(RGM_EMEMORY, "no memory for the weights");
+    if (status == RGM_OK) {
+      dwols_weights(s, m->keys->weight, out->beta[k], w, &out->caps[k]);
+      dwols_raw(s, out->beta[k], out->coef[k], theta + s->first_all);
+      memcpy(sandwich + s->first_all + s->p, errors, (size_t)s->q * sizeof *errors);
+      diag[k][DIAG_BLIP_NEAR_ZERO] = share_near_zero(s, out->coef[k], errors);
+      out->near_zero = fmax(out->near_zero, k > 0 ? diag[k][DIAG_BLIP_NEAR_ZERO] : 0.0);
+      for (int64_t i = 0; i < m->frame.rows; i++) {
+        mean += y[i] / (double)m->frame.rows;
+      }
+      diag[k][DIAG_PSEUDO_MEAN] = mean;
+      for (int64_t i = 0; i < s->n; i++) {
+        double blip = 0.0;
+        for (int j = 0; j < s->h; j++) {
+          blip += s->blips[i * s->h + j] * out->coef[k][s->f + j];
+        }
+        y[s->rows[i]] += fmax(blip, 0.0) - s->label[i] * blip;
+      }
+    }
+    free(w);
+  }
+  free(y);
+  RGM_TRY(status);
+  const size_t bytes = (size_t)m->all * sizeof(double);
+  rgm_copy(run->stream, (double *)d->theta.data + imputation * m->all, theta, bytes);
+  rgm_copy(run->stream, (double *)d->sandwich.data + imputation * m->all, sandwich, bytes);
+  rgm_copy(run->stream, (double *)d->diagnostics.data + imputation * m->stages * DIAG_COUNT, diag,
+           (size_t)(m->stages * DIAG_COUNT) * sizeof(double));
+  return rgm_sync(run->stream);
+}
+
+
+// ---- G-estimation, a resample a task -----------------------------------------------------------
+
+typedef struct gest_job {
+  const dwols_model *m;
+  const double *beta[DWOLS_STAGES]; // (G, p, 16)
+  double *coef[DWOLS_STAGES];       // (G, q, 16)
+  uint32_t *status[DWOLS_STAGES];   // (G, 16)
+  const uint8_t *counts;
+  bool failed;
+} gest_job;
+
+
+static void gest_task(void *arg, int64_t r) {
+  gest_job *job = arg;
+  const dwols_model *m = job->m;
+  const int64_t N = m->frame.rows, group = r / RGM_FIT_LANES, at = r % RGM_FIT_LANES;
+  double *y = malloc(3 * (size_t)N * sizeof *y), *e = y + N, *count = e + N;
+  if (y == NULL) {
+    job->failed = true;
+    return;
+  }
+  memcpy(y, m->y, (size_t)N * sizeof *y);
+  for (int k = m->stages - 1; k >= 0; k--) {
+    const dwols_stage *s = &m->stage[k];
+    double beta[RGM_FORMULA_COLUMNS], coef[RGM_FORMULA_COLUMNS] = {0}, cap;
+    lane(job->beta[k], s->p, r, beta);
+    dwols_weights(s, WEIGHT_OVERLAP, beta, e, &cap);
+    for (int64_t i = 0; i < s->n; i++) {
+      e[i] = s->label[i] != 0 ? 1.0 - e[i] : e[i];
+      count[i] = job->counts[(group * N + s->rows[i]) * RGM_FIT_LANES + at];
+    }
+    const bool solved = dwols_gest(s, y, e, count, coef);
+    job->status[k][r] = solved ? RGM_FIT_DONE : RGM_FIT_SINGULAR;
+    for (int j = 0; j < s->q; j++) {
+      job->coef[k][(group * s->q + j) * RGM_FIT_LANES + at] = coef[j];
+    }
+    for (int64_t i = 0; i < s->n; i++) {
+      double blip = 0.0;
+      for (int j = 0; j < s->h; j++) {
+        blip += s->blips[i * s->h + j] * coef[s->f + j];
+      }
+      y[s->rows[i]] += fmax(blip, 0.0) - s->label[i] * blip;
+    }
+  }
+  free(y);
+}
+
+
+static rgm_status gest_resamples(rgm_run *run) {
+  dwols *d = run->self;
+  gest_job job = {.m = d->model, .counts = d->counts.data};
+  for (int k = 0; k < d->model->stages; k++) {
+    job.beta[k] = d->stage[k].beta.data;
+    job.coef[k] = d->stage[k].coef.data;
+    job.status[k] = d->stage[k].status.data;
+  }
+  rgm_cpu_parallel(run->stream, d->groups * RGM_FIT_LANES, gest_task, &job);
+  return job.failed ? rgm_fail(RGM_EMEMORY, "no memory for a resample") : RGM_OK;
+}
+
+
+// ---- a step ------------------------------------------------------------------------------------
+
+// the resamples' psi, NaN where a stage failed, which is counted
+static rgm_status collect(rgm_run *run, double *psi, double *failures) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const int64_t B = m->keys->replicates;
+  for (int k = m->stages - 1; k >= 0; k--) {
+    const dwols_stage *s = &m->stage[k];
+    const size_t lanes = (size_t)(d->groups * RGM_FIT_LANES);
+    double *coef = malloc(lanes * (size_t)s->q * sizeof *coef);
+    uint32_t *status = malloc(2 * lanes * sizeof *status);
+    rgm_status good = coef != NULL && status != NULL
+                          ? RGM_OK
+                          : rgm_fail(RGM_EMEMORY, "no memory for the resamples");
+    if (good == RGM_OK) {
+      rgm_copy(run->stream, coef, d->stage[k].coef.data, lanes * (size_t)s->q * sizeof *coef);
+      rgm_copy(run->stream, status, d->stage[k].fitted.data, lanes * sizeof *status);
+      rgm_copy(run->stream, status + lanes, d->stage[k].status.data, lanes * sizeof *status);
+      good = rgm_sync(run->stream);
+    }
+    for (int64_t b = 0; b < B && good == RGM_OK; b++) {
+      const uint32_t fitted = status[b + 1], solved = status[lanes + (size_t)b + 1];
+      const uint32_t worst = fitted != RGM_FIT_DONE ? fitted : solved;
+      const double zero[RGM_FORMULA_COLUMNS] = {0};
+      double one[RGM_FORMULA_COLUMNS], raw[2 * RGM_FORMULA_COLUMNS];
+      lane(coef, s->q, b + 1, one);
+      dwols_raw(s, zero, one, raw);
+      for (int j = 0; j < s->h; j++) {
+        psi[b * m->psi + s->first + j] = worst == RGM_FIT_DONE ? raw[s->p + s->f + j] : NAN;
+      }
+      // an earlier stage is not blamed for a later one
+      const bool later = k + 1 < m->stages && isnan(psi[b * m->psi + m->stage[k + 1].first]);
+      failures[k * 4 + worst] += worst != RGM_FIT_DONE && !later;
+    }
+    free(coef);
+    free(status);
+    RGM_TRY(good);
+  }
+  return RGM_OK;
+}
+
+
+// covariance of the resamples that have all stages, times `scale`
+static void covariance(const double *psi, int64_t B, int P, double scale, double *out) {
+  double average[DWOLS_PSI] = {0}, kept = 0.0;
+  for (int64_t b = 0; b < B; b++) {
+    bool whole = true;
+    for (int i = 0; i < P; i++) {
+      whole = whole && !isnan(psi[b * P + i]);
+    }
+    kept += whole;
+    for (int i = 0; i < P && whole; i++) {
+      average[i] += psi[b * P + i];
+    }
+  }
+  memset(out, 0, (size_t)(P * P) * sizeof *out);
+  for (int64_t b = 0; b < B && kept > 1; b++) {
+    bool whole = true;
+    for (int i = 0; i < P; i++) {
+      whole = whole && !isnan(psi[b * P + i]);
+    }
+    for (int i = 0; i < P && whole; i++) {
+      for (int j = 0; j < P; j++) {
+        out[i * P + j] += (psi[b * P + i] - average[i] / kept) *
+                          (psi[b * P + j] - average[j] / kept) / (kept - 1.0) * scale;
+      }
+    }
+  }
+}
+
+
+// how many rows a resample draws
+static int64_t draws(const dwols_model *m, double near_zero) {
+  const double n = (double)m->clusters, kappa = m->keys->adaptive;
+  if (kappa > 0) {
+    return (int64_t)ceil(pow(n, (1.0 + kappa * (1.0 - near_zero)) / (1.0 + kappa)));
+  }
+  return m->keys->draw > 0 && m->keys->draw < m->clusters ? m->keys->draw : m->clusters;
+}
+
+
+static rgm_status resample(rgm_run *run, int64_t imputation, const sample *fit) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const int64_t B = m->keys->replicates, P = m->psi, drawn = draws(m, fit->near_zero);
+  RGM_TRY(draw(run, drawn, B));
+  for (int64_t first = 0; first < d->groups; first += d->chunk) {
+    const int64_t n = first + d->chunk < d->groups ? d->chunk : d->groups - first;
+    fit_groups(run, first, n, fit->caps, m->keys->single);
+  }
+  RGM_TRY(rgm_sync(run->stream));
+  if (m->keys->method == METHOD_GEST) {
+    RGM_TRY(gest_resamples(run));
+  }
+  double failures[DWOLS_STAGES * 4] = {0}, count = (double)drawn;
+  double *psi = malloc((size_t)(B * P + P * P) * sizeof *psi);
+  rgm_status status = psi != NULL ? collect(run, psi, failures)
+                                  : rgm_fail(RGM_EMEMORY, "no memory for the resamples");
+  if (status == RGM_OK) {
+    covariance(psi, B, (int)P, count / (double)m->clusters, psi + B * P);
+    put(run, d->replicates, psi);
+    rgm_copy(run->stream, (double *)d->covariance.data + imputation * P * P, psi + B * P,
+             (size_t)(P * P) * sizeof *psi);
+    rgm_copy(run->stream, (double *)d->failures.data + imputation * m->stages * 4, failures,
+             (size_t)(m->stages * 4) * sizeof *failures);
+    rgm_copy(run->stream, (double *)d->drawn.data + imputation, &count, sizeof count);
+    status = rgm_sync(run->stream);
+  }
+  free(psi);
+  return status;
+}
+
+
+rgm_status dwols_step(rgm_run *run) {
+  dwols *d = run->self;
+  dwols_model *m = d->model;
+  const int64_t imputation = (int64_t)run->step;
+  const double *values = m->frame.value;
+  sample fit = {.near_zero = 0};
+  if (m->mice != NULL) {
+    RGM_TRY(mice_values(m->mice, run->stream, imputation, &values));
+  }
+  RGM_TRY(dwols_model_design(m, values));
+  RGM_TRY(upload(run));
+  RGM_TRY(fit_sample(run, imputation, &fit));
+  if (m->keys->replicates > 0) {
+    RGM_TRY(resample(run, imputation, &fit));
+  }
+  rgm_advance(run->stream, run->clock, run->active);
+  return rgm_sync(run->stream);
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Multiple imputation by chained equations (van Buuren & Groothuis-Oudshoorn 2011): what mice.c
+// offers to the other algorithms. Private to the algorithms.
+
+#ifndef RGM_MICE_H
+#define RGM_MICE_H
+
+#include "engine/formula.h"
+
+typedef struct mice_keys {
+  char cells[RGM_STRING_SIZE], exclude[RGM_STRING_SIZE];
+  char arms[RGM_STRING_SIZE], methods[RGM_STRING_SIZE], predictors[RGM_STRING_SIZE];
+  char derived[RGM_STRING_SIZE], visit[RGM_STRING_SIZE];
+  int64_t iterations, donors;
+  bool given;
+} mice_keys;
+
+typedef struct mice_plan mice_plan;
+
+// Sets the cells missing that `cells` lists, reads imputations made elsewhere, or plans chains.
+// *out is NULL where nothing is missing; `config` and `section` say where keys stand ("algorithm").
+// Errors: RGM_ECONFIG, RGM_EDATA with column.
+rgm_status mice_prepare(const rgm_config *config, const char *section, const mice_keys *keys,
+                        const char *path, rgm_frame *frame, int64_t imputations, int64_t seed,
+                        mice_plan **out);
+void mice_free(mice_plan *plan);
+
+// Completed tables of imputations first ... first + count - 1, counted from 0: values[count, N,
+// columns]. On a CPU stream the chains run side by side; an imputation's bits depend on its number
+// and the seed alone. Errors: RGM_ENUMERIC where a column cannot be imputed.
+rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int64_t count,
+                         double *values);
+
+// One completed table (N, columns), valid until the next call; chains are made some at a time.
+rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
+                       const double **values);
+
+// Mean and standard deviation of the imputed values after each iteration, of every incomplete
+// column, for a chain: traces[iterations, columns, 2], NaN for complete columns.
+rgm_status mice_trace(mice_plan *plan, int64_t imputation, double *traces);
+
+// Rows of the field table, for the algorithms that impute; AT(member) is an offset.
+#define MICE_FIELDS(AT)                                                                           \
+  {"impute.cells",                                                                                \
+   RGM_STRING,                                                                                    \
+   AT(mice.cells),                                                                                \
+   "",                                                                                            \
+   "",                                                                                            \
+   0,                                                                                             \
+   0,                                                                                             \
+   NULL,                                                                                          \
+   RGM_ADDED,                                                                                     \
+   "CSV of cells that are missing (row from 0, col), and, as X1, X2, ..., imputations of them."}, \
+      {"impute.given",                                                                            \
+       RGM_BOOL,                                                                                  \
+       AT(mice.given),                                                                            \
+       "",                                                                                        \
+       "false",                                                                                   \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       RGM_ADDED,                                                                                 \
+       "Take the imputations of impute.cells instead of making some."},                           \
+      {"impute.exclude",                                                                          \
+       RGM_STRING,                                                                                \
+       AT(mice.exclude),                                                                          \
+       "",                                                                                        \
+       "",                                                                                        \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       RGM_ADDED,                                                                                 \
+       "Columns that neither are imputed nor predict, by commas: ids, dates."},                   \
+      {"impute.methods",                                                                          \
+       RGM_STRING,                                                                                \
+       AT(mice.methods),                                                                          \
+       "",                                                                                        \
+       "",                                                                                        \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       RGM_ADDED,                                                                                 \
+       "Methods by column where not the default (pmm; logreg, polyreg of factors): \"bmi = "      \
+       "norm\"."},                                                                                \
+      {"impute.predictors",                                                                       \
+       RGM_STRING,                                                                                \
+       AT(mice.predictors),                                                                       \
+       "",                                                                                        \
+       "",                                                                                        \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       RGM_ADDED,                                                                                 \
+       "Predictors by column where not all: \"bmi = age + chl, chl = age\"."},                    \
+      {"impute.derived",                                                                          \
+       RGM_STRING,                                                                                \
+       AT(mice.derived),                                                                          \
+       "",                                                                                        \
+       "",                                                                                        \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       RGM_ADDED,                                                                                 \
+       "Columns computed from others after each of them: \"bmi = wgt / (hgt / 100)^2\"."},        \
+      {"impute.visit",                                                                            \
+       RGM_STRING,                                                                                \
+       AT(mice.visit),                                                                            \
+       "",                                                                                        \
+       "",                                                                                        \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       RGM_ADDED,                                                                                 \
+       "Order of the columns, by commas; empty: from left to right."},                            \
+      {"impute.arms",                                                                             \
+       RGM_STRING,                                                                                \
+       AT(mice.arms),                                                                             \
+       "",                                                                                        \
+       "",                                                                                        \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       RGM_ADDED,                                                                                 \
+       "A column by whose values imputations are made apart, since blips are interactions."},     \
+      {"impute.iterations",     RGM_INT, AT(mice.iterations), "1", "5", 1, 1000, NULL, RGM_ADDED, \
+       "Iterations of a chain."},                                                                 \
+  {                                                                                               \
+    "impute.donors", RGM_INT, AT(mice.donors), "1", "5", 1, 100, NULL, RGM_ADDED,                 \
+        "Donors of predictive mean matching."                                                     \
+  }
+
+#endif

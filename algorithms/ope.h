@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// What off-policy evaluation of staged starts shares: wis.c and adr.c. Private to the algorithms.
+//
+// N rows of patients (clones share an id), K stages; treatment is absorbing, a_1 <= a_2 <= ... A
+// policy says at each stage whether to start; what it says after a start or a death does not count.
+
+#ifndef RGM_OPE_H
+#define RGM_OPE_H
+
+#include "engine/formula.h"
+
+enum { OPE_STAGES = 4, OPE_POLICIES = 8, OPE_CLIPS = 8, OPE_OUTCOMES = 4 };
+enum { COMPAT_CORRECTED, COMPAT_PUBLISHED };
+enum { FOLDS_ID, FOLDS_ROW };
+
+typedef struct ope_stage_keys {
+  char treatment[RGM_STRING_SIZE], alive[RGM_STRING_SIZE], propensity[RGM_STRING_SIZE];
+  char covariates[RGM_STRING_SIZE];
+} ope_stage_keys;
+
+typedef struct ope_keys {
+  char outcome[RGM_STRING_SIZE], outcomes[RGM_STRING_SIZE], policies[RGM_STRING_SIZE];
+  char id[RGM_STRING_SIZE], fold[RGM_STRING_SIZE];
+  int64_t stages, folds, replicates;
+  int observed, rows, split;
+  bool cure, normalise;
+  double clip, level;
+  ope_stage_keys stage[OPE_STAGES];
+} ope_keys;
+
+// A design matrix on standardised columns; NaN rows are those that lack a value.
+typedef struct ope_design {
+  int columns;
+  double *x; // (N, columns)
+} ope_design;
+
+typedef struct ope_policy {
+  char name[32];
+  bool is_observed;
+  uint8_t *start; // (K, N) what it says
+} ope_policy;
+
+typedef struct ope_data {
+  const ope_keys *keys;
+  const char *path;
+  rgm_frame frame;
+  int64_t N, clusters, *cluster; // (N) the cluster of a row
+  int K, policies, outcomes;
+  char outcome_name[OPE_OUTCOMES][64];
+  double *outcome[OPE_OUTCOMES]; // (N)
+  double *y;                     // (N) of adr
+  uint8_t *a, *alive;            // (K, N); alive at a stage
+  int *fold;                     // (N)
+  ope_design e[OPE_STAGES], mu[OPE_STAGES];
+  ope_policy policy[OPE_POLICIES];
+} ope_data;
+
+// Reads data and config. Errors: RGM_ECONFIG, RGM_EDATA with stage and column. ope_free in any
+// case.
+rgm_status ope_load(rgm_run *run, bool outcomes_of_wis, bool nuisances, ope_data *d);
+void ope_free(ope_data *d);
+
+// Logistic regression and least squares over the rows where weight > 0; weight (N), label or y (N).
+// False where there is no solution.
+bool ope_logistic(const ope_data *d, const ope_design *x, const double *label, const double *weight,
+                  double *beta);
+bool ope_linear(const ope_data *d, const ope_design *x, const double *y, const double *weight,
+                double *beta);
+double ope_score(const ope_design *x, const double *beta, int64_t row);
+
+// Counts (N) of a resample of clusters by philox; 0: the sample.
+void ope_draw(const ope_data *d, int64_t seed, int64_t replicate, double *count);
+
+// Intervals of resamples: sorts them. NaN are left out; se is their standard deviation, robust the
+// interquartile range over 1.349, low and high percentiles.
+typedef struct ope_spread {
+  double se, robust, low, high;
+  int64_t lost;
+} ope_spread;
+ope_spread ope_summarise(double *x, int64_t count, double level);
+
+// fn(arg, 0 ... count - 1) on the run's threads, where there are some.
+void ope_parallel(const rgm_run *run, int64_t count, void (*fn)(void *, int64_t), void *arg);
+
+#define OPE_KEY(member) offsetof(ope_keys, member)
+#define OPE_STAGE(n)                                                                               \
+  {"stage" #n ".treatment",                                                                        \
+   RGM_STRING,                                                                                     \
+   OPE_KEY(stage[n - 1].treatment),                                                                \
+   "",                                                                                             \
+   "",                                                                                             \
+   0,                                                                                              \
+   0,                                                                                              \
+   NULL,                                                                                           \
+   0,                                                                                              \
+   "Expression that is 1 where treatment had started by stage " #n "."},                           \
+      {"stage" #n ".alive",                                                                        \
+       RGM_STRING,                                                                                 \
+       OPE_KEY(stage[n - 1].alive),                                                                \
+       "",                                                                                         \
+       "1",                                                                                        \
+       0,                                                                                          \
+       0,                                                                                          \
+       NULL,                                                                                       \
+       0,                                                                                          \
+       "Expression that is 1 for those alive at stage " #n "."},                                   \
+      {"stage" #n ".propensity",                                                                   \
+       RGM_STRING,                                                                                 \
+       OPE_KEY(stage[n - 1].propensity),                                                           \
+       "",                                                                                         \
+       "",                                                                                         \
+       0,                                                                                          \
+       0,                                                                                          \
+       NULL,                                                                                       \
+       0,                                                                                          \
+       "Formula of the logistic model of starting at stage " #n "."},                              \
+  {                                                                                                \
+    "stage" #n ".covariates", RGM_STRING, OPE_KEY(stage[n - 1].covariates), "", "", 0, 0, NULL, 0, \
+        "Formula of the outcome and death models of stage " #n " (adr)."                           \
+  }
+
+#define OPE_FIELDS                                                                                \
+  {"policies",                                                                                    \
+   RGM_STRING,                                                                                    \
+   OPE_KEY(policies),                                                                             \
+   "",                                                                                            \
+   "",                                                                                            \
+   0,                                                                                             \
+   0,                                                                                             \
+   NULL,                                                                                          \
+   0,                                                                                             \
+   "Policies by commas, an expression a stage: \"crude: r_1 r_2 r_3\"; treat_all, observed come " \
+   "along."},                                                                                     \
+      {"stages", RGM_INT, OPE_KEY(stages), "1", "3", 1, OPE_STAGES, NULL, 0, "Stages, K."},       \
+      {"id",                                                                                      \
+       RGM_STRING,                                                                                \
+       OPE_KEY(id),                                                                               \
+       "",                                                                                        \
+       "",                                                                                        \
+       0,                                                                                         \
+       0,                                                                                         \
+       NULL,                                                                                      \
+       0,                                                                                         \
+       "Column of the patient; clones share it. Folds and resamples go by it; empty: each row."}, \
+      {"rows",                                                                                    \
+       RGM_CHOICE,                                                                                \
+       OPE_KEY(rows),                                                                             \
+       "",                                                                                        \
+       "alive",                                                                                   \
+       0,                                                                                         \
+       0,                                                                                         \
+       ope_rows,                                                                                  \
+       0,                                                                                         \
+       "Propensities are fitted on those alive; published: the newly dead count as untreated."},  \
+      {"replicates", RGM_INT, OPE_KEY(replicates),     "1", "199", 0, 1e6,                        \
+       NULL,         0,       "Resamples of patients."},                                          \
+      {"level", RGM_FLOAT, OPE_KEY(level), "1", "0.95",                                           \
+       0.5,     0.9999,    NULL,           0,   "Level of intervals."},                           \
+      OPE_STAGE(1), OPE_STAGE(2), OPE_STAGE(3), OPE_STAGE(4)
+
+extern const char *const ope_rows[];
+
+#endif
