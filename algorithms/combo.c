@@ -41,5 +41,5 @@ const rgm_algorithm rgm_combo = {
     .init = rgm_imagined_init,
     .step = rgm_imagined_step,
     .report = rgm_imagined_report,
-    .evaluate = rgm_imagined_evaluate,
+    .contenders = rgm_imagined_contenders,
 };

@@ -190,8 +190,7 @@ rgm_status rgm_imagined_init(rgm_run *run) {
   }
   free(real);
   free(one);
-  return status == RGM_OK && k->model[0] != '\0' ? rgm_ensemble_load(run, &s->ensemble, k->model)
-                                                 : status;
+  return status;
 }
 
 
@@ -319,6 +318,11 @@ rgm_status rgm_imagined_step(rgm_run *run) {
   rgm_imagined *s = run->self;
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
   const uint64_t before = first_steps(run);
+
+  // another run's ensemble is read once: whoever goes on, or is evaluated, has it
+  if (run->step == 0 && k->model[0] != '\0') {
+    RGM_TRY(rgm_ensemble_load(run, &s->ensemble, k->model));
+  }
   if (run->step < before) {
     RGM_TRY(rgm_ensemble_epoch(run, &s->ensemble, SLOT_EPOCH));
     rgm_advance(run->stream, run->clock, run->active);
@@ -369,7 +373,15 @@ double rgm_imagined_work(const rgm_run *run) {
 }
 
 
-rgm_status rgm_imagined_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
-  rgm_imagined *s = run->self;
-  return rgm_ensemble_evaluate(run, &s->ensemble, json, text);
+static void act_mean(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
+  const rgm_imagined *s = run->self;
+  rgm_judge_act(&s->judge, &s->agent, stream, act, obs);
+}
+
+
+int rgm_imagined_contenders(rgm_run *run, rgm_contender *out, int max) {
+  const rgm_imagined *s = run->self;
+  RGM_ASSERT(max > 0);
+  *out = (rgm_contender){.name = run->algorithm->name, .act = act_mean, .rows = s->judge.episodes};
+  return s->judge.episodes > 0 ? 1 : 0;
 }

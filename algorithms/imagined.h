@@ -83,8 +83,6 @@ rgm_status rgm_imagined_init(rgm_run *run);
 rgm_status rgm_imagined_step(rgm_run *run);
 rgm_status rgm_imagined_report(rgm_run *run);
 double rgm_imagined_work(const rgm_run *run);
-
-// The errors of the run's ensemble, as of algorithm `dynamics`.
-rgm_status rgm_imagined_evaluate(rgm_run *run, rgm_json *json, FILE *text);
+int rgm_imagined_contenders(rgm_run *run, rgm_contender *out, int max);
 
 #endif

@@ -40,5 +40,5 @@ const rgm_algorithm rgm_mopo = {
     .init = rgm_imagined_init,
     .step = rgm_imagined_step,
     .report = rgm_imagined_report,
-    .evaluate = rgm_imagined_evaluate,
+    .contenders = rgm_imagined_contenders,
 };

@@ -239,6 +239,12 @@ static rgm_status evaluate(rgm_trial *e, rgm_run **out, const rgm_options *optio
   if (run->algorithm->evaluate != NULL) {
     return run->algorithm->evaluate(run, &json, text);
   }
+  if (run->env == NULL) {
+    return rgm_fail(RGM_EUSAGE,
+                    "%s was trained without env.name: there is no simulator to evaluate %s in; "
+                    "its figures on held-out rows are in metrics.csv",
+                    options->path, run->algorithm->name);
+  }
   return evaluate_controllers(e, run,
                               options->out != NULL ? options->out
                               : folder             ? options->path

@@ -29,9 +29,9 @@ static double world_normal(uint64_t *state) {
 }
 
 
-// Episodes of 20 rows, one a patient, each fifth one terminated. x' = x - 0.2 (x - 100) + 15 u + noise, y' = y + 0.002 (x -
-// 100) - 0.3 y + noise, r = (x - 100) / 50 - u / 2 + w / 10 + noise, with u the class less one, or
-// the action.
+// Episodes of 20 rows, one a patient, each fifth one terminated. With u the class less one, or the
+// action: x' = x - 0.2 (x - 100) + 15 u + noise, y' = y + 0.002 (x - 100) - 0.3 y + noise, and r =
+// (x - 100) / 50 - u / 2 + w / 10 + noise.
 static const char *write_world(const char *name, int episodes, int choices) {
   static const struct {
     const char *name, *unit;

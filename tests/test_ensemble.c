@@ -143,7 +143,8 @@ Test(ensemble, resamples_are_fixed_and_by_patient) {
 
 // ---- rows routed to elites ---------------------------------------------------------------------
 
-// Only the drawn elite is computed: the same bits as all elites for all rows and then the drawn one.
+// Only the drawn elite is computed: the same bits as all elites for all rows, of which the drawn
+// one is taken.
 Test(ensemble, routed_is_all_and_then_selected) {
   const char *data = write_world("world.h5", 30, 0);
   rgm_run *run = make_model(config_of(data, "replicas: 3", ""));
@@ -241,7 +242,8 @@ Test(ensemble, replica_of_a_pack_is_the_run_alone) {
 Test(ensemble, resumed_is_never_stopped) {
   const char *data = write_world("world.h5", 20, 3);
   char text[2048], straight[65], resumed[65];
-  snprintf(text, sizeof text, "%s", config_of(data, "replicas: 3", "dynamics_patience: 2"));
+  snprintf(text, sizeof text, "%s",
+           config_of(data, "replicas: 3", "dynamics_patience: 3, dynamics_margin: 0.5"));
   digest_after(text, 7, straight);
   rgm_run *a = make_model(text), *b = make_model(text);
   rgm_checkpoint *c = NULL;
