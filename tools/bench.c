@@ -12,10 +12,8 @@ static const struct {
   const char *name;
   rgm_status (*run)(bench *b);
 } suites[] = {
-    {"rollout", bench_rollout},
-    {"mlp", bench_mlp},
-    {"cem", bench_cem},
-    {"io", bench_io},
+    {"rollout", bench_rollout}, {"mlp", bench_mlp},         {"cem", bench_cem},
+    {"io", bench_io},           {"offline", bench_offline},
 };
 
 enum { SUITES = sizeof suites / sizeof *suites };
@@ -116,8 +114,18 @@ static void scaled(double value, char text[24]) {
 }
 
 
+// the least time of a call at the peaks, in arithmetic and in memory
+typedef struct floors {
+  double flops, bytes; // s
+} floors;
+
+static floors floors_at(const bench_case *c, const bench_stream *s) {
+  return s != NULL ? (floors){c->flops / s->flops, c->bytes / s->bytes} : (floors){0};
+}
+
+
 static void report_json(bench *b, const bench_case *c, double value, double median, double flops,
-                        double bytes, double fraction, double times_ours) {
+                        double bytes, double fraction, double times_ours, floors least) {
   rgm_json_open(&b->json, NULL, '{');
   rgm_json_string(&b->json, "suite", c->suite);
   rgm_json_string(&b->json, "case", c->name);
@@ -140,6 +148,11 @@ static void report_json(bench *b, const bench_case *c, double value, double medi
   if (c->ours > 0) {
     rgm_json_number(&b->json, "times_ours", times_ours);
   }
+  if (c->memory > 0) {
+    rgm_json_number(&b->json, "floor_flops_s", least.flops);
+    rgm_json_number(&b->json, "floor_bytes_s", least.bytes);
+    rgm_json_number(&b->json, "memory", c->memory);
+  }
   rgm_json_close(&b->json, '}');
 }
 
@@ -161,7 +174,7 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
     bound = memory ? "of memory" : "of FMA";
   }
   if (b->json.out != NULL) {
-    report_json(b, c, value, median, flops, bytes, fraction, times_ours);
+    report_json(b, c, value, median, flops, bytes, fraction, times_ours, floors_at(c, s));
     return;
   }
   char shape[48] = "", best[24], middle[24], rate[24], stream[24];
@@ -183,6 +196,11 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
   }
   if (c->ours > 0) {
     fprintf(b->options->result, ", %.2f times ours", times_ours);
+  }
+  if (c->memory > 0) {
+    const floors least = floors_at(c, s);
+    fprintf(b->options->result, ", floors %.3g and %.3g ms, %.1f MiB", 1e3 * least.flops,
+            1e3 * least.bytes, c->memory / 0x1p20);
   }
   fputc('\n', b->options->result);
   fflush(b->options->result);
@@ -236,7 +254,9 @@ rgm_status bench_command(const rgm_options *options) {
     known = known || strcmp(options->path, suites[i].name) == 0;
   }
   if (!known) {
-    return rgm_fail(RGM_EUSAGE, "bench: there is no suite \"%s\"; there are rollout, mlp, cem, io",
+    return rgm_fail(RGM_EUSAGE,
+                    "bench: there is no suite \"%s\"; there are rollout, mlp, cem, io, "
+                    "offline",
                     options->path);
   }
   RGM_TRY(count_threads(&b));

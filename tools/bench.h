@@ -36,6 +36,7 @@ typedef struct bench_case {
   const char *unit;           // "env-steps/s"
   bool seconds;               // the value is the time of a call, not work over time
   double flops, bytes;        // of a call
+  double memory;              // bytes of the run's tensors; not 0: floors are told too
   const char *library;        // whose it is, with the version; NULL: ours, or not known
   double ours;                // s per call of our own rows for the same work, 0: not compared
 } bench_case;
@@ -58,6 +59,7 @@ rgm_status bench_rollout(bench *b);
 rgm_status bench_mlp(bench *b);
 rgm_status bench_cem(bench *b);
 rgm_status bench_io(bench *b);
+rgm_status bench_offline(bench *b);
 
 // The command.
 rgm_status bench_command(const rgm_options *options);

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// `regimen bench offline`: whole updates of agents that learn from a data set, as training runs
+// them, the drawing of batches included. The data set is invented and written to a temporary file.
+// The update of COMBO over classes has the same arithmetic as that of CQL (rows of the model are
+// rows), so one case stands for both.
+//
+// Floors of an update, from its nets alone: useful operations are 2 per multiply-add of the products
+// (no padding, no Adam, no losses); bytes are parameters, moments and targets read and written once.
+
+#include "tools/bench.h"
+#include "engine/dataset.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ROWS = 20000, EPISODE = 100, MAX_STATES = 17, MAX_ACTIONS = 6, CRITICS = 2, DRAWN = 10 };
+
+typedef struct offline_shape {
+  const char *name, *algorithm;
+  int64_t states, actions; // actions: classes, or dims where `box`
+  bool box;
+  int64_t batch;
+  int layers; // hidden ones of 256
+  int64_t packs[3];
+} offline_shape;
+
+static const offline_shape shapes[] = {
+    {"sac_cql_combo_b256", "cql", 16, 6, false, 256, 2, {1, 8, 64}},
+    {"sac_cql_combo_b64", "cql", 16, 6, false, 64, 2, {1, 8, 64}},
+    {"cql_continuous", "cql", 17, 6, true, 256, 2, {1, 8, 0}},
+    {"cql_continuous_3_layers", "cql", 17, 6, true, 256, 3, {1, 0, 0}},
+};
+
+
+// ---- data --------------------------------------------------------------------------------------
+
+// uniform in [0, 1), from a counter
+static double unit(uint64_t *state) {
+  *state = *state * 6364136223846793005u + 1442695040888963407u;
+  return (double)(*state >> 40) * 0x1p-24;
+}
+
+
+static rgm_status add_columns(rgm_dataset *d, const offline_shape *shape) {
+  static const struct {
+    const char *name;
+    rgm_role role;
+    rgm_cell cell;
+  } fixed[] = {
+      {"patient", RGM_ROLE_PATIENT, RGM_CELL_I32},
+      {"episode", RGM_ROLE_EPISODE, RGM_CELL_I32},
+      {"time", RGM_ROLE_TIME, RGM_CELL_F32},
+      {"terminated", RGM_ROLE_TERMINATED, RGM_CELL_U8},
+      {"truncated", RGM_ROLE_TRUNCATED, RGM_CELL_U8},
+      {"reward", RGM_ROLE_REWARD, RGM_CELL_F32},
+  };
+  for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) {
+    if (rgm_dataset_add(d, fixed[i].name, fixed[i].role, fixed[i].cell, "1") == NULL) {
+      return RGM_EMEMORY;
+    }
+  }
+  char name[32];
+  for (int64_t k = 0; k < shape->states; k++) {
+    snprintf(name, sizeof name, "state_%lld", (long long)k);
+    if (rgm_dataset_add(d, name, RGM_ROLE_STATE, RGM_CELL_F32, "1") == NULL) {
+      return RGM_EMEMORY;
+    }
+  }
+  for (int64_t k = 0; k < (shape->box ? shape->actions : 1); k++) {
+    snprintf(name, sizeof name, "action_%lld", (long long)k);
+    rgm_column *c = rgm_dataset_add(d, name, RGM_ROLE_ACTION, RGM_CELL_F32, "1");
+    if (c == NULL) {
+      return RGM_EMEMORY;
+    }
+    c->low = shape->box ? -1.0 : 0.0;
+    c->high = shape->box ? 1.0 : (double)(shape->actions - 1);
+    c->choices = shape->box ? 0 : shape->actions;
+  }
+  return RGM_OK;
+}
+
+
+static double cell_of(const rgm_column *c, int64_t row, uint64_t *state) {
+  const bool last = row % EPISODE == EPISODE - 1;
+  switch (c->role) {
+  case RGM_ROLE_PATIENT:
+  case RGM_ROLE_EPISODE:
+    return (double)(row / EPISODE);
+  case RGM_ROLE_TIME:
+    return (double)(row % EPISODE);
+  case RGM_ROLE_TERMINATED:
+    return last && row / EPISODE % 2 == 0;
+  case RGM_ROLE_TRUNCATED:
+    return last && row / EPISODE % 2 == 1;
+  case RGM_ROLE_ACTION:
+    return c->choices > 0 ? (double)(int)(unit(state) * (double)c->choices)
+                          : 1.8 * unit(state) - 0.9;
+  default:
+    return 2.0 * unit(state) - 1.0;
+  }
+}
+
+
+static rgm_status write_data(const char *path, const offline_shape *shape) {
+  rgm_dataset *d = rgm_dataset_new(ROWS);
+  uint64_t state = 1;
+  rgm_status status = d != NULL ? add_columns(d, shape) : RGM_EMEMORY;
+  for (int i = 0; status == RGM_OK && i < d->column_count; i++) {
+    for (int64_t row = 0; row < ROWS; row++) {
+      rgm_cell_set(&d->column[i], row, cell_of(&d->column[i], row, &state));
+    }
+  }
+  status = status == RGM_OK ? rgm_dataset_write(path, d) : status;
+  rgm_dataset_free(d);
+  return status;
+}
+
+
+// ---- floors ------------------------------------------------------------------------------------
+
+// multiply-adds of a row forwards (the first layer's into *first), and parameters
+static double row_of(int64_t inputs, int layers, int64_t outputs, double *first,
+                     double *parameters) {
+  *first = 256.0 * (double)inputs;
+  const double inner = 256.0 * 256.0 * (layers - 1) + 256.0 * (double)outputs;
+  *parameters = *first + inner + 256.0 * layers + (double)outputs;
+  return *first + inner;
+}
+
+
+// Adds what an update needs at least. Forwards: policy at s and s', targets at s', critics at s, for
+// a box with 3 x 10 sampled actions a row and once more at the policy's action. Back: a weight's
+// gradient costs as much as forwards, the slope by inputs as much less the first layer.
+static void floors_of(const offline_shape *o, double *flops, double *bytes) {
+  const double B = (double)o->batch, rows = o->box ? B * (1 + 3 * DRAWN) : B;
+  double first, first_q, parameters, parameters_q;
+  const double pi =
+      row_of(o->states, o->layers, o->box ? 2 * o->actions : o->actions, &first, &parameters);
+  const double q = row_of(o->states + (o->box ? o->actions : 0), o->layers, o->box ? 1 : o->actions,
+                          &first_q, &parameters_q);
+  double sum = B * (2 * pi + pi + pi - first);
+  sum += CRITICS * (B * q + rows * (q + q + q - first_q));
+  if (o->box) {
+    sum += CRITICS * B * (q + q);
+  }
+  *flops = 2.0 * sum;
+
+  // read and write parameters and moments, and of critics the targets
+  *bytes = 4.0 * (6.0 * parameters + CRITICS * 8.0 * parameters_q);
+}
+
+
+// ---- the suite ---------------------------------------------------------------------------------
+
+typedef struct learning {
+  rgm_run *run;
+  rgm_status status; // the first failure
+} learning;
+
+
+static void update(void *learning_) {
+  learning *l = learning_;
+  const rgm_status status = l->run->algorithm->step(l->run);
+  l->status = l->status == RGM_OK ? status : l->status;
+  (void)rgm_sync(l->run->stream);
+}
+
+
+static rgm_status bench_shape(bench *b, const offline_shape *shape, const char *path,
+                              int64_t replicas, int threads) {
+  char name[64], packed[64], batch[64], data[4200], actor[96], critic[96];
+  const char *hidden = shape->layers == 2 ? "[256, 256]" : "[256, 256, 256]";
+  snprintf(name, sizeof name, "algorithm.name=%s", shape->algorithm);
+  snprintf(packed, sizeof packed, "run.replicas=%lld", (long long)replicas);
+  snprintf(batch, sizeof batch, "algorithm.batch=%lld", (long long)shape->batch);
+  snprintf(data, sizeof data, "data.path=%s", path);
+  snprintf(actor, sizeof actor, "algorithm.actor_hidden=%s", hidden);
+  snprintf(critic, sizeof critic, "algorithm.critic_hidden=%s", hidden);
+  const char *const overrides[] = {name,
+                                   data,
+                                   packed,
+                                   actor,
+                                   critic,
+                                   batch,
+                                   "run.steps=1000000000",
+                                   "run.report_every=1000000000",
+                                   "algorithm.holdout=0",
+                                   NULL};
+  learning l = {0};
+  l.status = bench_open(b, overrides, threads, &l.run);
+  if (l.status == RGM_OK) {
+    bench_stream s = {.stream = l.run->stream, .threads = threads, .seconds = 0.1 * b->seconds};
+    bench_case c = {
+        .suite = "offline",
+        .name = shape->name,
+        .threads = threads,
+        .replicas = replicas,
+        .work = (double)replicas,
+        .unit = "updates/s",
+        .memory = (double)rgm_arena_bytes(l.run->arena),
+    };
+    floors_of(shape, &c.flops, &c.bytes);
+    c.flops *= (double)replicas;
+    c.bytes *= (double)replicas;
+    bench_peaks(&s);
+    const bench_time time = bench_measure(b->seconds, update, &l);
+    bench_peaks(&s);
+    if (l.status == RGM_OK) {
+      bench_report(b, &c, time, &s);
+    }
+  }
+  rgm_run_free(l.run);
+  return l.status;
+}
+
+
+// one learner on one thread, then with all threads; a learner for each thread; packs
+static rgm_status bench_shapes(bench *b, const offline_shape *shape, const char *path) {
+  for (int threads = 1; threads <= b->threads; threads += b->threads > 1 ? b->threads - 1 : 1) {
+    for (int i = 0; i < 3 && shape->packs[i] > 0; i++) {
+      RGM_TRY(bench_shape(b, shape, path, shape->packs[i], threads));
+      if (i == 0 && threads > 1) {
+        RGM_TRY(bench_shape(b, shape, path, threads, threads));
+      }
+    }
+  }
+  return RGM_OK;
+}
+
+
+rgm_status bench_offline(bench *b) {
+  char folder[] = "/tmp/regimen-bench-XXXXXX";
+  if (mkdtemp(folder) == NULL) {
+    return rgm_fail(RGM_EIO, "%s: %s; bench offline writes there", folder, strerror(errno));
+  }
+  rgm_status status = RGM_OK;
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes && status == RGM_OK; i++) {
+    char path[64];
+    snprintf(path, sizeof path, "%s/%s.h5", folder, shapes[i].name);
+    status = write_data(path, &shapes[i]);
+    if (status == RGM_OK) {
+      status = bench_shapes(b, &shapes[i], path);
+    }
+    unlink(path);
+  }
+  rmdir(folder);
+  return status;
+}
