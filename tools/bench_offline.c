@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `regimen bench offline`: whole updates of agents that learn from a data set, as training runs
 // them, the drawing of batches included. The data set is invented and written to a temporary file.
-// The update of COMBO over classes has the same arithmetic as that of CQL (rows of the model are
-// rows), so one case stands for both.
+// COMBO's update over classes has the arithmetic of CQL's (rows of a model are rows), so one case
+// stands for both.
 //
-// Floors of an update, from its nets alone: useful operations are 2 per multiply-add of the products
-// (no padding, no Adam, no losses); bytes are parameters, moments and targets read and written once.
+// Floors of an update, from its nets alone: operations are 2 for each multiply-add of the products
+// (no padding, no Adam, no losses); bytes are parameters, moments and targets, read and written once.
 
 #include "tools/bench.h"
 #include "engine/dataset.h"
@@ -130,8 +130,8 @@ static double row_of(int64_t inputs, int layers, int64_t outputs, double *first,
 }
 
 
-// Adds what an update needs at least. Forwards: policy at s and s', targets at s', critics at s, for
-// a box with 3 x 10 sampled actions a row and once more at the policy's action. Back: a weight's
+// What an update needs at least. Forwards: policy at s and s', targets at s', critics at s; for a
+// box also at 3 x 10 sampled actions a row, and once more at the policy's action. Back: a weight's
 // gradient costs as much as forwards, the slope by inputs as much less the first layer.
 static void floors_of(const offline_shape *o, double *flops, double *bytes) {
   const double B = (double)o->batch, rows = o->box ? B * (1 + 3 * DRAWN) : B;
