@@ -141,7 +141,7 @@ static void descend_discrete(rgm_stream *s, const rgm_agent *a, const rgm_batch 
   const int64_t rows = b->obs.dims[1];
   rgm_critic critic = critic_of(a, real);
   critic.action = b->act;
-  critic.head = head_of(&a->actor_pass);
+  critic.head = a->actor_late ? none : head_of(&a->actor_pass);
   critic.actions = a->problem.choices;
   for (int n = 0; n < a->critic.count; n++) {
     rgm_forward_net(s, &a->critic, n, false, b->obs, &a->critic_pass);
@@ -303,9 +303,14 @@ void rgm_agent_update(rgm_stream *s, const rgm_agent *a, const rgm_batch *b, rgm
 
   // critics
   compute_targets(s, a, b, turn);
-  rgm_forward(s, &a->actor, false, b->obs, &a->actor_pass);
+  if (!a->actor_late) {
+    rgm_forward(s, &a->actor, false, b->obs, &a->actor_pass);
+  }
   if (classes) {
     descend_discrete(s, a, b, real, learn);
+    if (a->actor_late) {
+      rgm_forward(s, &a->actor, false, b->obs, &a->actor_pass);
+    }
     improve_discrete(s, a, b);
   } else {
     descend_continuous(s, a, b, real, turn, learn);

@@ -247,11 +247,22 @@ static rgm_status count_threads(bench *b) {
 }
 
 
+// whether the first `length` letters of a text are a name
+static bool names(const char *text, size_t length, const char *name) {
+  return strlen(name) == length && strncmp(text, name, length) == 0;
+}
+
+
 rgm_status bench_command(const rgm_options *options) {
   bench b = {.options = options, .seconds = options->seconds > 0 ? options->seconds : 1.0};
   bool known = options->path == NULL;
+  size_t length = 0;
+  if (options->path != NULL) {
+    length = strcspn(options->path, ":");
+    b.only = options->path[length] == ':' ? options->path + length + 1 : NULL;
+  }
   for (int i = 0; i < SUITES; i++) {
-    known = known || strcmp(options->path, suites[i].name) == 0;
+    known = known || names(options->path, length, suites[i].name);
   }
   if (!known) {
     return rgm_fail(RGM_EUSAGE,
@@ -264,7 +275,7 @@ rgm_status bench_command(const rgm_options *options) {
   rgm_json_open(&b.json, NULL, '[');
   rgm_status status = RGM_OK;
   for (int i = 0; i < SUITES && status == RGM_OK; i++) {
-    if (options->path == NULL || strcmp(options->path, suites[i].name) == 0) {
+    if (options->path == NULL || names(options->path, length, suites[i].name)) {
       status = suites[i].run(&b);
     }
   }

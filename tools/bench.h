@@ -11,9 +11,10 @@
 
 typedef struct bench {
   const rgm_options *options;
-  rgm_json json;  // out is NULL where a table is wanted
-  int threads;    // the most that cases use
-  double seconds; // of a case
+  rgm_json json;    // out is NULL where a table is wanted
+  int threads;      // the most that cases use
+  double seconds;   // of a case
+  const char *only; // of a suite's cases, as in `bench offline:CASE`; NULL: all
 } bench;
 
 // One case's stream with its peaks; the peaks only rise as more is measured.

@@ -5,7 +5,7 @@
 // stands for both.
 //
 // Floors of an update, from its nets alone: operations are 2 for each multiply-add of the products
-// (no padding, no Adam, no losses); bytes are parameters, moments and targets, read and written once.
+// (no padding, no Adam, no losses); bytes: parameters, moments and targets, read and written once.
 
 #include "tools/bench.h"
 #include "engine/dataset.h"
@@ -238,6 +238,9 @@ rgm_status bench_offline(bench *b) {
   rgm_status status = RGM_OK;
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes && status == RGM_OK; i++) {
     char path[64];
+    if (b->only != NULL && strcmp(b->only, shapes[i].name) != 0) {
+      continue;
+    }
     snprintf(path, sizeof path, "%s/%s.h5", folder, shapes[i].name);
     status = write_data(path, &shapes[i]);
     if (status == RGM_OK) {
