@@ -3,14 +3,20 @@
 
 #include "engine/engine.h"
 
-extern const rgm_algorithm rgm_cem, rgm_compare, rgm_cql, rgm_oracle, rgm_pid, rgm_pid_cem;
-extern const rgm_algorithm rgm_replay, rgm_rule_cem, rgm_sac, rgm_sac_offline;
+extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
+extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
+extern const rgm_algorithm rgm_sac_offline;
+extern const rgm_algorithm rgm_dp;
 
 // clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
+    &rgm_bc,
     &rgm_cem,
+    &rgm_combo,
     &rgm_compare,
     &rgm_cql,
+    &rgm_dynamics,
+    &rgm_mopo,
     &rgm_oracle,
     &rgm_pid,
     &rgm_pid_cem,
@@ -18,6 +24,9 @@ const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_rule_cem,
     &rgm_sac,
     &rgm_sac_offline,
+
+    // tabular problems
+    &rgm_dp,
     NULL,
 };
 // clang-format on

@@ -210,6 +210,20 @@ static rgm_status cql_report(rgm_run *run) {
 }
 
 
+static void act_mean(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
+  const cql *s = run->self;
+  rgm_judge_act(&s->judge, &s->agent, stream, act, obs);
+}
+
+
+static int cql_contenders(rgm_run *run, rgm_contender *out, int max) {
+  const cql *s = run->self;
+  RGM_ASSERT(max > 0);
+  *out = (rgm_contender){.name = run->algorithm->name, .act = act_mean, .rows = s->judge.episodes};
+  return s->judge.episodes > 0 ? 1 : 0;
+}
+
+
 static double cql_work(const rgm_run *run) {
   return (double)run->replicas;
 }
@@ -230,6 +244,7 @@ const rgm_algorithm rgm_cql = {
     .init = cql_init,
     .step = cql_step,
     .report = cql_report,
+    .contenders = cql_contenders,
 };
 
 const rgm_algorithm rgm_sac_offline = {
@@ -247,4 +262,5 @@ const rgm_algorithm rgm_sac_offline = {
     .init = cql_init,
     .step = cql_step,
     .report = cql_report,
+    .contenders = cql_contenders,
 };

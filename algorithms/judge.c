@@ -71,6 +71,12 @@ void rgm_judge_plan(rgm_run *run, rgm_judge *j, const rgm_agent *agent, int64_t 
 }
 
 
+void rgm_judge_act(const rgm_judge *j, const rgm_agent *agent, rgm_stream *s, rgm_tensor act,
+                   rgm_tensor obs) {
+  rgm_agent_act(s, agent, &j->pass, j->seen, obs, act, j->log_pi, RGM_DRAW_MEAN, 0);
+}
+
+
 rgm_status rgm_judge_report(rgm_run *run, const rgm_judge *j, const rgm_agent *agent) {
   rgm_stream *s = run->stream;
   if (j->episodes == 0) {
@@ -99,7 +105,7 @@ rgm_status rgm_judge_report(rgm_run *run, const rgm_judge *j, const rgm_agent *a
 
   // an episode that is over earns nothing more
   for (int64_t t = 0; t < step.steps; t++) {
-    rgm_agent_act(s, agent, &j->pass, j->seen, j->obs, j->act, j->log_pi, RGM_DRAW_MEAN, 0);
+    rgm_judge_act(j, agent, s, j->act, j->obs);
     rgm_env_step(run->env_kernels, s, &step);
     rgm_triad(s, j->total[(t + 1) % 2], j->total[t % 2], j->reward, 1.0f);
   }

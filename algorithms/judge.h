@@ -24,6 +24,10 @@ rgm_status rgm_judge_check(const rgm_run *run, const rgm_problem *problem);
 
 void rgm_judge_plan(rgm_run *run, rgm_judge *judge, const rgm_agent *agent, int64_t episodes);
 
+// The policy's mean at obs (R, V, S), for evaluation (rgm_contender): V is judge->episodes.
+void rgm_judge_act(const rgm_judge *judge, const rgm_agent *agent, rgm_stream *s, rgm_tensor act,
+                   rgm_tensor obs);
+
 // Runs the episodes and reports "return", their mean per replica.
 rgm_status rgm_judge_report(rgm_run *run, const rgm_judge *judge, const rgm_agent *agent);
 

@@ -197,6 +197,15 @@ rgm_pass rgm_slice_pass(rgm_pass pass, int64_t first, int64_t count) {
 }
 
 
+rgm_pass rgm_pass_rows(rgm_pass pass, int64_t rows) {
+  for (int l = 0; l < RGM_MAX_LAYERS; l++) {
+    pass.hidden[l].dims[2] = pass.hidden[l].data != NULL ? rows : pass.hidden[l].dims[2];
+  }
+  pass.out.dims[2] = rows;
+  return pass;
+}
+
+
 // ---- forwards and back -------------------------------------------------------------------------
 
 // what net n leaves after hidden layer l

@@ -71,6 +71,9 @@ void rgm_nets_init(rgm_run *run, const rgm_nets *nets, float last, uint32_t *mem
 rgm_nets rgm_slice_nets(rgm_nets nets, int64_t first, int64_t count);
 rgm_pass rgm_slice_pass(rgm_pass pass, int64_t first, int64_t count);
 
+// The same room for a batch of fewer rows.
+rgm_pass rgm_pass_rows(rgm_pass pass, int64_t rows);
+
 // pass->out = nets(x), x (R, B, I) for all nets or (R, N, B, I); of the targets where asked.
 void rgm_forward(rgm_stream *s, const rgm_nets *nets, bool target, rgm_tensor x,
                  const rgm_pass *pass);

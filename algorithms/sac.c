@@ -114,8 +114,8 @@ static rgm_status sac_plan(rgm_run *run) {
 
 
 // acts in the environments of n replicas from `first` on, and keeps what came of it
-static void act(const rgm_run *run, rgm_stream *stream, const rgm_agent *agent,
-                const rgm_ring *ring, int64_t first, int64_t n, int phase) {
+static void gather_step(const rgm_run *run, rgm_stream *stream, const rgm_agent *agent,
+                        const rgm_ring *ring, int64_t first, int64_t n, int phase) {
   const sac *s = run->self;
   rgm_stepping step = {
       .state = rgm_slice(s->state, first, n),
@@ -160,7 +160,7 @@ static void enqueue(const rgm_run *run, rgm_stream *stream, int phase) {
     const rgm_agent agent = rgm_slice_agent(&s->agent, first, n);
     const rgm_ring ring = rgm_slice_ring(&s->ring, first, n);
     const rgm_batch batch = rgm_slice_batch(&s->batch, n);
-    act(run, stream, &agent, &ring, first, n, phase);
+    gather_step(run, stream, &agent, &ring, first, n, phase);
     for (int64_t u = 0; u < k->updates && phase >= PHASE_LEARN; u++) {
       const rgm_gather gather = {
           .row = {batch.obs, batch.act, batch.reward, batch.next, batch.terminated},
@@ -226,6 +226,20 @@ static rgm_status sac_report(rgm_run *run) {
 }
 
 
+static void act_mean(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
+  const sac *s = run->self;
+  rgm_judge_act(&s->judge, &s->agent, stream, act, obs);
+}
+
+
+static int sac_contenders(rgm_run *run, rgm_contender *out, int max) {
+  const sac *s = run->self;
+  RGM_ASSERT(max > 0);
+  *out = (rgm_contender){.name = run->algorithm->name, .act = act_mean, .rows = s->judge.episodes};
+  return s->judge.episodes > 0 ? 1 : 0;
+}
+
+
 static double sac_work(const rgm_run *run) {
   const sac_keys *k = rgm_algorithm_keys(run, 0);
   return (double)(run->replicas * k->environments);
@@ -247,5 +261,6 @@ const rgm_algorithm rgm_sac = {
     .init = sac_init,
     .step = sac_step,
     .report = sac_report,
+    .contenders = sac_contenders,
     .best_metric = "return",
 };

@@ -438,7 +438,8 @@ static rgm_status read_header(rgm_csv *csv) {
 }
 
 
-rgm_status rgm_csv_open(const char *path, bool digest, rgm_csv **out) {
+// a file whose text can be read on from `at`
+static rgm_status open_text(const char *path, bool digest, rgm_csv **out) {
   *out = NULL;
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) {
@@ -462,16 +463,60 @@ rgm_status rgm_csv_open(const char *path, bool digest, rgm_csv **out) {
   const bool ready =
       csv->path != NULL && csv->raw != NULL && csv->buffer != NULL &&
       (!digest || (csv->hash != NULL && EVP_DigestInit_ex(csv->hash, EVP_sha256(), NULL) == 1));
-  rgm_status status = ready ? begin(csv) : rgm_fail(RGM_EMEMORY, "%s: no memory to read it", path);
-  if (status == RGM_OK) {
-    status = read_header(csv);
-  }
+  const rgm_status status =
+      ready ? begin(csv) : rgm_fail(RGM_EMEMORY, "%s: no memory to read it", path);
   if (status != RGM_OK) {
     rgm_csv_close(csv);
     return status;
   }
   *out = csv;
   return RGM_OK;
+}
+
+
+rgm_status rgm_csv_open(const char *path, bool digest, rgm_csv **out) {
+  RGM_TRY(open_text(path, digest, out));
+  const rgm_status status = read_header(*out);
+  if (status != RGM_OK) {
+    rgm_csv_close(*out);
+    *out = NULL;
+  }
+  return status;
+}
+
+
+rgm_status rgm_text_open(const char *path, rgm_csv **out) {
+  return open_text(path, false, out);
+}
+
+
+rgm_status rgm_text_line(rgm_csv *csv, char **line) {
+  *line = NULL;
+  for (;;) {
+    char *const start = csv->buffer + csv->at;
+    char *end = memchr(start, '\n', csv->end - csv->at);
+    if (end == NULL && !csv->eof) {
+      RGM_TRY(refill(csv));
+      continue;
+    }
+    if (end == NULL && csv->at == csv->end) {
+      return RGM_OK;
+    }
+    // the last line may lack its end: the buffer has room for a NUL
+    csv->at = end != NULL ? (size_t)(end + 1 - csv->buffer) : csv->end;
+    end = end != NULL ? end : csv->buffer + csv->end;
+    csv->row++;
+    *end = '\0';
+    if (end > start && end[-1] == '\r') {
+      end[-1] = '\0';
+    }
+    if (strlen(start) < (size_t)(end - start) - (end > start && end[-1] == '\0')) {
+      return rgm_fail(RGM_EDATA, "%s: row %lld: a NUL byte; is it a text file?", csv->path,
+                      (long long)csv->row);
+    }
+    *line = start;
+    return RGM_OK;
+  }
 }
 
 

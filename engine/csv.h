@@ -29,6 +29,12 @@ typedef struct rgm_csv rgm_csv;
 rgm_status rgm_csv_open(const char *path, bool digest, rgm_csv **out);
 void rgm_csv_close(rgm_csv *csv);
 
+// The same file as lines of text, plain or gzip: opened by rgm_text_open, without a header, *line
+// is NULL after the last one; it ends with NUL, without LF or CRLF, and holds until the next call.
+// Lines of more than 1 MiB are refused. rgm_csv_row counts them from 1.
+rgm_status rgm_text_open(const char *path, rgm_csv **out);
+rgm_status rgm_text_line(rgm_csv *csv, char **line);
+
 // Columns by name in any case, blanks around it ignored; -1: none. rgm_csv_need names the table's
 // nearest column where there is none (RGM_EDATA), and refuses one that is there twice.
 int rgm_csv_columns(const rgm_csv *csv);

@@ -147,7 +147,8 @@ void rgm_audit_missing_unflagged(rgm_audit *a, unsigned arg) {
 
 void rgm_audit_missing_value(rgm_audit *a, unsigned arg) {
   EACH(c, arg) {
-    for (int64_t r = 0; count_missing(a, c) < a->rows && r < a->rows; r++) {
+    const bool some = count_missing(a, c) < a->rows;
+    for (int64_t r = 0; some && r < a->rows; r++) {
       if (isnan(rgm_audit_get(a, c, r))) {
         rgm_audit_hit(a, r, c);
       }

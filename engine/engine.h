@@ -13,6 +13,7 @@
 typedef struct rgm_run rgm_run;
 typedef struct rgm_dataset rgm_dataset;         // engine/dataset.h
 typedef struct rgm_transitions rgm_transitions; // engine/transitions.h
+typedef struct rgm_mdp rgm_mdp;                 // engine/mdp.h
 
 
 // ---- config: one table row per key -------------------------------------------------------------
@@ -312,7 +313,7 @@ typedef struct rgm_env {
   const float *act_low, *act_high; // (act_dim) the box of actions; NULL: [0, 1] each
   const rgm_quantity *obs, *act, *signals;
   double step_min;                          // minutes of a step
-  int plot_value, plot_target, plot_action; // signals that a picture of an episode shows
+  int plot_value, plot_target, plot_action; // signals that a picture shows; no target: -1
   int metric_count;
   const rgm_quantity *metrics;
   int loss_metric; // the one that comparisons are about, smaller is better
@@ -339,6 +340,10 @@ typedef struct rgm_env {
                         bool whole, double *value);
   // episodes as a data set with the columns that imports of real patients have; NULL: it has none
   rgm_status (*record)(const void *keys, const rgm_episodes *episodes, rgm_dataset **out);
+
+  // A tabular problem, for algorithms that need one; such an environment has no loop, and so
+  // nothing from `steps` on above but its names. NULL: it is none.
+  rgm_status (*tabulate)(const void *keys, const rgm_config *where, rgm_mdp **out);
 } rgm_env;
 
 extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c
@@ -352,6 +357,12 @@ typedef struct rgm_contender {
   rgm_control control;
   int hidden;
   rgm_tensor params; // (R, W)
+
+  // A policy that the fused loop does not know: act (R, rows, A) from obs (R, rows, O), for always
+  // the same number of rows, of which some may not count. It only enqueues. It is called once for
+  // every step of the episodes, which are then stepped (rgm_env_step); NULL: `control` acts.
+  void (*act)(rgm_run *run, rgm_stream *s, rgm_tensor act, rgm_tensor obs);
+  int64_t rows;
 } rgm_contender;
 
 enum {
@@ -360,6 +371,7 @@ enum {
   RGM_TRAINS_NOT = 4,    // nothing to train: eval takes the config itself
   RGM_NEEDS_DATASET = 8, // data.* is read: a data set, in run->transitions from `check` on
   RGM_TAKES_ENV = 16,    // env.* is read where the config has env.name; else run->env is NULL
+  RGM_NEEDS_MDP = 32,    // with RGM_NEEDS_ENV: one that is tabular
 };
 
 typedef struct rgm_json rgm_json;
@@ -382,8 +394,9 @@ typedef struct rgm_algorithm {
   rgm_status (*report)(rgm_run *run);
   int (*contenders)(rgm_run *run, rgm_contender *out, int max);
   rgm_status (*evaluate)(rgm_run *run, rgm_json *json, FILE *text); // in place of contenders
-  const char *best_metric; // what `run.keep_best: auto` compares; NULL: nothing
-  bool best_is_min;        // less of it is better
+  const char *best_metric;       // what `run.keep_best: auto` compares; NULL: nothing
+  bool best_is_min;              // less of it is better
+  void (*release)(rgm_run *run); // frees what `self` points at, whatever was reached
 } rgm_algorithm;
 
 extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms/algorithms.c
@@ -413,6 +426,7 @@ typedef struct rgm_data_keys {
 extern const char *const rgm_backend_names[]; // "auto", "cpu", "cuda", NULL
 extern const rgm_field rgm_run_fields[], rgm_eval_fields[];
 extern const rgm_field rgm_data_fields[], rgm_dataset_fields[]; // of tables, of data sets
+extern const rgm_field rgm_simulate_fields[];                   // of `regimen simulate`
 
 enum { RGM_MAX_HYPERS = 32, RGM_MAX_METRICS = 64, RGM_MAX_RINGS = 4 };
 
@@ -440,7 +454,8 @@ struct rgm_run {
   void *self;                      // the algorithm's own struct
   rgm_stream *stream;
   rgm_arena *arena;
-  const rgm_env_kernels *env_kernels;
+  const rgm_env_kernels *env_kernels; // NULL with a tabular problem
+  rgm_mdp *mdp;                       // the problem, NULL without one
   int64_t replicas;
   uint64_t step;         // steps done
   rgm_tensor seeds;      // (R, 2) u32: low, high word of run.seed + r
@@ -537,6 +552,11 @@ bool rgm_run_has_private(const rgm_run *run);
 // Starts a run from the weights (entries flagged RGM_EXPORTED) of another one, for fine-tuning; one
 // replica there serves all here. Step, moments and random numbers start anew.
 rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint);
+
+// The same of entries whose names begin with `prefix`, for an algorithm that starts with a part of
+// another one's; `key` is the key that asked for it.
+rgm_status rgm_run_take_weights(rgm_run *run, const rgm_checkpoint *checkpoint, const char *prefix,
+                                const char *key);
 
 // Hex SHA-256 over step, data digest, every record's name, type, dims and bytes, and the digest of
 // the private state where there is one.

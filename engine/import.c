@@ -34,7 +34,7 @@ rgm_status rgm_import_run(const import_kind *kind, const char *folder, const cha
   m->progress = progress;
   RGM_TRY(rgm_import_rules_load(kind, rules, set, set_count, &m->rules));
   RGM_TRY(kind->read(m));
-  if (kind->hourly) {
+  if (kind->hourly || m->rules.key.steps == STEPS_HOURS) {
     RGM_TRY(rgm_import_grid(m));
   }
   RGM_TRY(rgm_import_dataset(m));
@@ -49,10 +49,11 @@ void rgm_import_free(import *m) {
     return;
   }
   import_panel *p = &m->panel;
-  void *const parts[] = {
-      m->dose,    m->stay,   m->by_patient, m->event,      m->edges,     m->typical, p->episode,
-      p->patient, p->time,   p->value,      p->age,        p->dose,      p->bolus,   p->fresh,
-      p->next,    p->reward, p->action,     p->terminated, p->truncated, p->end,     p->outcome};
+  void *const parts[] = {m->dose,    m->stay,    m->by_patient, m->event,     m->edges,
+                         m->typical, p->episode, p->patient,    p->time,      p->value,
+                         p->age,     p->dose,    p->bolus,      p->fresh,     p->next,
+                         p->reward,  p->action,  p->terminated, p->truncated, p->end,
+                         p->outcome, m->constant};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     free(parts[i]);
   }

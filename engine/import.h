@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Importers: raw hospital tables in, one typed data set out. A front end (import_mimic.c,
-// import_eicu.c, import_long.c) reads tables by the rules of a YAML file and fills a cohort; the
-// rest is shared: hourly grid with the last value held and its age (import_grid.c), split,
-// imputation, actions and data set (import_data.c), flow chart and tables (import_report.c).
+// import_eicu.c, import_long.c and import_values.c) reads tables by the rules of a YAML file and
+// fills a cohort; the rest is shared: hourly grid with the last value held and its age
+// (import_grid.c), split, imputation, actions and data set (import_data.c), flow chart and tables
+// (import_report.c).
 //
 // Nothing here prints a patient's value or id. Times are seconds, without a time zone.
 
@@ -35,7 +36,8 @@ typedef enum import_how {
   HOW_WEIGHT,    // daily weights; the first admission weight counts from 2 h before admission
   HOW_AGE,       // years at admission
   HOW_MALE,      // 1 or 0
-  HOW_ADMISSION, // a column of the table of stays
+  HOW_ADMISSION, // the weight at admission, once for a stay
+  HOW_STATIC,    // any other value that a stay has once
 } import_how;
 
 // One spelling of a unit: (value + offset) * factor is in the variable's unit.
@@ -56,7 +58,8 @@ typedef struct import_variable {
   int how, table;
   rgm_list items, admit, motor, verbal, eyes;
   char names[RGM_STRING_SIZE], units[RGM_STRING_SIZE], unit[RGM_STRING_SIZE];
-  char tube[RGM_STRING_SIZE], column[RGM_STRING_SIZE], doc[RGM_STRING_SIZE];
+  char tube[RGM_STRING_SIZE], column[RGM_STRING_SIZE], aperiodic[RGM_STRING_SIZE];
+  char doc[RGM_STRING_SIZE];
   double above, below, lookback;
   int tube_score;
   bool optional, backfill;
@@ -102,6 +105,13 @@ typedef struct import_keys {
   char reward_column[RGM_STRING_SIZE], terminated_column[RGM_STRING_SIZE];
   char truncated_column[RGM_STRING_SIZE];
   char outcome_columns[RGM_STRING_SIZE], time_unit[RGM_STRING_SIZE];
+  int steps, unknown_value_unit;
+  // columns.* of tables with a row for each value
+  char variable_column[RGM_STRING_SIZE], value_column[RGM_STRING_SIZE];
+  char unit_column[RGM_STRING_SIZE], end_column[RGM_STRING_SIZE];
+  char status_column[RGM_STRING_SIZE], keep_rows[RGM_STRING_SIZE], drop_rows[RGM_STRING_SIZE];
+  char bolus_column[RGM_STRING_SIZE], death_column[RGM_STRING_SIZE];
+  char discharge_column[RGM_STRING_SIZE];
 } import_keys;
 
 enum { HOURS_PAPER, HOURS_LANDMARK, HOURS_ALL };
@@ -109,6 +119,15 @@ enum { UNKNOWN_EXCLUDE, UNKNOWN_REFUSE };
 enum { IMPUTE_KNN, IMPUTE_NONE };
 enum { TUBE_NORMAL, TUBE_MISSING };
 enum { AGES_ALL, AGES_MONITOR, AGES_NONE };
+enum { STEPS_ROWS, STEPS_HOURS };
+enum { VALUE_DROP, VALUE_REFUSE };
+
+// The sections of a rules file; `variable` stands for variable.NAME. Ended by a NULL name.
+typedef struct import_section {
+  const char *name;
+  const rgm_field *fields;
+} import_section;
+extern const import_section rgm_import_sections[];
 
 typedef struct import_rules {
   import_keys key;
@@ -210,6 +229,8 @@ typedef struct import {
   int64_t stay_count; // in order of id
   import_stay *stay;
   int64_t *by_patient; // stays in order of patient_id, for tables without stays
+  double *constant;    // (stay ids, variables + outcomes) of tables by a column map, else NULL
+  bool ageless;        // no variable says how old a patient is: no rule of age
   int64_t event_count, event_room;
   import_event *event;
   int flow_count, drop_count, source_count;
@@ -227,7 +248,7 @@ typedef struct import_kind {
   const char *name, *doc, *rules; // default rules file
   const char *const *tables;      // table_keys, ended by NULL
   rgm_status (*read)(import *m);
-  bool hourly; // doses and events go onto a grid
+  bool hourly; // doses and events go onto a grid; else the column map says it
 } import_kind;
 
 // By its name; NULL where there is none.
@@ -261,6 +282,42 @@ rgm_status rgm_import_index_patients(import *m);
 
 // one value of a variable after its rules: number, range, unit; true where it is used
 bool rgm_import_value(import_variable *v, rgm_csv_field number, const char *unit, double *value);
+bool rgm_import_is_constant(const import_variable *v); // a stay has it once
+
+// Times by a column map, h: all are numbers in columns.time_unit, or all are dates.
+typedef struct import_clock {
+  bool known, dated;
+} import_clock;
+rgm_status rgm_import_time(const import *m, const rgm_csv *csv, const rgm_csv_field *fields,
+                           int column, import_clock *clock, double *hours);
+
+// import_texts.c: texts numbered in the order in which they are added, found by a hash
+typedef struct import_texts {
+  int64_t count, room, slot_room;
+  size_t *at, *length; // of each in `text`, where a NUL follows it
+  int64_t *slot;       // 1 + number, 0: free
+  char *text;
+  size_t size, text_room;
+} import_texts;
+rgm_status rgm_import_text_add(import_texts *t, const char *text, size_t size, int64_t *number);
+int64_t rgm_import_text_find(const import_texts *t, const char *text, size_t size); // or -1
+void rgm_import_texts_free(import_texts *t);
+int rgm_import_compare_ids(const char *a, const char *b); // numbers by value, before texts
+
+// Names or codes in any case, without blanks around them, each of one target.
+enum { IMPORT_NAMES = 1024, IMPORT_NAME_SIZE = 256 };
+typedef struct import_names {
+  import_texts texts;
+  int target[IMPORT_NAMES];
+} import_names;
+rgm_status rgm_import_names_add(import_names *n, const char *list, int target, const char *key);
+int rgm_import_names_find(const import_names *n, const char *text, size_t size); // or -1
+
+// import_values.c: a table by a column map onto the hourly grid
+rgm_status rgm_import_values(import *m, int table);
+rgm_status rgm_import_find_outcome(const char **at, char name[64]); // the next of columns.outcomes
+void rgm_import_need_units(import_rules *rules); // each variable has some, its own at least
+bool rgm_import_keeps(const import_keys *key, const char *status);
 
 // import_grid.c
 rgm_status rgm_import_courses(import *m); // doses -> t0, hours; drops stays by rule

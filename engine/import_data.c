@@ -301,7 +301,7 @@ static rgm_status add_variable(import *m, int v, const double *filled) {
   const import_panel *p = &m->panel;
   const import_variable *var = &m->rules.variable[v];
   const int variables = m->rules.variable_count;
-  const bool constant = var->how == HOW_AGE || var->how == HOW_MALE || var->how == HOW_ADMISSION;
+  const bool constant = rgm_import_is_constant(var);
   char name[64];
   rgm_column *c;
   RGM_TRY(add(m, var->name, var->state ? RGM_ROLE_STATE : RGM_ROLE_OTHER, RGM_CELL_F32, var->unit,

@@ -10,9 +10,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum { PATIENT, INFUSION, LAB, VITAL };
+enum { PATIENT, INFUSION, LAB, VITAL, APERIODIC };
 
-static const char *const eicu_tables[] = {"patient", "infusiondrug", "lab", "vitalperiodic", NULL};
+static const char *const eicu_tables[] = {"patient",       "infusiondrug",   "lab",
+                                          "vitalperiodic", "vitalaperiodic", NULL};
 
 
 // ---- helpers -----------------------------------------------------------------------------------
@@ -297,16 +298,19 @@ static bool keep_stay(void *arg, const char *text, size_t size) {
 }
 
 
-// vital signs stand side by side: one column each
-static rgm_status read_vitals(import *m, rgm_csv *csv) {
+// Vital signs stand side by side: one column each, those of monitors in vitalperiodic, those of
+// cuffs and catheters in vitalaperiodic, which add to the first.
+static rgm_status read_columns(import *m, rgm_csv *csv, bool aperiodic) {
   import_rules *r = &m->rules;
   int stay, offset, column[IMPORT_VARIABLES];
   RGM_TRY(rgm_csv_need(csv, "patientunitstayid", &stay));
   RGM_TRY(rgm_csv_need(csv, "observationoffset", &offset));
   for (int v = 0; v < r->variable_count; v++) {
+    const import_variable *var = &r->variable[v];
+    const char *name = aperiodic ? var->aperiodic : var->column;
     column[v] = -1;
-    if (r->variable[v].table == VITAL && r->variable[v].how == HOW_LAST) {
-      RGM_TRY(rgm_csv_need(csv, r->variable[v].column, &column[v]));
+    if (var->how == HOW_LAST && var->table == VITAL && name[0] != '\0') {
+      RGM_TRY(rgm_csv_need(csv, name, &column[v]));
     }
   }
   rgm_csv_filter(csv, stay, keep_stay, m);
@@ -333,6 +337,16 @@ static rgm_status read_vitals(import *m, rgm_csv *csv) {
 }
 
 
+static rgm_status read_vitals(import *m, rgm_csv *csv) {
+  return read_columns(m, csv, false);
+}
+
+
+static rgm_status read_aperiodic(import *m, rgm_csv *csv) {
+  return read_columns(m, csv, true);
+}
+
+
 static rgm_status with_table(import *m, int table, bool optional,
                              rgm_status (*read)(import *m, rgm_csv *csv)) {
   rgm_csv *csv;
@@ -350,11 +364,12 @@ static rgm_status with_table(import *m, int table, bool optional,
 
 
 static rgm_status read_eicu(import *m) {
-  bool vitals = false, optional = true;
+  bool vitals = false, cuffs = false, optional = true;
   for (int v = 0; v < m->rules.variable_count; v++) {
     const import_variable *var = &m->rules.variable[v];
     const bool asked = var->table == VITAL && var->how == HOW_LAST;
-    vitals |= asked;
+    vitals |= asked && var->column[0] != '\0';
+    cuffs |= asked && var->aperiodic[0] != '\0';
     optional &= !asked || var->optional;
   }
   m->flow_count = 1;
@@ -366,7 +381,8 @@ static rgm_status read_eicu(import *m) {
   RGM_TRY(rgm_import_index_patients(m));
   RGM_TRY(rgm_import_courses(m));
   RGM_TRY(with_table(m, LAB, false, read_labs));
-  return vitals ? with_table(m, VITAL, optional, read_vitals) : RGM_OK;
+  RGM_TRY(vitals ? with_table(m, VITAL, optional, read_vitals) : RGM_OK);
+  return cuffs ? with_table(m, APERIODIC, optional || vitals, read_aperiodic) : RGM_OK;
 }
 
 

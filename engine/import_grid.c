@@ -123,11 +123,13 @@ rgm_status rgm_import_courses(import *m) {
   }
   rgm_import_note_flow(m, "with all rates in known units");
 
-  for (int64_t i = 0; i < m->stay_count; i++) {
+  for (int64_t i = 0; i < m->stay_count && !m->ageless; i++) {
     m->stay[i].used &= m->stay[i].age >= key->age_min;
   }
-  snprintf(rule, sizeof rule, "aged %g or older", key->age_min);
-  rgm_import_note_flow(m, rule);
+  if (!m->ageless) {
+    snprintf(rule, sizeof rule, "aged %g or older", key->age_min);
+    rgm_import_note_flow(m, rule);
+  }
 
   for (int64_t i = 0; i < m->stay_count; i++) {
     import_stay *s = &m->stay[i];
@@ -374,16 +376,20 @@ static void watch(const import_panel *p, const import_variable *v, const series 
 
 
 // values that a stay has once
-static double constant_of(const import_variable *v, const import_stay *s) {
-  return v->how == HOW_AGE         ? s->age
-         : v->how == HOW_MALE      ? (s->male < 0 ? NAN : s->male)
-         : v->how == HOW_ADMISSION ? s->admission_weight
-                                   : NAN;
+static double constant_of(const import *m, int index, const import_stay *s) {
+  if (m->constant != NULL) {
+    return m->constant[s->id * (m->rules.variable_count + m->panel.outcome_count) + index];
+  }
+  const int how = m->rules.variable[index].how;
+  return how == HOW_AGE         ? s->age
+         : how == HOW_MALE      ? (s->male < 0 ? NAN : s->male)
+         : how == HOW_ADMISSION ? s->admission_weight
+                                : NAN;
 }
 
 
-static bool is_constant(const import_variable *v) {
-  return v->how == HOW_AGE || v->how == HOW_MALE || v->how == HOW_ADMISSION;
+bool rgm_import_is_constant(const import_variable *v) {
+  return v->how == HOW_AGE || v->how == HOW_MALE || v->how == HOW_ADMISSION || v->how == HOW_STATIC;
 }
 
 
@@ -393,10 +399,10 @@ static rgm_status fill_variable(import *m, const import_stay *s, int index, int6
   const import_variable *v = &m->rules.variable[index];
   const import_panel *p = &m->panel;
   const int variables = m->rules.variable_count;
-  if (is_constant(v)) {
+  if (rgm_import_is_constant(v)) {
     for (int64_t i = 0; i < s->hours - s->first; i++) {
       const int64_t cell = (row + i) * variables + index;
-      p->value[cell] = constant_of(v, s);
+      p->value[cell] = constant_of(m, index, s);
       p->age[cell] = isnan(p->value[cell]) ? NAN : 0;
     }
     return RGM_OK;
@@ -458,7 +464,12 @@ static rgm_status fill_stay(import *m, int64_t index, int64_t row, series part[4
     p->terminated[row + i] = last && !cut;
     p->truncated[row + i] = last && cut;
     p->end[row + i] = (uint8_t)s->end;
-    p->outcome[row + i] = s->died < 0 ? NAN : s->died;
+    for (int k = 0; k < p->outcome_count; k++) {
+      p->outcome[(row + i) * p->outcome_count + k] =
+          m->constant != NULL ? constant_of(m, m->rules.variable_count + k, s)
+          : s->died < 0       ? NAN
+                              : s->died;
+    }
   }
   fill_doses(m, s, row);
   int64_t from = s->event_at;
@@ -486,8 +497,10 @@ rgm_status rgm_import_grid(import *m) {
   for (int64_t i = 0; i < m->stay_count; i++) {
     rows += m->stay[i].hours - m->stay[i].first;
   }
-  snprintf(m->panel.outcome_name[0], 64, "died_in_hospital");
-  m->panel.outcome_count = 1;
+  if (m->constant == NULL) {
+    snprintf(m->panel.outcome_name[0], 64, "died_in_hospital");
+    m->panel.outcome_count = 1;
+  }
   RGM_TRY(rgm_import_panel_alloc(m, rows));
   series part[4] = {0};
   rgm_status status = RGM_OK;

@@ -568,9 +568,10 @@ static void print_cell(FILE *out, double x) {
 static void print_csv(const import *m, FILE *out) {
   const import_panel *p = &m->panel;
   const int variables = m->rules.variable_count, monitor = m->rules.monitor;
-  const bool ids = m->rules.key.ids && m->stay != NULL, doses = m->dose_count > 0;
+  const bool hospital = m->stay != NULL && m->constant == NULL, ids = m->rules.key.ids && hospital;
+  const bool doses = m->dose_count > 0;
   fprintf(out, ids ? "icustay_id,subject_id,hour" : "episode,patient,hour");
-  fprintf(out, doses ? ",source" : "");
+  fprintf(out, hospital ? ",source" : "");
   for (int v = 0; v < variables; v++) {
     fprintf(out, ",%s%s", m->rules.variable[v].name, v == monitor ? "_last" : "");
   }
@@ -583,7 +584,7 @@ static void print_csv(const import *m, FILE *out) {
     const int32_t e = p->episode[i];
     fprintf(out, "%lld,%lld,%g", ids ? (long long)m->stay[e].id : (long long)e,
             ids ? (long long)m->stay[e].patient_id : (long long)p->patient[i], p->time[i]);
-    if (doses) {
+    if (hospital) {
       fprintf(out, ",%s", m->stay[e].source);
     }
     for (int v = 0; v < variables; v++) {

@@ -29,7 +29,10 @@ static const char *const ages[] = {"all", "monitor", "none", NULL};
 static const char *const hours_rules[] = {"paper", "landmark", "all", NULL};
 static const char *const unknown_units[] = {"exclude", "refuse", NULL};
 static const char *const imputations[] = {"knn", "none", NULL};
-static const char *const hows[] = {"last", "gcs", "weight", "age", "male", "admission", NULL};
+static const char *const hows[] = {"last", "gcs",       "weight", "age",
+                                   "male", "admission", "static", NULL};
+static const char *const steps[] = {"rows", "hours", NULL};
+static const char *const value_units[] = {"drop", "refuse", NULL};
 static const char *const tubes[] = {"normal", "missing", NULL};
 
 static const rgm_field import_fields[] = {
@@ -116,12 +119,32 @@ static const rgm_field column_fields[] = {
     TEXT("episode", AT(episode), "", "Column of the episode; none: one for each patient."),
     TEXT("time", AT(time), "time", "Column of the time, a number or a date with time."),
     TEXT("time_unit", AT(time_unit), "h", "Unit of a numeric time: s, min, h or d."),
-    TEXT("dose", AT(dose_column), "", "Column of the dose; its unit is dose.unit."),
+    PICK(
+        "steps", AT(steps), "rows", steps,
+        "rows: every row of a wide table is a step, or every time with a dose or an action; hours: "
+        "the hourly grid of the hospital importers, under cohort.*, with charted rates held as "
+        "dose.hold says."),
+    TEXT("variable", AT(variable_column), "",
+         "Column that names what a row measures: the table has a row for each value, and dose, "
+         "bolus, death, discharge and outcomes are names or codes in it, by |. None: a wide table, "
+         "where they are columns."),
+    TEXT("value", AT(value_column), "value", "Column of the value, of a row for each value."),
+    TEXT("unit", AT(unit_column), "", "Column of its unit; none: no unit is looked at."),
+    TEXT("end", AT(end_column), "", "Column of the time at which a row's dose rate ended."),
+    TEXT("status", AT(status_column), "", "Column of the row's status."),
+    TEXT("keep_status", AT(keep_rows), "", "Statuses whose rows count, by |; none: all others."),
+    TEXT("drop_status", AT(drop_rows), "", "Statuses whose rows do not count, by |."),
+    PICK("unknown_unit", AT(unknown_value_unit), "drop", value_units,
+         "Values in a unit that is not listed are dropped and counted, or the import stops."),
+    TEXT("dose", AT(dose_column), "", "The dose; its unit is dose.unit, on the grid per hour."),
+    TEXT("bolus", AT(bolus_column), "", "Amounts given at once; on the grid."),
     TEXT("action", AT(action_column), "", "Column of an action that is a number from 0 on."),
     TEXT("reward", AT(reward_column), "", "Column of the reward."),
     TEXT("terminated", AT(terminated_column), "", "Column: 1 where the episode ended by itself."),
     TEXT("truncated", AT(truncated_column), "", "Column: 1 where only the recording ended."),
-    TEXT("outcomes", AT(outcome_columns), "", "Columns of outcomes, by commas."),
+    TEXT("death", AT(death_column), "", "What is charted at the time of death; on the grid."),
+    TEXT("discharge", AT(discharge_column), "", "What is charted on leaving; on the grid."),
+    TEXT("outcomes", AT(outcome_columns), "", "Outcomes, by commas."),
     {0},
 };
 
@@ -136,8 +159,9 @@ static const rgm_field variable_fields[] = {
     TEXT("tube", OF(tube), "", "Texts of the verbal response under a tube, by |."),
     PICK("tube_score", OF(tube_score), "normal", tubes,
          "Under a tube the sum counts as normal (15), or as not measured."),
-    TEXT("names", OF(names), "", "Names of the test, by |."),
+    TEXT("names", OF(names), "", "Names or codes of the variable, by |."),
     TEXT("column", OF(column), "", "Column of the table."),
+    TEXT("aperiodic", OF(aperiodic), "", "Column of vitalaperiodic that counts as well."),
     TEXT("unit", OF(unit), NULL, "Unit of the values in the data set."),
     TEXT("units", OF(units), "", "Accepted spellings with conversions; empty: any."),
     REAL("above", OF(above), "", "-1e300", -1e300, 1e300, "Values are larger than this."),
@@ -150,6 +174,15 @@ static const rgm_field variable_fields[] = {
     FLAG("optional", OF(optional), "false", "May be missing as a whole."),
     {0},
 };
+
+
+enum { SHARED_SECTIONS = 7 }; // of all front ends; then columns, variable
+const import_section rgm_import_sections[] = {
+    {"import", import_fields},     {"cohort", cohort_fields},
+    {"dose", dose_fields},         {"split", split_fields},
+    {"impute", impute_fields},     {"actions", action_fields},
+    {"outcome", outcome_fields},   {"columns", column_fields},
+    {"variable", variable_fields}, {NULL, NULL}};
 
 
 // ---- units -------------------------------------------------------------------------------------
@@ -390,14 +423,9 @@ static rgm_status read_tables(import_rules *rules, rgm_config *config, const imp
 
 
 static rgm_status read_sections(import_rules *rules, rgm_config *config, const import_kind *kind) {
-  static const struct {
-    const char *name;
-    const rgm_field *fields;
-  } sections[] = {{"import", import_fields},  {"cohort", cohort_fields}, {"dose", dose_fields},
-                  {"split", split_fields},    {"impute", impute_fields}, {"actions", action_fields},
-                  {"outcome", outcome_fields}};
-  for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
-    RGM_TRY(rgm_config_read(config, sections[i].name, sections[i].fields, &rules->key));
+  for (int i = 0; i < SHARED_SECTIONS; i++) {
+    const import_section *s = &rgm_import_sections[i];
+    RGM_TRY(rgm_config_read(config, s->name, s->fields, &rules->key));
   }
   if (!kind->hourly) {
     RGM_TRY(rgm_config_read(config, "columns", column_fields, &rules->key));

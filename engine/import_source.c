@@ -193,7 +193,51 @@ rgm_status rgm_import_drop_rows(import *m, const char *table, const char *why, i
 }
 
 
+// the sex as a word or as 1 and 0; an age that was hidden as above 89
+static bool said(const import_variable *v, rgm_csv_field f, double *value) {
+  const char first = f.text[strspn(f.text, " ")];
+  if (v->how == HOW_MALE && strchr("MmFf", first) != NULL && first != '\0') {
+    *value = first == 'M' || first == 'm';
+    return true;
+  }
+  return false;
+}
+
+
+rgm_status rgm_import_time(const import *m, const rgm_csv *csv, const rgm_csv_field *fields,
+                           int column, import_clock *clock, double *hours) {
+  static const struct {
+    const char *name;
+    double hours;
+  } units[] = {{"s", 1.0 / 3600}, {"min", 1.0 / 60}, {"h", 1}, {"d", 24}};
+  int64_t seconds;
+  double x;
+  const rgm_csv_kind kind = rgm_csv_number(fields[column], &x);
+  if (!clock->known) {
+    *clock = (import_clock){true, kind != RGM_CSV_NUMBER};
+  }
+  if (clock->dated && rgm_csv_time(fields[column], &seconds) == RGM_CSV_NUMBER) {
+    *hours = (double)seconds / HOUR;
+    return RGM_OK;
+  }
+  if (clock->dated || kind != RGM_CSV_NUMBER || !(fabs(x) < 1e9)) {
+    return rgm_import_bad(csv, column, "no time; all are numbers or all are like 2101-10-20 19:08");
+  }
+  for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+    if (strcmp(m->rules.key.time_unit, units[i].name) == 0) {
+      *hours = x * units[i].hours;
+      return RGM_OK;
+    }
+  }
+  return rgm_fail(RGM_ECONFIG, "columns.time_unit: s, min, h or d");
+}
+
+
 bool rgm_import_value(import_variable *v, rgm_csv_field number, const char *unit, double *value) {
+  if (said(v, number, value)) {
+    v->count.used++;
+    return true;
+  }
   if (rgm_csv_number(number, value) != RGM_CSV_NUMBER) {
     v->count.no_number++;
     return false;
@@ -278,7 +322,9 @@ static int by_stay_and_time(const void *a, const void *b) {
 // Sorts the doses and makes a stay of every stay id with a rate above 0 (or in an unknown unit,
 // which may be one): `used` where there is a rate above 0.
 rgm_status rgm_import_collect_stays(import *m) {
-  qsort(m->dose, (size_t)m->dose_count, sizeof *m->dose, by_stay_and_time);
+  if (m->dose_count > 0) {
+    qsort(m->dose, (size_t)m->dose_count, sizeof *m->dose, by_stay_and_time);
+  }
   int64_t count = 0;
   for (int64_t i = 0; i < m->dose_count; i++) {
     count += i == 0 || m->dose[i].stay_id != m->dose[i - 1].stay_id;

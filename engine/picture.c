@@ -61,22 +61,26 @@ static void curve(FILE *out, const panel *p, const rgm_picture *g, const float *
 }
 
 
-static double largest(const rgm_picture *g, int signal) {
-  double top = 0.0;
-  for (int i = 0; i < g->count; i++) {
+// makes the axis reach over all values of a signal; -1: there is none
+static void stretch(panel *p, const rgm_picture *g, int signal) {
+  for (int i = 0; i < g->count && signal >= 0; i++) {
     for (int64_t t = 0; t < g->steps; t++) {
-      top = fmax(top, (double)g->signals[i][t * g->env->signal_dim + signal]);
+      const double value = (double)g->signals[i][t * g->env->signal_dim + signal];
+      p->low = fmin(p->low, value);
+      p->high = fmax(p->high, value);
     }
   }
-  return top;
 }
 
 
 void rgm_picture_write(const rgm_picture *g, FILE *out) {
   const rgm_env *env = g->env;
-  const panel value = {env->plot_value, 0.0, 1.0, TOP, MIDDLE};
-  const panel action = {env->plot_action, 0.0, largest(g, env->plot_action), BELOW, BOTTOM};
+  panel value = {env->plot_value, 0.0, 1.0, TOP, MIDDLE};
+  panel action = {env->plot_action, 0.0, 0.0, BELOW, BOTTOM};
   char style[96];
+  stretch(&value, g, env->plot_value);
+  stretch(&value, g, env->plot_target);
+  stretch(&action, g, env->plot_action);
   fprintf(out,
           "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d 510\" width=\"%d\" "
           "font-family=\"sans-serif\" font-size=\"12\">\n"
@@ -105,7 +109,9 @@ void rgm_picture_write(const rgm_picture *g, FILE *out) {
     fprintf(out, "<text x=\"%d\" y=\"22\" fill=\"%s\" text-anchor=\"end\">%s</text>\n",
             RIGHT - 190 * i, colour, g->names[i]);
   }
-  curve(out, &value, g, g->signals[0], env->plot_target,
-        "stroke=\"#222\" stroke-width=\"1\" stroke-dasharray=\"5 3\"");
+  if (env->plot_target >= 0) {
+    curve(out, &value, g, g->signals[0], env->plot_target,
+          "stroke=\"#222\" stroke-width=\"1\" stroke-dasharray=\"5 3\"");
+  }
   fprintf(out, "</svg>\n");
 }

@@ -3,7 +3,9 @@
 
 #include "engine/dataset.h"
 #include "engine/engine.h"
+#include "engine/import.h"
 #include "engine/load.h"
+#include "engine/mdp.h"
 #include "engine/regimen.h"
 #include "engine/sweep.h"
 #include "engine/transitions.h"
@@ -126,7 +128,11 @@ static rgm_status check(rgm_run *run, const rgm_options *options) {
   }
   format_bytes(size, (double)rgm_arena_bytes(run->arena));
   fprintf(out, "algorithm    %s (%s)\n", run->algorithm->name, run->algorithm->paper);
-  if (run->env != NULL) {
+  if (run->mdp != NULL) {
+    fprintf(out, "problem      %s: %lld states, %lld actions, %lld pairs, %lld non-zeros\n",
+            run->env->name, (long long)run->mdp->states, (long long)run->mdp->actions,
+            (long long)run->mdp->rows, (long long)run->mdp->entries);
+  } else if (run->env != NULL) {
     fprintf(out, "environment  %s, %lld steps an episode\n", run->env->name,
             (long long)run->env->steps(run->env_keys));
   }
@@ -215,11 +221,24 @@ static bool explain_key(const char *section, const rgm_field *fields, const char
 }
 
 
+// the rules of imports: all of them, a section, or one key
+static bool explain_import(const char *topic, FILE *out) {
+  bool found = false;
+  for (const import_section *s = rgm_import_sections; s->name != NULL; s++) {
+    const bool all = strcmp(topic, "import") == 0;
+    found = explain_key(s->name, s->fields, all ? s->name : topic, out) || found;
+  }
+  return found;
+}
+
+
 static void explain_all(FILE *out) {
   rgm_config_explain(out, "run", rgm_run_fields);
   rgm_config_explain(out, "eval", rgm_eval_fields);
   rgm_config_explain(out, "data", rgm_dataset_fields);
   rgm_config_explain(out, "sweep", rgm_sweep_fields);
+  rgm_config_explain(out, "simulate", rgm_simulate_fields);
+  fprintf(out, "\nrules of imports: `regimen explain import`\n");
   fprintf(out, "\nenvironments (`regimen explain NAME` has the keys)\n");
   for (int i = 0; rgm_envs[i] != NULL; i++) {
     fprintf(out, "  %-12s %s\n", rgm_envs[i]->name, rgm_envs[i]->doc);
@@ -239,9 +258,11 @@ rgm_status rgm_explain(const char *topic, FILE *out) {
   bool found = explain_key("run", rgm_run_fields, topic, out) ||
                explain_key("eval", rgm_eval_fields, topic, out) ||
                explain_key("data", rgm_dataset_fields, topic, out) ||
-               explain_key("sweep", rgm_sweep_fields, topic, out);
-  const char *names[128] = {"run", "eval", "data", "sweep"};
-  int count = 4;
+               explain_key("sweep", rgm_sweep_fields, topic, out) ||
+               explain_key("simulate", rgm_simulate_fields, topic, out) ||
+               explain_import(topic, out);
+  const char *names[128] = {"run", "eval", "data", "sweep", "simulate", "import"};
+  int count = 6;
   for (int i = 0; rgm_envs[i] != NULL; i++) {
     names[count++] = rgm_envs[i]->name;
     if (strcmp(topic, rgm_envs[i]->name) == 0) {

@@ -2,6 +2,7 @@
 // A run from its config: reads the sections, opens the device, plans twice, initialises; and the
 // run as a checkpoint and back.
 
+#include "engine/mdp.h"
 #include "engine/transitions.h"
 
 #include <math.h>
@@ -186,6 +187,15 @@ static rgm_status read_dataset(rgm_run *run) {
                     rgm_config_where(run->config, "env.name"), run->env->name, run->env->obs_dim,
                     data->path, run->transitions->states);
   }
+  const int64_t choices = run->transitions->choices;
+  const int actions = run->transitions->actions;
+  if (run->env != NULL && (run->env->choices != choices || run->env->act_dim != actions)) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: env.name: %s has %d actions of %d classes (0: continuous) where %s has %d "
+                    "of %lld: it is not what the data are of",
+                    rgm_config_where(run->config, "env.name"), run->env->name, run->env->act_dim,
+                    run->env->choices, data->path, actions, (long long)choices);
+  }
   return RGM_OK;
 }
 
@@ -200,6 +210,15 @@ rgm_status rgm_run_read(rgm_config *config, bool check, rgm_run **out) {
   RGM_TRY(read_sections(run));
   if (!check) {
     return RGM_OK;
+  }
+  if (run->env != NULL) {
+    const bool table = (run->algorithm->needs & RGM_NEEDS_MDP) != 0;
+    if (table != (run->env->tabulate != NULL)) {
+      return rgm_fail(RGM_ECONFIG, "%s: algorithm.name: %s is for %s, which %s is not",
+                      rgm_config_where(run->config, "algorithm.name"), run->algorithm->name,
+                      table ? "tabular problems (sepsis_grid, mdp)" : "simulated patients",
+                      run->env->name);
+    }
   }
   if (run->algorithm->needs & RGM_NEEDS_DATASET) {
     RGM_TRY(read_dataset(run));
@@ -328,7 +347,10 @@ static rgm_status measure(rgm_run *run) {
   if (run->self == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for %s", run->algorithm->name);
   }
-  if (run->env != NULL) {
+  if (run->env != NULL && run->env->tabulate != NULL) {
+    RGM_TRY(run->env->tabulate(run->env_keys, run->config, &run->mdp));
+    RGM_TRY(rgm_mdp_digest(run->mdp, run->data_digest));
+  } else if (run->env != NULL) {
     const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
                                                     : run->env->kernels(set);
@@ -468,9 +490,13 @@ void rgm_run_free(rgm_run *run) {
     rgm_config_free(run->config);
     rgm_transitions_free(run->transitions);
   }
+  if (run->self != NULL && run->algorithm->release != NULL) {
+    run->algorithm->release(run);
+  }
   free(run->env_keys);
   free(run->algorithm_keys);
   free(run->self);
+  rgm_mdp_free(run->mdp);
   free(run);
 }
 

@@ -18,7 +18,7 @@ typedef struct simulate_keys {
 
 #define KEY(member) offsetof(simulate_keys, member)
 
-static const rgm_field fields[] = {
+const rgm_field rgm_simulate_fields[] = {
     {"patients", RGM_INT, KEY(patients), "1", "1000", 1, 1e6, NULL, 0,
      "Patients, one episode each."},
     {"seed", RGM_INT, KEY(seed), "1", "1", 0, 9e15, NULL, 0, "Seed of patients, noise and split."},
@@ -234,7 +234,7 @@ rgm_status rgm_simulate(const rgm_options *options) {
     return rgm_fail(RGM_EUSAGE, "regimen simulate CONFIG -o FILE: a file to write is needed");
   }
   RGM_TRY(rgm_load_config(options, &config, NULL));
-  rgm_status status = rgm_config_read(config, "simulate", fields, &keys);
+  rgm_status status = rgm_config_read(config, "simulate", rgm_simulate_fields, &keys);
   if (status == RGM_OK) {
     status = rgm_run_create(config, &s.run); // the run's from here on
   } else {

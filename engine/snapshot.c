@@ -443,11 +443,12 @@ rgm_status rgm_run_put(rgm_run *run, int64_t first, const rgm_checkpoint *taken)
 }
 
 
-rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint) {
+rgm_status rgm_run_take_weights(rgm_run *run, const rgm_checkpoint *checkpoint, const char *prefix,
+                                const char *key) {
   int taken = 0;
   for (int i = 0; i < rgm_arena_count(run->arena); i++) {
     const rgm_entry *entry = rgm_arena_entry(run->arena, i);
-    if ((entry->flags & RGM_EXPORTED) == 0) {
+    if ((entry->flags & RGM_EXPORTED) == 0 || strncmp(entry->name, prefix, strlen(prefix)) != 0) {
       continue;
     }
     const rgm_record *record = rgm_checkpoint_record(checkpoint, entry->name);
@@ -458,9 +459,9 @@ rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint) {
         memcmp(record->dims + 1, meant.dims + 1, sizeof meant.dims - sizeof meant.dims[0]) == 0;
     if (!same || (record->dims[0] != meant.dims[0] && record->dims[0] != 1)) {
       return rgm_fail(RGM_EDATA,
-                      "run.init_from: %s is missing there or has another shape; the nets and "
+                      "%s: %s is missing there or has another shape; the nets and "
                       "run.replicas must be equal (or one replica there)",
-                      entry->name);
+                      key, entry->name);
     }
     // one replica after the other, so that a single one can serve all
     const size_t step = record->dims[0] == 1 ? 0 : record_bytes(&meant) / (size_t)meant.dims[0];
@@ -470,12 +471,17 @@ rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint) {
     taken++;
   }
   if (taken == 0) {
-    return rgm_fail(RGM_EUSAGE, "run.init_from: %s has no weights to start from",
-                    run->algorithm->name);
+    return rgm_fail(RGM_EUSAGE, "%s: %s has no weights to start from", key, run->algorithm->name);
   }
+  return rgm_sync(run->stream);
+}
+
+
+rgm_status rgm_run_init_from(rgm_run *run, const rgm_checkpoint *checkpoint) {
+  RGM_TRY(rgm_run_take_weights(run, checkpoint, "", "run.init_from"));
   const char *digest = rgm_checkpoint_attribute(checkpoint, "digest");
   snprintf(run->parent_digest, sizeof run->parent_digest, "%s", digest != NULL ? digest : "");
-  return rgm_sync(run->stream);
+  return RGM_OK;
 }
 
 

@@ -29,25 +29,25 @@ struct rgm_transitions {
   char path[RGM_STRING_SIZE], format[16], digest[65]; // of the content
   int64_t rows, file_rows, episodes;                  // N; rows of the file; episodes in it
   int64_t part[RGM_SPLITS];                           // transitions of each part
-  int64_t left_out;           // rows without a next state that did not terminate
-  int64_t terminated_count;   // transitions that did, of any part
-  int states, actions;        // S, D
-  int64_t choices;            // classes of an action (D = 1), 0: actions are continuous
-  bool has_reward, has_next;  // whether there are columns of these roles
-  float *obs, *next;          // (N, S) in their units; next is obs where only `terminated` is known
-  float *action;              // (N, D) in their units, or class numbers
-  float *reward;              // (N), NaN where the data set has none
-  float *terminated;          // (N) 1 or 0
-  uint8_t *truncated;         // (N) 1 or 0
-  uint8_t *known;             // (N) 1 where next is of the data, 0 where it stands in
-  uint8_t *split;             // (N) rgm_split
-  int64_t *row, *episode;     // (N) row of the data set; number of the episode, 0, 1, ...
-  int64_t *patient;           // (N) as in the data set, the episode where it has no patients
-  rgm_feature *state;         // (S)
-  rgm_feature *act;           // (D); of classes only the name
-  float *mean, *sd;           // (S) as in `state`, what inputs are normalised by
-  float *act_low, *act_high;  // (D) the box of continuous actions, in their unit; not of classes
-  char notes[1024];           // what people should know, a line each, "" where there is nothing
+  int64_t left_out;          // rows without a next state that did not terminate
+  int64_t terminated_count;  // transitions that did, of any part
+  int states, actions;       // S, D
+  int64_t choices;           // classes of an action (D = 1), 0: actions are continuous
+  bool has_reward, has_next; // whether there are columns of these roles
+  float *obs, *next;         // (N, S) in their units; next is obs where only `terminated` is known
+  float *action;             // (N, D) in their units, or class numbers
+  float *reward;             // (N), NaN where the data set has none
+  float *terminated;         // (N) 1 or 0
+  uint8_t *truncated;        // (N) 1 or 0
+  uint8_t *known;            // (N) 1 where next is of the data, 0 where it stands in
+  uint8_t *split;            // (N) rgm_split
+  int64_t *row, *episode;    // (N) row of the data set; number of the episode, 0, 1, ...
+  int64_t *patient;          // (N) as in the data set, the episode where it has no patients
+  rgm_feature *state;        // (S)
+  rgm_feature *act;          // (D); of classes only the name
+  float *mean, *sd;          // (S) as in `state`, what inputs are normalised by
+  float *act_low, *act_high; // (D) the box of continuous actions, in their unit; not of classes
+  char notes[1024];          // what people should know, a line each, "" where there is nothing
 };
 
 // Reads a data set as transitions, or gives another owner to what a run of this process has read

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 512 };
+enum { CHUNK = 512, WINDOW = 1 << 24 }; // patients at a time; records that wait on the device
 
 
 // ---- rollouts ----------------------------------------------------------------------------------
@@ -80,6 +80,7 @@ static rgm_status roll_chunk(rgm_trial *t, const rgm_contender *c, int64_t first
 typedef struct measuring {
   const rgm_trial *t;
   const rgm_score *s;
+  const float *signals; // (n, T, S)
   int64_t first;
 } measuring;
 
@@ -88,63 +89,255 @@ static void measure_task(void *arg, int64_t i) {
   const rgm_trial *t = job->t;
   const rgm_env *env = t->run->env;
   double metrics[RGM_TRIAL_METRICS];
-  env->measure(t->host + i * t->steps * env->signal_dim, t->steps, metrics);
+  env->measure(job->signals + i * t->steps * env->signal_dim, t->steps, metrics);
   for (int m = 0; m < env->metric_count; m++) {
     job->s->value[m * t->patients + job->first + i] = metrics[m];
   }
 }
 
 
-// once for each patient, whoever controls
-static rgm_status count_unreachable(rgm_trial *t, int64_t n) {
+// once for each patient, whoever controls; with the constants of the first replica
+static rgm_status count_unreachable(rgm_trial *t, rgm_tensor cohort, int64_t n) {
   const rgm_env *env = t->run->env;
   if (env->reachable == NULL) {
     return RGM_OK;
   }
   const size_t words = (size_t)env->patient_words;
   uint8_t *config = malloc(env->config_size);
-  if (config == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for the environment");
+  float *people = malloc((size_t)n * words * sizeof *people);
+  rgm_status status = RGM_OK;
+  if (config == NULL || people == NULL) {
+    status = rgm_fail(RGM_EMEMORY, "no memory for the environment");
+  } else {
+    rgm_copy(t->run->stream, config, t->run->env_config.data, env->config_size);
+    rgm_copy(t->run->stream, people, cohort.data, (size_t)n * words * sizeof *people);
+    status = rgm_sync(t->run->stream);
   }
-  rgm_copy(t->run->stream, config, t->config.data, env->config_size);
-  rgm_copy(t->run->stream, t->words, t->cohort.data, (size_t)n * words * sizeof *t->words);
-  const rgm_status status = rgm_sync(t->run->stream);
   for (int64_t i = 0; i < n && status == RGM_OK; i++) {
-    t->unreachable += !env->reachable(config, t->words + (size_t)i * words);
+    t->unreachable += !env->reachable(config, people + (size_t)i * words);
   }
   free(config);
+  free(people);
   return status;
 }
 
 
-static rgm_status add_score(rgm_trial *t, const rgm_contender *c) {
+static rgm_status new_score(rgm_trial *t, const char *name, rgm_score **out) {
   const rgm_env *env = t->run->env;
   rgm_score *s = &t->scores[t->count];
-  s->name = c->name;
-  const size_t episode = (size_t)(t->steps * env->signal_dim) * sizeof *s->first;
+  s->name = name;
   s->value = malloc((size_t)(env->metric_count * t->patients) * sizeof *s->value);
-  s->first = malloc(episode);
+  s->first = malloc((size_t)(t->steps * env->signal_dim) * sizeof *s->first);
   if (s->value == NULL || s->first == NULL) {
     free(s->value);
     free(s->first);
     return rgm_fail(RGM_EMEMORY, "no memory for %lld patients", (long long)t->patients);
   }
   t->count++;
+  *out = s;
+  return RGM_OK;
+}
+
+
+// metrics of `n` patients from `first` on, whose signals are these (n, T, S)
+static void measure(rgm_trial *t, const rgm_score *s, const float *signals, int64_t first,
+                    int64_t n) {
+  if (first == 0) {
+    memcpy(s->first, signals, (size_t)(t->steps * t->run->env->signal_dim) * sizeof *signals);
+  }
+  measuring job = {t, s, signals, first};
+  rgm_cpu_parallel(t->threads, n, measure_task, &job);
+}
+
+
+static rgm_status add_score(rgm_trial *t, const rgm_contender *c) {
+  rgm_score *s = NULL;
+  RGM_TRY(new_score(t, c->name, &s));
   for (int64_t first = 0; first < t->patients; first += t->chunk) {
     const int64_t n = t->patients - first < t->chunk ? t->patients - first : t->chunk;
     RGM_TRY(roll_chunk(t, c, first, n));
     if (t->count == 1) {
-      RGM_TRY(count_unreachable(t, n));
+      RGM_TRY(count_unreachable(t, t->cohort, n));
     }
-    if (first == 0) {
-      memcpy(s->first, t->host, episode);
-    }
-    measuring job = {t, s, first};
-    rgm_cpu_parallel(t->threads, n, measure_task, &job);
+    measure(t, s, t->host, first, n);
   }
   return RGM_OK;
 }
 
+
+// ---- policies that the fused loop does not know ------------------------------------------------
+
+// All replicas side by side, each with the same patients, stepped in blocks of `rows` of them.
+typedef struct stepped {
+  rgm_trial *t;
+  const rgm_contender *c;
+  int64_t rows, window; // patients of a block; steps whose records wait on the device
+  rgm_arena *arena;
+  rgm_tensor seeds, clock, active;          // (R, 2), (R), (R) u32
+  rgm_tensor patients, state, obs, act;     // (R, rows, ...)
+  rgm_tensor reward, terminated, truncated; // (R, rows)
+  rgm_tensor record;                        // (window, R, rows, S)
+  float *slab, *signals;                    // the same back; (R, rows, T, S)
+} stepped;
+
+
+static void plan_stepped(stepped *p) {
+  const rgm_run *run = p->t->run;
+  const rgm_env *env = run->env;
+  const int64_t R = run->replicas, n = p->rows;
+  rgm_arena *a = p->arena;
+  p->seeds = rgm_plan(a, "seeds", RGM_U32, RGM_SCRATCH, "replica, word", "", R, 2, 0, 0);
+  p->clock = rgm_plan(a, "clock", RGM_U32, RGM_SCRATCH, "replica", "", R, 0, 0, 0);
+  p->active = rgm_plan(a, "active", RGM_U32, RGM_SCRATCH, "replica", "", R, 0, 0, 0);
+  p->patients = rgm_plan(a, "patients", RGM_F32, RGM_SCRATCH, "replica, patient, word", "", R, n,
+                         env->patient_words, 0);
+  p->state = rgm_plan(a, "state", RGM_F32, RGM_SCRATCH, "replica, patient, word", "", R, n,
+                      run->env_kernels->words, 0);
+  p->obs = rgm_plan(a, "obs", RGM_F32, RGM_SCRATCH, "replica, patient, observation", "", R, n,
+                    env->obs_dim, 0);
+  p->act =
+      rgm_plan(a, "act", RGM_F32, RGM_SCRATCH, "replica, patient, act", "", R, n, env->act_dim, 0);
+  p->reward = rgm_plan(a, "reward", RGM_F32, RGM_SCRATCH, "replica, patient", "1", R, n, 0, 0);
+  p->terminated =
+      rgm_plan(a, "terminated", RGM_F32, RGM_SCRATCH, "replica, patient", "1", R, n, 0, 0);
+  p->truncated =
+      rgm_plan(a, "truncated", RGM_F32, RGM_SCRATCH, "replica, patient", "1", R, n, 0, 0);
+  p->record = rgm_plan(a, "record", RGM_F32, RGM_SCRATCH, "step, replica, patient, signal", "",
+                       p->window, R, n, env->signal_dim);
+}
+
+
+static rgm_status open_stepped(stepped *p) {
+  rgm_run *run = p->t->run;
+  const int64_t R = run->replicas, wide = R * p->rows * run->env->signal_dim;
+  p->window = WINDOW / wide < 1 ? 1 : WINDOW / wide < p->t->steps ? WINDOW / wide : p->t->steps;
+  RGM_TRY(rgm_arena_create(run->stream, &p->arena));
+  plan_stepped(p);
+  RGM_TRY(rgm_arena_bind(p->arena));
+  plan_stepped(p);
+  RGM_TRY(rgm_arena_seal(p->arena));
+  p->slab = malloc(rgm_bytes(p->record));
+  p->signals = malloc((size_t)(wide * p->t->steps) * sizeof *p->signals);
+  if (p->slab == NULL || p->signals == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for %lld patients at a time", (long long)p->rows);
+  }
+
+  // the test seed in all replicas, at clock 0
+  const uint64_t seed = (uint64_t)run->eval.seed;
+  const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)}, zero = 0, one = 1;
+  for (int64_t r = 0; r < R; r++) {
+    rgm_copy(run->stream, (uint32_t *)p->seeds.data + 2 * r, words, sizeof words);
+    rgm_copy(run->stream, (uint32_t *)p->clock.data + r, &zero, sizeof zero);
+    rgm_copy(run->stream, (uint32_t *)p->active.data + r, &one, sizeof one);
+  }
+  return rgm_sync(run->stream);
+}
+
+
+// `count` steps from the device's records into the episodes of each patient
+static void sort_signals(stepped *p, int64_t first_step, int64_t count) {
+  const int64_t n = p->t->run->replicas * p->rows, S = p->t->run->env->signal_dim;
+  for (int64_t k = 0; k < count; k++) {
+    for (int64_t i = 0; i < n; i++) {
+      memcpy(p->signals + (i * p->t->steps + first_step + k) * S, p->slab + (k * n + i) * S,
+             (size_t)S * sizeof *p->slab);
+    }
+  }
+}
+
+
+static rgm_status step_block(stepped *p, int64_t first, int64_t n) {
+  rgm_trial *t = p->t;
+  rgm_run *run = t->run;
+  const int64_t words = run->env->patient_words, wide = rgm_elements(p->record) / p->window;
+  rgm_stepping o = {
+      .state = p->state,
+      .obs = p->obs,
+      .reward = p->reward,
+      .terminated = p->terminated,
+      .truncated = p->truncated,
+      .act = p->act,
+      .config = run->env_config,
+      .seeds = p->seeds,
+      .clock = p->clock,
+      .active = p->active,
+      .patient = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL,
+      .noise = RGM_RANDOM_NOISE + RGM_RANDOM_EVAL,
+      .first = first,
+      .steps = t->steps,
+      .begin = true,
+      .hold = true,
+  };
+  const rgm_cohort cohort = {
+      .patients = p->patients,
+      .config = o.config,
+      .seeds = o.seeds,
+      .clock = o.clock,
+      .active = o.active,
+      .random = o.patient,
+      .first = first,
+  };
+  // past the last of the data's patients rows stand that do not count
+  rgm_env_sample(run->env_kernels, run->stream, &cohort);
+  for (int64_t r = 0; r < run->replicas && t->given.count > 0; r++) {
+    rgm_copy(run->stream, (float *)p->patients.data + r * p->patients.stride0,
+             t->given.words + first * words, (size_t)(n * words) * sizeof(float));
+  }
+  o.patients = p->patients;
+  rgm_env_step(run->env_kernels, run->stream, &o);
+  o.begin = false;
+  for (int64_t k = 0; k < t->steps; k++) {
+    const int64_t row = k % p->window;
+    p->c->act(run, run->stream, p->act, p->obs);
+    o.signals = rgm_view((float *)p->record.data + row * wide, RGM_F32, run->replicas, p->rows,
+                         run->env->signal_dim, 0);
+    rgm_env_step(run->env_kernels, run->stream, &o);
+    if (row == p->window - 1 || k == t->steps - 1) {
+      rgm_copy(run->stream, p->slab, p->record.data, (size_t)((row + 1) * wide) * sizeof(float));
+      RGM_TRY(rgm_sync(run->stream));
+      sort_signals(p, k - row, row + 1);
+    }
+  }
+  return RGM_OK;
+}
+
+
+static rgm_status step_all(stepped *p) {
+  rgm_trial *t = p->t;
+  rgm_score *s = NULL;
+  const int before = t->count;
+  RGM_TRY(open_stepped(p));
+  for (int64_t r = 0; r < t->run->replicas; r++) {
+    RGM_TRY(new_score(t, p->c->name, &s));
+  }
+  for (int64_t first = 0; first < t->patients; first += p->rows) {
+    const int64_t n = t->patients - first < p->rows ? t->patients - first : p->rows;
+    RGM_TRY(step_block(p, first, n));
+    if (before == 0) {
+      RGM_TRY(count_unreachable(t, p->patients, n));
+    }
+    for (int64_t r = 0; r < t->run->replicas; r++) {
+      measure(t, &t->scores[before + r],
+              p->signals + r * p->rows * t->steps * t->run->env->signal_dim, first, n);
+    }
+  }
+  return RGM_OK;
+}
+
+
+// a score for every replica
+static rgm_status add_stepped_scores(rgm_trial *t, const rgm_contender *c) {
+  stepped p = {.t = t, .c = c, .rows = c->rows};
+  RGM_ASSERT(c->rows > 0);
+  const rgm_status status = step_all(&p);
+  rgm_arena_free(p.arena);
+  free(p.slab);
+  free(p.signals);
+  return status;
+}
+
+
+// ---- all of them -------------------------------------------------------------------------------
 
 // the constants of a replica's environment, the test seed, and a controller's parameters
 static rgm_status load_replica(rgm_trial *t, const rgm_contender *c, int64_t r) {
@@ -167,7 +360,10 @@ static rgm_status run_all(rgm_trial *t, const rgm_contender *contenders, int cou
                           bool baselines) {
   rgm_run *run = t->run;
   for (int i = 0; i < count; i++) {
-    for (int64_t r = 0; r < run->replicas; r++) {
+    if (contenders[i].act != NULL) {
+      RGM_TRY(add_stepped_scores(t, &contenders[i]));
+    }
+    for (int64_t r = 0; r < run->replicas && contenders[i].act == NULL; r++) {
       RGM_TRY(load_replica(t, &contenders[i], r));
       RGM_TRY(add_score(t, &contenders[i]));
     }

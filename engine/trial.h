@@ -31,7 +31,7 @@ typedef struct rgm_trial {
   rgm_arena *arena;
   rgm_tensor config, cohort, seeds, clock, active, returns, act, signals, params; // one replica
   float *host;                                                                    // signals back
-  float *words;        // a chunk of patients
+  float *words;        // room for a chunk of patients
   rgm_stream *threads; // a CPU stream for work on the host; the run's own where that is one
 } rgm_trial;
 

@@ -11,11 +11,14 @@
 typedef struct cartpole_keys {
   int64_t steps;
   double g, mass_cart, mass_pole, length, force, dt, limit_x, limit_angle, start;
+  double gain_x, gain_speed, gain_angle, gain_rate, random_low, random_high;
 } cartpole_keys;
 
 #define KEY(member) offsetof(cartpole_keys, member)
 #define NUMBER(name, member, unit, fallback, min, max, doc) \
   { name, RGM_FLOAT, KEY(member), unit, fallback, min, max, NULL, 0, doc }
+#define CLINICIAN(name, member, unit, fallback, min, max, doc) \
+  { name, RGM_FLOAT, KEY(member), unit, fallback, min, max, NULL, RGM_ADDED, doc }
 
 // defaults: CartPole-v1 of Gymnasium
 static const rgm_field fields[] = {
@@ -34,6 +37,14 @@ static const rgm_field fields[] = {
     NUMBER("start", start, "1", "0.05", 0, 1,
            "Place [m], speed [m/s], angle [rad] and rate [rad/s] at the start are uniform, so much "
            "either way."),
+    CLINICIAN("gain_x", gain_x, "1/m", "0.05", -1000, 1000,
+              "Clinician: pushes right where the sum of gains times what is seen is above 0."),
+    CLINICIAN("gain_speed", gain_speed, "s/m", "0.1", -1000, 1000, "Likewise, of the speed."),
+    CLINICIAN("gain_angle", gain_angle, "1/rad", "1", -1000, 1000, "Likewise, of the angle."),
+    CLINICIAN("gain_rate", gain_rate, "s/rad", "0.25", -1000, 1000, "Likewise, of its rate."),
+    CLINICIAN("random_low", random_low, "1", "0", 0, 1,
+              "Clinician: the share of random pushes of an episode is uniform from here ..."),
+    CLINICIAN("random_high", random_high, "1", "1", 0, 1, "... to here."),
     {0},
 };
 
@@ -41,7 +52,10 @@ static const rgm_field fields[] = {
 static rgm_status cartpole_prepare(const void *keys, const rgm_config *where, void *config) {
   const cartpole_keys *k = keys;
   const double total = k->mass_cart + k->mass_pole;
-  (void)where;
+  if (k->random_low > k->random_high) {
+    return rgm_fail(RGM_ECONFIG, "%s: env.random_low: %g is above random_high, %g",
+                    rgm_config_where(where, "env.random_low"), k->random_low, k->random_high);
+  }
   const cartpole_config c = {
       .start = k->start,
       .g = (float)k->g,
@@ -110,7 +124,47 @@ static const rgm_quantity signals_[] = {
     {"force", "N", "force of the push, 0 after the end"},
     {"reward", "1", "reward: 1 while the episode runs"},
 };
-static const rgm_baseline baselines[] = {{0}};
+static const rgm_quantity parameters[] = {
+    {"gain_x", "1/m", ""},      {"gain_speed", "s/m", ""}, {"gain_angle", "1/rad", ""},
+    {"gain_rate", "s/rad", ""}, {"random_low", "1", ""},   {"random_high", "1", ""},
+};
+
+
+static rgm_status clinician(const void *keys, float *params) {
+  const cartpole_keys *k = keys;
+  params[CLINICIAN_X] = (float)k->gain_x;
+  params[CLINICIAN_SPEED] = (float)k->gain_speed;
+  params[CLINICIAN_ANGLE] = (float)k->gain_angle;
+  params[CLINICIAN_RATE] = (float)k->gain_rate;
+  params[CLINICIAN_LOW] = (float)k->random_low;
+  params[CLINICIAN_HIGH] = (float)k->random_high;
+  return RGM_OK;
+}
+
+
+static rgm_status expert(const void *keys, float *params) {
+  RGM_TRY(clinician(keys, params));
+  params[CLINICIAN_LOW] = params[CLINICIAN_HIGH] = 0.0f;
+  return RGM_OK;
+}
+
+
+static rgm_status at_random(const void *keys, float *params) {
+  RGM_TRY(clinician(keys, params));
+  params[CLINICIAN_LOW] = params[CLINICIAN_HIGH] = 1.0f;
+  return RGM_OK;
+}
+
+
+static const rgm_baseline baselines[] = {
+    {"expert", "the linear rule of env.gain_*", RGM_CONTROL_CLINICIAN, CLINICIAN_PARAMS, expert,
+     parameters},
+    {"clinician", "the same with a share of random pushes: who writes the data sets",
+     RGM_CONTROL_CLINICIAN, CLINICIAN_PARAMS, clinician, parameters},
+    {"random", "random pushes alone", RGM_CONTROL_CLINICIAN, CLINICIAN_PARAMS, at_random,
+     parameters},
+    {0},
+};
 static const rgm_published published[] = {{0}};
 
 #if defined(__x86_64__)
@@ -136,6 +190,18 @@ static const rgm_env_kernels *cartpole_kernels(const rgm_backend *backend) {
 }
 
 
+// the rows of episodes: cartpole_data.c
+rgm_status cartpole_fill(const cartpole_config *c, const rgm_episodes *e, rgm_dataset **out);
+
+
+static rgm_status cartpole_record(const void *keys, const rgm_episodes *episodes,
+                                  rgm_dataset **out) {
+  cartpole_config config;
+  RGM_TRY(cartpole_prepare(keys, NULL, &config));
+  return cartpole_fill(&config, episodes, out);
+}
+
+
 extern const rgm_env rgm_cartpole;
 const rgm_env rgm_cartpole = {
     .name = "cartpole",
@@ -156,7 +222,7 @@ const rgm_env rgm_cartpole = {
     .signals = signals_,
     .step_min = 0.02 / 60.0,
     .plot_value = CARTPOLE_SIGNAL_ANGLE,
-    .plot_target = CARTPOLE_SIGNAL_X,
+    .plot_target = -1,
     .plot_action = CARTPOLE_SIGNAL_FORCE,
     .metric_count = METRICS,
     .metrics = metrics,
@@ -166,4 +232,5 @@ const rgm_env rgm_cartpole = {
     .published = published,
     .kernels = cartpole_kernels,
     .return_metric = METRIC_RETURN,
+    .record = cartpole_record,
 };

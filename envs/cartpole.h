@@ -30,11 +30,23 @@ typedef struct cartpole_config {
 #define CARTPOLE_PATIENT(X) X(x0) X(speed0) X(angle0) X(rate0) /* m, m/s, rad, rad/s */
 #define CARTPOLE_STATE(X)                                                                          \
   X(x) X(speed) X(angle) X(rate) /* m, m/s, rad, rad/s */                                          \
-  X(over)                        /* 1: it has ended */
+  X(over)                        /* 1: it has ended */                                             \
+  X(habit) X(tremor)             /* of the clinician: normals of the episode, of the step */
 // clang-format on
 
 enum { CARTPOLE_X, CARTPOLE_SPEED, CARTPOLE_ANGLE, CARTPOLE_RATE, CARTPOLE_OBS };
 enum { CARTPOLE_WORDS = CARTPOLE_OBS, CARTPOLE_ACT = 1, CARTPOLE_CHOICES = 2 };
+
+// Parameters of the clinician: who writes data sets.
+enum {
+  CLINICIAN_X,     // 1/m
+  CLINICIAN_SPEED, // s/m
+  CLINICIAN_ANGLE, // 1/rad
+  CLINICIAN_RATE,  // s/rad
+  CLINICIAN_LOW,   // shares of random pushes: an episode's is uniform between them
+  CLINICIAN_HIGH,
+  CLINICIAN_PARAMS
+};
 
 // What evaluation records of every step.
 enum {
@@ -89,18 +101,52 @@ RGM_INLINE void cartpole_derive(cartpole_state *s, const cartpole_patient *p) {
 }
 
 
-// What the agent sees: where the cart is, its speed, the pole's angle, its rate.
+// What the agent sees: where the cart is, its speed, the pole's angle, its rate. noise: of the
+// clinician.
 RGM_INLINE void cartpole_observe(cartpole_state *s, const cartpole_patient *p,
                                  const cartpole_config *c, int64_t t, const float *noise,
                                  float *obs) {
   (void)p;
   (void)c;
-  (void)t;
-  (void)noise;
+  s->habit = t == 0 ? noise[0] : s->habit;
+  s->tremor = noise[0];
   obs[CARTPOLE_X] = s->x;
   obs[CARTPOLE_SPEED] = s->speed;
   obs[CARTPOLE_ANGLE] = s->angle;
   obs[CARTPOLE_RATE] = s->rate;
+}
+
+
+// The share of normals above x >= 0: Abramowitz & Stegun 1964, 26.2.17, to 7.5e-8.
+RGM_INLINE float cartpole_tail(float x) {
+  const float t = 1.0f / rgm_fma(0.2316419f, x, 1.0f);
+  float sum = rgm_fma(1.330274429f, t, -1.821255978f);
+  sum = rgm_fma(sum, t, 1.781477937f);
+  sum = rgm_fma(sum, t, -0.356563782f);
+  sum = rgm_fma(sum, t, 0.319381530f);
+  return 0.39894228f * rgm_exp(-0.5f * x * x) * sum * t;
+}
+
+
+// The clinician pushes towards where a linear rule of what is seen says, and at random, either way
+// alike, in a share of the steps that is the episode's own. Step 0 has the normal that gives the
+// share, too.
+RGM_INLINE void cartpole_clinician(cartpole_state *s, const cartpole_patient *p,
+                                   const cartpole_config *c, const float *params, int64_t t,
+                                   float *act) {
+  (void)p;
+  (void)c;
+  (void)t;
+  const float above = cartpole_tail(rgm_abs(s->habit));
+  const float rank = s->habit < 0.0f ? above : 1.0f - above;
+  const float share =
+      rgm_fma(params[CLINICIAN_HIGH] - params[CLINICIAN_LOW], rank, params[CLINICIAN_LOW]);
+  float lean = params[CLINICIAN_X] * s->x;
+  lean = rgm_fma(params[CLINICIAN_SPEED], s->speed, lean);
+  lean = rgm_fma(params[CLINICIAN_ANGLE], s->angle, lean);
+  lean = rgm_fma(params[CLINICIAN_RATE], s->rate, lean);
+  const float way = 2.0f * cartpole_tail(rgm_abs(s->tremor)) < share ? s->tremor : lean;
+  act[0] = way > 0.0f ? 1.0f : 0.0f;
 }
 
 

@@ -4,7 +4,17 @@
 #include "engine/engine.h"
 
 extern const rgm_env rgm_propofol, rgm_heparin, rgm_pendulum, rgm_cartpole;
+extern const rgm_env rgm_sepsis_grid, rgm_sepsis_gumbel, rgm_tabular;
 
 const rgm_env *const rgm_envs[] = {
-    &rgm_propofol, &rgm_heparin, &rgm_pendulum, &rgm_cartpole, NULL,
+    &rgm_propofol,
+    &rgm_heparin,
+    &rgm_pendulum,
+    &rgm_cartpole,
+
+    // tabular problems
+    &rgm_sepsis_grid,
+    &rgm_sepsis_gumbel,
+    &rgm_tabular,
+    NULL,
 };

@@ -10,7 +10,7 @@
 #include <string.h>
 
 typedef struct heparin_keys {
-  int64_t steps, lab_every;
+  int64_t steps, lab_every, lab_turnaround;
   double volume, vmax, km, linear, base, slope;
   double sd_clearance, sd_volume, sd_slope, sd_base, correlation;
   double severity_hazard, severity_clearance;
@@ -47,6 +47,8 @@ static const rgm_field fields[] = {
            "Of log slope with log base [published]."),
     {"lab_every", RGM_INT, KEY(lab_every), "h", "6", 1, 1000, NULL, 0,
      "Hours from one aPTT to the next."},
+    {"lab_turnaround", RGM_INT, KEY(lab_turnaround), "h", "1", 0, 999, NULL, 0,
+     "Hours from a sample to its result, fewer than lab_every [published]."},
     NUMBER("lab_late", lab_late, "1", "0.2", 0, 0.99,
            "Probability that a due sample comes an hour late, and again [assumed]."),
     NUMBER("lab_sd", lab_sd, "1", "0.05", 0, 1,
@@ -127,6 +129,12 @@ static rgm_status heparin_prepare(const void *keys_, const rgm_config *where, vo
   RGM_TRY(check_list(where, "env.boluses", &k->boluses, 2, false));
   RGM_TRY(check_list(where, "env.up", &k->up, 2, false));
   RGM_TRY(check_list(where, "env.down", &k->down, 2, false));
+  if (k->lab_turnaround >= k->lab_every) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: env.lab_turnaround: results must come before the next sample, in fewer "
+                    "hours than env.lab_every (%lld)",
+                    rgm_config_where(where, "env.lab_turnaround"), (long long)k->lab_every);
+  }
   heparin_config c = {
       .volume = k->volume,
       .vmax = k->vmax,
@@ -144,6 +152,7 @@ static rgm_status heparin_prepare(const void *keys_, const rgm_config *where, vo
       .max_rate = (float)k->max_rate,
       .max_bolus = (float)k->max_bolus,
       .lab_every = (float)k->lab_every,
+      .lab_turnaround = (float)k->lab_turnaround,
       .lab_late = (float)normal_quantile(k->lab_late),
       .lab_sd = (float)k->lab_sd,
       .lab_max = (float)k->lab_max,
@@ -429,8 +438,8 @@ static const rgm_quantity observations[] = {
     {"inr", "1", "international normalised ratio"},
     {"pt", "s", "prothrombin time"},
     {"pco2", "mmHg", "carbon dioxide"},
-    {"aptt", "s", "last measured aPTT"},
-    {"aptt_age", "h", "its age"},
+    {"aptt", "s", "last known aPTT"},
+    {"aptt_age", "h", "time since it was drawn"},
     {"heparin_before", "U/kg", "given in the hour before"},
     {"age", "a", "age"},
 };
@@ -445,7 +454,7 @@ static const rgm_quantity signals_[] = {
     {"reward", "1", "reward"},
     {"rate", "U/kg/h", "infusion rate"},
     {"bolus", "U/kg", "bolus"},
-    {"aptt_new", "s", "aPTT measured in this hour, 0 if none was"},
+    {"aptt_new", "s", "aPTT of the sample of this hour, known later; 0 if none"},
     {"bleed", "1", "1 in the hour of a major bleed"},
     {"clot", "1", "1 in the hour of the first thrombosis"},
     {"death", "1", "1 in the hour of death"},

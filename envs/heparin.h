@@ -32,6 +32,11 @@
 //   luck. A bleed or a death ends the episode: terminated; 72 h: truncated.
 // Severity. A standard normal that nobody observes multiplies all hazards by exp(0.5 severity)
 //   [assumed], and shifts how the clinician reads aPTT by `kappa` seconds: unmeasured confounding.
+// Laboratory. An aPTT is drawn every six hours [published: Raschke et al. 1993], assayed with an
+//   error, and known `lab_turnaround` later: 1 h is what hospitals promise for an urgent aPTT
+//   (UCSF Clinical Laboratories and UTMB Health, handbooks: 1 h, routine 4 h; UCHealth: 35 min
+//   from receipt) [published], in whole hours. What is seen is the last result that has come, and
+//   its age since it was drawn. The sample from before treatment is known at its start.
 // Vital signs and other labs are noise around a patient's own means, autoregressive and drawn daily
 //   [assumed]; they carry no information but age, sex, weight and creatinine.
 // Reward of an hour: tanh((x - 60) / 2) - tanh((x - 100) / 2) - 1 of the true aPTT x at its end.
@@ -56,8 +61,8 @@ typedef struct heparin_config {
   float lab_every, lab_late, lab_sd, lab_max;              // h, normal quantile, 1, s
   float bleed, bleed_slope, clot, clot_factor, death;      // 1/h, 1/s, 1/h, 1, 1/h
   float bleed_penalty, clot_penalty, death_penalty;
-  float low, high; // s, of the target
-  float pad;
+  float low, high;      // s, of the target
+  float lab_turnaround; // h, whole, below lab_every
 } heparin_config;
 
 // Words of a patient, all of which the loop reads.
@@ -75,7 +80,8 @@ typedef struct heparin_config {
 // Words that change.
 #define HEPARIN_STATE(X)                                                                           \
   X(conc) X(aptt)                    /* U/mL; s, true */                                           \
-  X(last) X(lab_age)                 /* s, h: the last result and its age */                       \
+  X(sample) X(drawn)                 /* s, h: the last sample's aPTT and its age */                \
+  X(last) X(lab_age)                 /* s, h: the last result that has come, and its age */        \
   X(given)                           /* U/kg of the last hour */                                   \
   X(rate) X(hold) X(tremor)          /* of the clinician: U/kg/h, h, normal of this hour */        \
   X(sum_bleed) X(sum_clot) X(sum_death) /* of hazards */                                           \
@@ -106,8 +112,8 @@ enum {
   HEPARIN_SEE_INR,
   HEPARIN_SEE_PT,       // s
   HEPARIN_SEE_PCO2,     // mmHg
-  HEPARIN_SEE_APTT,     // s, last measured
-  HEPARIN_SEE_APTT_AGE, // h
+  HEPARIN_SEE_APTT,     // s, last known
+  HEPARIN_SEE_APTT_AGE, // h since it was drawn
   HEPARIN_SEE_HEPARIN,  // U/kg over the last hour
   HEPARIN_SEE_AGE,      // years
   HEPARIN_OBS
@@ -123,7 +129,7 @@ enum {
   HEPARIN_SIGNAL_REWARD,   // 1
   HEPARIN_SIGNAL_RATE,     // U/kg/h
   HEPARIN_SIGNAL_BOLUS,    // U/kg
-  HEPARIN_SIGNAL_NEW,      // s: the result of this hour, 0 where there is none
+  HEPARIN_SIGNAL_NEW,      // s: of the sample of this hour, known later; 0 where there is none
   HEPARIN_SIGNAL_BLEED,    // 1: in this hour
   HEPARIN_SIGNAL_CLOT,     // 1: in this hour, the first
   HEPARIN_SIGNAL_DEATH,    // 1: in this hour
@@ -336,11 +342,16 @@ RGM_INLINE void heparin_observe(heparin_state *s, const heparin_patient *p, cons
   const float keep = t == 0 ? 0.0f : 0.9f, take = t == 0 ? 1.0f : 0.43588989f;
   const float panel = t % HEPARIN_PANEL_EVERY == 0 ? 1.0f : 0.0f, held = 1.0f - panel;
   const float due = t == 0 ? 0.0f : c->lab_every, late = t == 0 ? -100.0f : c->lab_late;
-  const float older = s->lab_age + 1.0f;
-  const int fresh = (older >= due) & (noise[2] >= late);
+  const float older = s->drawn + 1.0f;
+  const int draw = (older >= due) & (noise[2] >= late);
   const float measured = rgm_min(s->aptt * rgm_exp(c->lab_sd * noise[0]), c->lab_max);
-  s->last = fresh ? measured : s->last;
-  s->lab_age = fresh ? 0.0f : older;
+  s->sample = draw ? measured : s->sample;
+  s->drawn = draw ? 0.0f : older;
+  // its result comes later; that of the first sample, drawn before, is there at the start alone
+  const float wait = t == 0 ? 0.0f : (float)t <= c->lab_turnaround ? -1.0f : c->lab_turnaround;
+  const int known = s->drawn == wait;
+  s->last = known ? s->sample : s->last;
+  s->lab_age = known ? c->lab_turnaround : s->lab_age + 1.0f;
   s->tremor = noise[1];
   s->v_gcs = heparin_mix(keep, s->v_gcs, take, noise[3]);
   s->v_sbp = heparin_mix(keep, s->v_sbp, take, noise[4]);
@@ -386,7 +397,7 @@ RGM_INLINE void heparin_clinician(heparin_state *s, const heparin_patient *p,
                                   float *act) {
   // factors of 0 or 1 in place of branches: all parameters are read, whatever happens
   const float begin = t == 0 ? 1.0f : 0.0f, later = 1.0f - begin;
-  const float fresh = s->lab_age == 0.0f ? 1.0f : 0.0f;
+  const float fresh = s->lab_age == c->lab_turnaround ? 1.0f : 0.0f;
   // the band: one of four outside of the target, the lower ones first, or none
   const float read = rgm_fma(-params[NOMOGRAM_KAPPA], p->severity, s->last);
   const float b0 = read < params[NOMOGRAM_LIMIT] ? 1.0f : 0.0f;
@@ -436,7 +447,7 @@ RGM_INLINE float heparin_step(heparin_state *s, const heparin_patient *p, const 
   signals[HEPARIN_SIGNAL_REWARD] = reward;
   signals[HEPARIN_SIGNAL_RATE] = rate;
   signals[HEPARIN_SIGNAL_BOLUS] = bolus;
-  signals[HEPARIN_SIGNAL_NEW] = s->lab_age == 0.0f ? s->last : 0.0f;
+  signals[HEPARIN_SIGNAL_NEW] = s->drawn == 0.0f ? s->sample : 0.0f;
   signals[HEPARIN_SIGNAL_BLEED] = bled;
   signals[HEPARIN_SIGNAL_CLOT] = clotted;
   signals[HEPARIN_SIGNAL_DEATH] = died;

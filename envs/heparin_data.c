@@ -36,8 +36,8 @@ static const source sources[] = {
     {"inr", "1", "international normalised ratio", RGM_ROLE_STATE, HEPARIN_SEE_INR, false},
     {"pt", "s", "prothrombin time", RGM_ROLE_STATE, HEPARIN_SEE_PT, false},
     {"pco2", "mmHg", "carbon dioxide", RGM_ROLE_STATE, HEPARIN_SEE_PCO2, false},
-    {"aptt", "s", "last measured aPTT", RGM_ROLE_STATE, HEPARIN_SEE_APTT, false},
-    {"aptt_age", "h", "time since it was measured", RGM_ROLE_AGE, HEPARIN_SEE_APTT_AGE, false},
+    {"aptt", "s", "last known aPTT", RGM_ROLE_STATE, HEPARIN_SEE_APTT, false},
+    {"aptt_age", "h", "time since it was drawn", RGM_ROLE_AGE, HEPARIN_SEE_APTT_AGE, false},
     {"heparin_before", "units/kg", "given in the hour before", RGM_ROLE_OTHER, HEPARIN_SEE_HEPARIN,
      false},
     {"heparin_infused", "units/kg", "infused in this hour", RGM_ROLE_OTHER, HEPARIN_SIGNAL_RATE,
@@ -186,7 +186,7 @@ static rgm_status add_actions(rgm_dataset *d, const rows *r) {
 // what was measured in the hour, as imports have it: missing where nothing was
 static rgm_status add_measured(rgm_dataset *d, const rows *r) {
   rgm_column *c = add(d, "aptt_new", RGM_ROLE_OUTCOME, RGM_CELL_F32, "s", "",
-                      "measured at the start of this hour; missing where nothing was");
+                      "drawn at the start of this hour, known later; missing where nothing was");
   for (int64_t i = 0; i < r->count && c != NULL; i++) {
     const float new = r->e->signals[r->row[i] * HEPARIN_SIGNALS + HEPARIN_SIGNAL_NEW];
     ((float *)c->data)[i] = new > 0.0f ? new : NAN;

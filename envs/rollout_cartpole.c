@@ -12,6 +12,7 @@
 #define ENV_OBS CARTPOLE_OBS
 #define ENV_ACT CARTPOLE_ACT
 #define ENV_SIGNALS CARTPOLE_SIGNALS
+#define ENV_CLINICIAN
 #define ENV_ENDS
 #include "kernels/env_loop.h"
 

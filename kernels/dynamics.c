@@ -51,7 +51,7 @@ void rgm_model(rgm_stream *s, const rgm_model_step *m) {
 }
 
 
-void rgm_judge(rgm_stream *s, const rgm_judgement *j) {
+void rgm_appraise(rgm_stream *s, const rgm_appraisal *j) {
   const int64_t replicas = j->error.dims[0], chunks = j->error.dims[1], nets = j->error.dims[2];
   RGM_ASSERT(is_shape(j->error, replicas, chunks, nets, j->error.dims[3]));
   RGM_ASSERT(is_shape(j->loss, replicas, nets, 1, 1) && same_shape(j->best, j->loss));
@@ -61,7 +61,7 @@ void rgm_judge(rgm_stream *s, const rgm_judgement *j) {
   RGM_ASSERT(j->elites.dims[1] <= nets && rgm_elements(j->elites) == replicas * j->elites.dims[1]);
   RGM_ASSERT(is_each(j->margin, RGM_F32, replicas) && is_each(j->active, RGM_U32, replicas));
   RGM_ASSERT(j->rows > (chunks - 1) * j->chunk && j->rows <= chunks * j->chunk);
-  LAUNCH(s, judge, (double)rgm_elements(j->error), size_of(j->error), j);
+  LAUNCH(s, appraise, (double)rgm_elements(j->error), size_of(j->error), j);
 }
 
 

@@ -64,11 +64,11 @@ struct rgm_model_step {
 // has the mean squares of P chunks of `chunk` rows, the last of what is left of `rows`. A net
 // improved where L_n < best_n (1 - margin), and best_n is then L_n. Elites are the E nets of the
 // least best_n, the least first and the first of equals. Masked.
-struct rgm_judgement {
+struct rgm_appraisal {
   rgm_tensor loss;     // (R, N), written: L_n
   rgm_tensor best;     // (R, N), changed
   rgm_tensor improved; // (R, N) u32, written: 1 or 0
-  rgm_tensor idle;     // (R), changed: judgements since any net improved
+  rgm_tensor idle;     // (R), changed: appraisals since any net improved
   rgm_tensor elites;   // (R, E) u32, written
   rgm_tensor error;    // (R, P, N, K)
   rgm_tensor margin;   // (R)
@@ -82,7 +82,7 @@ void rgm_route(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *
 
 void rgm_model(rgm_stream *s, const rgm_model_step *step);
 
-void rgm_judge(rgm_stream *s, const rgm_judgement *judgement);
+void rgm_appraise(rgm_stream *s, const rgm_appraisal *appraisal);
 
 // g[R,I,O] += rate[R] p[R,I,O] with fma: the gradient of rate |p|^2 / 2, decay of weights. Masked.
 void rgm_decay_weights(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,

@@ -24,6 +24,13 @@ typedef struct rgm_stream rgm_stream;
 typedef struct rgm_backend rgm_backend;
 typedef struct rgm_env_kernels rgm_env_kernels;
 
+// arguments of the rows of tabular problems: kernels/tabular.h
+typedef struct rgm_bellman rgm_bellman;
+typedef struct rgm_mdp_pick rgm_mdp_pick;
+typedef struct rgm_mdp_solve rgm_mdp_solve;
+typedef struct rgm_mdp_draw rgm_mdp_draw;
+typedef struct rgm_mdp_learn rgm_mdp_learn;
+
 enum { RGM_BACKEND_ABI = 6, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
@@ -35,17 +42,20 @@ typedef enum rgm_act {
 
 // Streams of random numbers; see kernels/rng.h for what a counter means in each.
 typedef enum rgm_random {
-  RGM_RANDOM_INIT = 1,     // initial weights: item = element, member = tensor
-  RGM_RANDOM_PATIENT = 2,  // patients: step, item = patient, draw
-  RGM_RANDOM_NOISE = 3,    // measurement noise and actions: step, item = episode, draw = time / 2;
-                           // members 1, 2, ...: an environment's further noise, draw = time
-  RGM_RANDOM_SEARCH = 4,   // candidates of a search: step, item = candidate, draw = dim / 4
-  RGM_RANDOM_SWEEP = 5,    // points of a sweep: step = trial, item = dimension, draw
-  RGM_RANDOM_SPLIT = 6,    // parts of a data set: step, item = words of the patient's number
-  RGM_RANDOM_REPLAY = 7,   // rows of a batch: step, item = row, draw = attempt / 4, member
-  RGM_RANDOM_ACTION = 8,   // actions of a policy: step, item = sample, draw = dim / 4, member
-  RGM_RANDOM_MODEL = 9,    // a learned model: step, item = row, draw = output / 4, member (of the
-                           // elites: item = group of rows, draw = attempt / 4, member + 2^31)
+  RGM_RANDOM_INIT = 1,    // initial weights: item = element, member = tensor
+  RGM_RANDOM_PATIENT = 2, // patients: step, item = patient, draw
+  RGM_RANDOM_NOISE = 3,   // measurement noise and actions: step, item = episode, draw = time / 2;
+                          // members 1, 2, ...: an environment's further noise, draw = time
+  RGM_RANDOM_SEARCH = 4,  // candidates of a search: step, item = candidate, draw = dim / 4
+  RGM_RANDOM_SWEEP = 5,   // points of a sweep: step = trial, item = dimension, draw
+  RGM_RANDOM_SPLIT = 6,   // parts of a data set: step, item = words of the patient's number
+  RGM_RANDOM_REPLAY = 7,  // rows of a batch: step, item = row, draw = attempt / 4, member
+  RGM_RANDOM_ACTION = 8,  // actions of a policy: step, item = sample, draw = dim / 4, member
+  RGM_RANDOM_MODEL = 9,   // a learned model: step, item = row, draw = output / 4, member (of the
+                          // elites: item = group of rows, draw = attempt / 4, member + 2^31)
+  RGM_RANDOM_BOOTSTRAP = 12, // a problem drawn again: step, item = row, draw = transition / 2,
+                             // member
+  RGM_RANDOM_LEARN = 13,     // tabular learning: step, item = stream of a replica, draw
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
@@ -67,7 +77,8 @@ typedef struct rgm_device_options {
   X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
   X(triad) X(burn) X(library_gemm)                                                                 \
-  X(route) X(model) X(judge) X(decay_weights) X(adopt)                                             \
+  X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
+  X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn)                                     \
   X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -255,7 +266,7 @@ typedef struct rgm_gather {
 // of learned models: kernels/dynamics.h
 typedef struct rgm_routing rgm_routing;
 typedef struct rgm_model_step rgm_model_step;
-typedef struct rgm_judgement rgm_judgement;
+typedef struct rgm_appraisal rgm_appraisal;
 
 struct rgm_backend {
   uint32_t abi_version, size;
@@ -354,7 +365,7 @@ struct rgm_backend {
   // ---- learned models (kernels/dynamics.h)
   void (*route)(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *routing);
   void (*model)(rgm_stream *s, const rgm_model_step *step);
-  void (*judge)(rgm_stream *s, const rgm_judgement *judgement);
+  void (*appraise)(rgm_stream *s, const rgm_appraisal *appraisal);
   void (*decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
                         rgm_tensor active);
   void (*adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen, uint32_t number);
@@ -362,6 +373,13 @@ struct rgm_backend {
   // The rows of an environment's loop ("propofol", "eleveld") that came with this backend, NULL if
   // it has none of this name. The CPU's are part of the program, by instruction set: NULL there.
   const rgm_env_kernels *(*env_kernels)(const char *name);
+
+  // ---- tabular Markov decision problems
+  void (*bellman)(rgm_stream *s, const rgm_bellman *bellman);
+  void (*mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick);
+  void (*mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
+  void (*mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
+  void (*mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
 };
 
 
@@ -514,9 +532,9 @@ void rgm_linear_dx(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor w, rg
 // dw[R,I,O] = x[R,B,I]^T @ dz[R,B,O] and db[R,O] = sum over rows of dz (row-block order).
 void rgm_linear_dw(rgm_stream *s, rgm_tensor dw, rgm_tensor db, rgm_tensor x, rgm_tensor dz);
 
-// linear_dw, decay_weights, adam and ema in one pass that keeps no gradient: the same bits as those rows one after
-// the other on each of its parameters. Reads step->count and leaves it; rgm_advance once per
-// update. Masked.
+// linear_dw, decay_weights, adam and ema in one pass that keeps no gradient: the same bits as those
+// rows one after the other on each of its parameters. Reads step->count and leaves it; rgm_advance
+// once per update. Masked.
 void rgm_linear_dw_adam(rgm_stream *s, const rgm_adam_step *step, rgm_tensor x, rgm_tensor dz);
 
 // loss[R,B] = weight * (log sum_c exp z_c - z_label), dz[R,B,O] = weight * (softmax(z) - onehot);

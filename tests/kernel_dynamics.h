@@ -234,15 +234,15 @@ static void model_reference(const rgm_tensor *t, double *const *want, double *co
 }
 
 
-// ---- judge: R, P, N, K, E, rows of the last chunk
+// ---- appraise: R, P, N, K, E, rows of the last chunk
 
 enum { CHUNK_ROWS = 7 };
 
-static const int64_t judge_shapes[][NUMBERS] = {
+static const int64_t appraise_shapes[][NUMBERS] = {
     {1, 1, 1, 1, 1, 7}, {7, 3, 7, 5, 5, 2}, {3, 1, 7, 17, 5, 1}, {2, 40, 4, 3, 4, 6}, {0},
 };
 
-static void judge_plan(operand *o, const int64_t *n) {
+static void appraise_plan(operand *o, const int64_t *n) {
   o[0] = op3(OUT, RGM_F32, NAN_FILL, n[0], n[2], 0);
   o[1] = op3(INOUT, RGM_F32, POSITIVE, n[0], n[2], 0);
   o[2] = op3(OUT, RGM_U32, NAN_FILL, n[0], n[2], 0);
@@ -255,10 +255,10 @@ static void judge_plan(operand *o, const int64_t *n) {
 
 
 // best losses near the new ones or far below, two of them equal; idle counts
-static void judge_prepare(const rgm_tensor *t, const int64_t *n) {
+static void appraise_prepare(const rgm_tensor *t, const int64_t *n) {
   for (int64_t r = 0; r < n[0]; r++) {
     for (int64_t k = 0; k < n[2]; k++) {
-      f32(t[1], r)[k] *= (k + r) % 3 == 0 ? 0.1f : 1.0f;
+      f32(t[1], r)[k] *= k % 3 == 0 ? 0.1f : 1.0f;
     }
     f32(t[1], r)[n[2] - 1] = f32(t[1], r)[0];
     f32(t[3], r)[0] = floorf(10.0f * f32(t[3], r)[0]);
@@ -266,8 +266,8 @@ static void judge_prepare(const rgm_tensor *t, const int64_t *n) {
 }
 
 
-static void judge_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
-  const rgm_judgement judgement = {.loss = t[0],
+static void appraise_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
+  const rgm_appraisal appraisal = {.loss = t[0],
                                    .best = t[1],
                                    .improved = t[2],
                                    .idle = t[3],
@@ -277,12 +277,12 @@ static void judge_run(rgm_stream *s, const rgm_tensor *t, const int64_t *n) {
                                    .active = t[7],
                                    .rows = (n[1] - 1) * CHUNK_ROWS + n[5],
                                    .chunk = CHUNK_ROWS};
-  rgm_judge(s, &judgement);
+  rgm_appraise(s, &appraisal);
 }
 
 
-static void judge_reference(const rgm_tensor *t, double *const *want, double *const *tol,
-                            const int64_t *n) {
+static void appraise_reference(const rgm_tensor *t, double *const *want, double *const *tol,
+                               const int64_t *n) {
   const double rows = (double)((n[1] - 1) * CHUNK_ROWS + n[5]);
   for (int64_t r = 0; r < n[0]; r++) {
     bool any = false;

@@ -655,7 +655,8 @@ static const kernel_case kernels[] = {
     {"triad", triad_plan, triad_run, triad_reference, NULL, sum_shapes},
     {"route", route_plan, route_run, route_reference, NULL, route_shapes},
     {"model", model_plan, model_run, model_reference, model_prepare, model_shapes},
-    {"judge", judge_plan, judge_run, judge_reference, judge_prepare, judge_shapes},
+    {"appraise", appraise_plan, appraise_run, appraise_reference, appraise_prepare,
+     appraise_shapes},
     {"decay_weights", decay_plan, decay_run, decay_reference, NULL, decay_shapes},
     {"adopt", adopt_plan, adopt_run, adopt_reference, adopt_prepare, decay_shapes},
 };

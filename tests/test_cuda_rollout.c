@@ -175,6 +175,7 @@ static uint8_t *make_configs(const plan *q) {
       heparin_config c = configs[q->model].heparin;
       c.lab_sd *= 1.0f + 0.25f * (float)r;
       c.lab_every = 2.0f + (float)r;
+      c.lab_turnaround = (float)(r % 2);
       c.bleed = c.clot = c.death = 0.01f;
       c.clot_penalty = 1.5f;
       memcpy(all + (size_t)r * size, &c, size);

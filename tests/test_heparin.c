@@ -355,11 +355,12 @@ Test(heparin, decisions) {
 // ---- the loop ----------------------------------------------------------------------------------
 
 // records of one episode against the model in double
-static void check_episode(const world *w, int64_t i, double worst[3]) {
+static void check_episode(const world *w, int64_t i, double turnaround, double worst[3]) {
   heparin_patient p;
   memcpy(&p, w->patients + i * HEPARIN_WORDS, sizeof p);
   const heparin_config *c = &w->config;
-  double conc = 0.0, age = 0.0, hazard[3] = {0}, sum = 0.0;
+  double conc = 0.0, drawn = 0.0, age = 0.0, hazard[3] = {0}, sum = 0.0;
+  float sample = 0.0f, shown = 0.0f;
   bool over = false, clotted = false;
   for (int64_t t = 0; t < w->steps; t++) {
     const float *s = w->signals + (i * w->steps + t) * HEPARIN_SIGNALS;
@@ -367,9 +368,16 @@ static void check_episode(const world *w, int64_t i, double worst[3]) {
     const bool fresh = s[HEPARIN_SIGNAL_NEW] > 0.0f;
     worst[0] = fmax(worst[0], fabs(s[HEPARIN_SIGNAL_CONC] - conc));
     cr_assert_eq(s[HEPARIN_SIGNAL_VALID], over ? 0.0f : 1.0f);
-    age = fresh ? 0.0 : age + 1.0;
-    cr_assert(o[HEPARIN_SEE_APTT_AGE] == (float)age && (fresh || age < 20) && (t > 0 || fresh));
-    cr_assert(!fresh || o[HEPARIN_SEE_APTT] == s[HEPARIN_SIGNAL_NEW]);
+    // a sample's result is known `turnaround` hours later, the first one's at once
+    drawn = fresh ? 0.0 : drawn + 1.0;
+    sample = fresh ? s[HEPARIN_SIGNAL_NEW] : sample;
+    const bool known = t == 0 || (drawn == turnaround && t > turnaround);
+    shown = known ? sample : shown;
+    age = known ? turnaround : age + 1.0;
+    cr_assert(o[HEPARIN_SEE_APTT_AGE] == (float)age && (fresh || drawn < 20) && (t > 0 || fresh));
+    cr_assert(o[HEPARIN_SEE_APTT] == shown, "hour %d", (int)t);
+    cr_assert(known || s[HEPARIN_SIGNAL_RATE] == (s - HEPARIN_SIGNALS)[HEPARIN_SIGNAL_RATE],
+              "a clinician without news changes nothing, hour %d", (int)t);
     cr_assert(o[HEPARIN_SEE_APTT] <= 150.0f && o[HEPARIN_SEE_HOUR] == (float)t);
     if (fresh && s[HEPARIN_SIGNAL_APTT] < 110.0f) {
       worst[1] = fmax(worst[1], fabs(log(s[HEPARIN_SIGNAL_NEW] / s[HEPARIN_SIGNAL_APTT])));
@@ -377,8 +385,8 @@ static void check_episode(const world *w, int64_t i, double worst[3]) {
     conc = flow(&p, conc + s[HEPARIN_SIGNAL_BOLUS] * (double)p.gain, s[HEPARIN_SIGNAL_RATE], 1.0);
     // reward and events from the record's own aPTT: tanh is steep
     const double x = s[HEPARIN_SIGNAL_NEXT];
-    const double shown = fmin(p.base * exp(p.slope * conc), 400.0);
-    worst[2] = fmax(worst[2], fabs(x / shown - 1));
+    const double model = fmin(p.base * exp(p.slope * conc), 400.0);
+    worst[2] = fmax(worst[2], fabs(x / model - 1));
     const double reward = tanh((x - 60) / 2) - tanh((x - 100) / 2) - 1;
     hazard[0] += over ? 0 : c->bleed * p.risk * pow(1.07, (fmin(x, 200) - 80) / 10);
     hazard[1] += over ? 0 : c->clot * p.risk * (x < 60 ? 1.54 : 1.0);
@@ -399,19 +407,46 @@ static void check_episode(const world *w, int64_t i, double worst[3]) {
 
 
 Test(heparin, records_recomputed) {
-  static const char *sets[] = {"env.bleed_hazard=0.004", "env.clot_hazard=0.003",
-                               "env.death_hazard=0.002", "env.bleed_penalty=5",
-                               "env.clot_penalty=3",     "env.death_penalty=20"};
-  world w = world_open("auto", 1, sets, COUNT(sets), 200, 72);
-  double worst[3] = {0};
-  world_follow(&w, "clinician");
-  for (int64_t i = 0; i < w.n; i++) {
-    check_episode(&w, i, worst);
+  static const int turnarounds[] = {1, 0, 5};
+  for (int k = 0; k < COUNT(turnarounds); k++) {
+    char turnaround[64];
+    snprintf(turnaround, sizeof turnaround, "env.lab_turnaround=%d", turnarounds[k]);
+    const char *sets[] = {"env.bleed_hazard=0.004",
+                          "env.clot_hazard=0.003",
+                          "env.death_hazard=0.002",
+                          "env.bleed_penalty=5",
+                          "env.clot_penalty=3",
+                          "env.death_penalty=20",
+                          "env.hold=0",
+                          turnaround};
+    world w = world_open("auto", 1, sets, COUNT(sets), 200, 72);
+    double worst[3] = {0};
+    world_follow(&w, "clinician");
+    for (int64_t i = 0; i < w.n; i++) {
+      check_episode(&w, i, turnarounds[k], worst);
+    }
+    cr_expect(worst[0] < 2e-3, "concentration: %.3g U/mL", worst[0]);
+    cr_expect(worst[1] > 0.1 && worst[1] < 0.3, "noise of 5 %%: %.3g", worst[1]);
+    cr_expect(worst[2] < 4e-3, "aPTT: %.3g", worst[2]);
+    world_close(&w);
   }
-  cr_expect(worst[0] < 2e-3, "concentration: %.3g U/mL", worst[0]);
-  cr_expect(worst[1] > 0.1 && worst[1] < 0.3, "noise of 5 %%: %.3g", worst[1]);
-  cr_expect(worst[2] < 4e-3, "aPTT: %.3g", worst[2]);
-  world_close(&w);
+}
+
+
+Test(heparin, results_come_before_the_next_sample) {
+  const char *sets[] = {"env.lab_every=4", "env.lab_turnaround=4"};
+  rgm_run *run = NULL;
+  rgm_config *config = NULL;
+  cr_assert_eq(
+      rgm_config_parse("test", "algorithm: {name: pid}\nenv: {name: heparin}\n", sets, 2, &config),
+      RGM_OK);
+  const rgm_status status = rgm_run_plan_only(config, &run);
+  heparin_config c;
+  cr_assert(status == RGM_ECONFIG ||
+            env()->prepare(rgm_env_keys(run, 0), run->config, &c) == RGM_ECONFIG);
+  cr_assert_not_null(strstr(rgm_last_error(), "env.lab_turnaround: results must come"), "%s",
+                     rgm_last_error());
+  rgm_run_free(run);
 }
 
 

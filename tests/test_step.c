@@ -5,6 +5,7 @@
 
 #include "engine/engine.h"
 #include "engine/trial.h"
+#include "envs/controllers.h"
 #include "tests/cuda_module.h"
 
 #include <criterion/criterion.h>
@@ -638,4 +639,145 @@ Test(step, trajectories_are_those_of_gymnasium) {
     world_close(&w);
     cr_assert_lt(worst, gymnasium[i].model == 3 ? 5e-5 : 2e-6, "%d: %g", i, worst);
   }
+}
+
+
+// ---- policies evaluated step by step -----------------------------------------------------------
+
+static rgm_run *trial_run_of(const char *text) {
+  rgm_config *config = NULL;
+  rgm_run *run = NULL;
+  cr_assert_eq(rgm_config_parse("test", text, NULL, 0, &config), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(rgm_run_create(config, &run), RGM_OK, "%s", rgm_last_error());
+  return run;
+}
+
+
+enum { ROWS = 13, PATIENTS = 29 };
+
+static rgm_contender extra; // added to those of the algorithm
+static int (*usual)(rgm_run *run, rgm_contender *out, int max);
+static float integral[2 * ROWS];
+static int64_t calls, length;
+
+static int with_extra(rgm_run *run, rgm_contender *out, int max) {
+  const int count = usual(run, out, max);
+  cr_assert_lt(count, max);
+  out[count] = extra;
+  return count + 1;
+}
+
+
+// PID with the gains of the run, one integral a row, anew with every episode
+static void act_pid(rgm_run *run, rgm_stream *s, rgm_tensor act, rgm_tensor obs) {
+  const float gains[PID_PARAMS] = {2.5f, 0.02f, 6.0f};
+  (void)s;
+  cr_assert(act.dims[0] == run->replicas && act.dims[1] == ROWS && obs.dims[1] == ROWS);
+  if (calls++ % length == 0) {
+    memset(integral, 0, sizeof integral);
+  }
+  for (int64_t i = 0; i < run->replicas * ROWS; i++) {
+    const float *seen = (const float *)obs.data + i * obs.dims[2];
+    ((float *)act.data)[i] = pid_act(&integral[i], gains, seen[0], seen[2]);
+  }
+}
+
+
+// the policy of a run by matrix products; its actions as CEM's deterministic ones
+static rgm_tensor layer_out[2];
+static rgm_mlp net;
+static void act_net(rgm_run *run, rgm_stream *s, rgm_tensor act, rgm_tensor obs) {
+  rgm_linear(s, layer_out[0], obs, net.weight[0], net.bias[0], RGM_RELU);
+  rgm_linear(s, layer_out[1], layer_out[0], net.weight[1], net.bias[1], RGM_LINEAR);
+  for (int64_t i = 0; i < run->replicas * ROWS; i++) {
+    const float *logits = (const float *)layer_out[1].data + i * layer_out[1].dims[2];
+    ((float *)act.data)[i] = logits[1] > logits[0] ? 1.0f : 0.0f;
+  }
+}
+
+
+static void expect_metrics(const rgm_trial *t, int a, int b, double most) {
+  const int count = t->run->env->metric_count * (int)t->patients;
+  for (int i = 0; i < count; i++) {
+    const double x = t->scores[a].value[i], y = t->scores[b].value[i];
+    cr_assert((isnan(x) && isnan(y)) || fabs(x - y) <= most * (1.0 + fabs(x)),
+              "metric %d of patient %d: %g by %s, %g by %s", i / (int)t->patients,
+              i % (int)t->patients, x, t->scores[a].name, y, t->scores[b].name);
+  }
+}
+
+
+// PID in the fused loop and step by step: the same bits, patients and noise of every replica
+Test(step, evaluates_a_controller_as_the_fused_loop_does) {
+  rgm_run *run = trial_run_of("run: {threads: 2, backend: cpu, replicas: 2}\n"
+                              "env: {name: propofol, steps: 130}\n"
+                              "algorithm: {name: pid, kp: 2.5, ki: 0.02, kd: 6}\n"
+                              "eval: {patients: 29}\n");
+  rgm_algorithm mine = *run->algorithm;
+  rgm_trial t;
+  usual = mine.contenders;
+  mine.contenders = with_extra;
+  extra = (rgm_contender){.name = "stepped", .act = act_pid, .rows = ROWS};
+  run->algorithm = &mine;
+  length = 130;
+  cr_assert_eq(rgm_trial_run(&t, run, true), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(t.patients, PATIENTS);
+  cr_assert_eq(t.baseline, 4); // two controllers, two replicas
+  cr_assert_eq(calls, length * ((PATIENTS + ROWS - 1) / ROWS));
+  cr_assert_str_eq(t.scores[2].name, "stepped");
+  expect_metrics(&t, 0, 2, 0.0);
+  expect_metrics(&t, 1, 3, 0.0);
+  cr_assert_eq(memcmp(t.scores[0].first, t.scores[2].first, (size_t)(130 * 4) * sizeof(float)), 0);
+  rgm_trial_free(&t);
+  rgm_run_free(run);
+}
+
+
+// a trained policy by matrix products, in episodes that end early
+Test(step, evaluates_a_net_as_the_fused_loop_does) {
+  rgm_run *run = trial_run_of(
+      "run: {threads: 1, backend: cpu, replicas: 2, steps: 30, seed: 3}\n"
+      "env: {name: cartpole, steps: 60}\n"
+      "algorithm: {name: cem, episodes: 32, patients: 32, hidden: 16, evaluate: last}\n"
+      "eval: {patients: 29}\n");
+  for (int i = 0; i < 30; i++) {
+    cr_assert_eq(run->algorithm->step(run), RGM_OK, "%s", rgm_last_error());
+    run->step++;
+  }
+  rgm_algorithm mine = *run->algorithm;
+  rgm_contender all[8];
+  usual = mine.contenders;
+  cr_assert_eq(usual(run, all, 8), 2); // nothing between two actions
+  cr_assert_eq(all[1].control, RGM_CONTROL_DETERMINISTIC);
+  const int64_t width[] = {4, 16, 2};
+  float *block = all[1].params.data;
+  net = (rgm_mlp){.layers = 2};
+  for (int l = 0; l < 2; l++) {
+    net.weight[l] = rgm_view(block, RGM_F32, 2, width[l], 16, 0);
+    net.bias[l] = rgm_view(block + width[l] * 16, RGM_F32, 2, 16, 0, 0);
+    net.weight[l].stride0 = net.bias[l].stride0 = all[1].params.stride0;
+    block += (width[l] + 1) * 16;
+    layer_out[l] = rgm_view(calloc(2 * ROWS * 16, sizeof(float)), RGM_F32, 2, ROWS, 16, 0);
+  }
+  mine.contenders = with_extra;
+  extra = (rgm_contender){.name = "net", .act = act_net, .rows = ROWS};
+  run->algorithm = &mine;
+  rgm_trial t;
+  cr_assert_eq(rgm_trial_run(&t, run, true), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(t.count, 6);
+  expect_metrics(&t, 2, 4, 1e-4);
+  expect_metrics(&t, 3, 5, 1e-4);
+
+  // some fell, some did not, and the seeds differ
+  int fell = 0, differ = 0;
+  for (int i = 0; i < 2 * PATIENTS; i++) {
+    fell += t.scores[2 + i / PATIENTS].value[i % PATIENTS] > 0.0;
+    differ +=
+        t.scores[2].value[PATIENTS + i % PATIENTS] != t.scores[3].value[PATIENTS + i % PATIENTS];
+  }
+  cr_assert(fell > 0 && fell < 2 * PATIENTS && differ > 0, "%d fell, %d differ", fell, differ);
+  rgm_trial_free(&t);
+  free(layer_out[0].data);
+  free(layer_out[1].data);
+  rgm_run_free(run);
 }

@@ -61,6 +61,8 @@ rgm_status bench_mlp(bench *b);
 rgm_status bench_cem(bench *b);
 rgm_status bench_io(bench *b);
 rgm_status bench_offline(bench *b);
+rgm_status bench_mdp(bench *b);
+rgm_status bench_mdp_large(bench *b);
 
 // The command.
 rgm_status bench_command(const rgm_options *options);

@@ -89,11 +89,16 @@ void RGM_CPU(triad)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, flo
 double RGM_CPU(burn)(rgm_stream *s, int64_t rounds);
 void RGM_CPU(route)(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *routing);
 void RGM_CPU(model)(rgm_stream *s, const rgm_model_step *step);
-void RGM_CPU(judge)(rgm_stream *s, const rgm_judgement *judgement);
+void RGM_CPU(appraise)(rgm_stream *s, const rgm_appraisal *appraisal);
 void RGM_CPU(decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
                             rgm_tensor active);
 void RGM_CPU(adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen,
                     uint32_t number);
+void RGM_CPU(bellman)(rgm_stream *s, const rgm_bellman *bellman);
+void RGM_CPU(mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick);
+void RGM_CPU(mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
+void RGM_CPU(mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
+void RGM_CPU(mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

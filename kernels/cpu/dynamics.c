@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Learned models of the world: rows to the elites that are drawn for them and back, a step of the
-// model, judgement on held-out rows, decay of weights. A unit of parallel work is some rows of a
+// model, appraisal on held-out rows, decay of weights. A unit of parallel work is some rows of a
 // replica.
 
 #include "kernels/cpu/cpu.h"
@@ -160,10 +160,10 @@ void RGM_CPU(model)(rgm_stream *s, const rgm_model_step *step) {
 }
 
 
-// ---- judgement ---------------------------------------------------------------------------------
+// ---- appraisal ---------------------------------------------------------------------------------
 
-static void judge_task(void *arg, int64_t r) {
-  const rgm_judgement *a = arg;
+static void appraise_task(void *arg, int64_t r) {
+  const rgm_appraisal *a = arg;
   if (rgm_u32(a->active, r)[0] == 0) {
     return;
   }
@@ -187,9 +187,9 @@ static void judge_task(void *arg, int64_t r) {
 }
 
 
-void RGM_CPU(judge)(rgm_stream *s, const rgm_judgement *judgement) {
-  rgm_judgement a = *judgement;
-  rgm_cpu_parallel(s, a.error.dims[0], judge_task, &a);
+void RGM_CPU(appraise)(rgm_stream *s, const rgm_appraisal *appraisal) {
+  rgm_appraisal a = *appraisal;
+  rgm_cpu_parallel(s, a.error.dims[0], appraise_task, &a);
 }
 
 

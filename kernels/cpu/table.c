@@ -67,7 +67,12 @@ const rgm_backend RGM_CPU(backend) = {
 
     .route = RGM_CPU(route),
     .model = RGM_CPU(model),
-    .judge = RGM_CPU(judge),
+    .appraise = RGM_CPU(appraise),
     .decay_weights = RGM_CPU(decay_weights),
     .adopt = RGM_CPU(adopt),
+    .bellman = RGM_CPU(bellman),
+    .mdp_pick = RGM_CPU(mdp_pick),
+    .mdp_solve = RGM_CPU(mdp_solve),
+    .mdp_draw = RGM_CPU(mdp_draw),
+    .mdp_learn = RGM_CPU(mdp_learn),
 };

@@ -205,11 +205,16 @@ void rgm_cuda_triad(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor z, flo
 double rgm_cuda_burn(rgm_stream *s, int64_t rounds);
 void rgm_cuda_route(rgm_stream *s, rgm_tensor x, rgm_tensor from, const rgm_routing *routing);
 void rgm_cuda_model(rgm_stream *s, const rgm_model_step *step);
-void rgm_cuda_judge(rgm_stream *s, const rgm_judgement *judgement);
+void rgm_cuda_appraise(rgm_stream *s, const rgm_appraisal *appraisal);
 void rgm_cuda_decay_weights(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
                             rgm_tensor active);
 void rgm_cuda_adopt(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen,
                     uint32_t number);
+void rgm_cuda_bellman(rgm_stream *s, const rgm_bellman *bellman);
+void rgm_cuda_mdp_pick(rgm_stream *s, const rgm_mdp_pick *pick);
+void rgm_cuda_mdp_solve(rgm_stream *s, const rgm_mdp_solve *solve);
+void rgm_cuda_mdp_draw(rgm_stream *s, const rgm_mdp_draw *draw);
+void rgm_cuda_mdp_learn(rgm_stream *s, const rgm_mdp_learn *learn);
 rgm_status rgm_cuda_library(rgm_stream *s, char *text, size_t size);
 void rgm_cuda_library_gemm(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b,
                            bool transpose_a, bool transpose_b);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Learned models of the world: rows to the elites that are drawn for them and back, a step of the
-// model, judgement on held-out rows, decay of weights.
+// model, appraisal on held-out rows, decay of weights.
 
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/model.h"
@@ -122,10 +122,10 @@ void rgm_cuda_model(rgm_stream *s, const rgm_model_step *step) {
 }
 
 
-// ---- judgement ---------------------------------------------------------------------------------
+// ---- appraisal ---------------------------------------------------------------------------------
 
 // a net a thread, then a replica's first thread sees whether any improved; nets are few
-RGM_KERNEL(ROWS) judge_kernel(rgm_judgement a) {
+RGM_KERNEL(ROWS) appraise_kernel(rgm_appraisal a) {
   const int64_t chunks = a.error.dims[1], nets = a.error.dims[2], outputs = a.error.dims[3];
   RGM_REPLICAS (r, a.error.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
@@ -160,9 +160,9 @@ RGM_KERNEL(ROWS) judge_kernel(rgm_judgement a) {
 }
 
 
-void rgm_cuda_judge(rgm_stream *s, const rgm_judgement *judgement) {
-  RGM_LAUNCH(judge_kernel, dim3(1, rgm_replica_blocks(judgement->error.dims[0])), ROWS, 0, s,
-             *judgement);
+void rgm_cuda_appraise(rgm_stream *s, const rgm_appraisal *appraisal) {
+  RGM_LAUNCH(appraise_kernel, dim3(1, rgm_replica_blocks(appraisal->error.dims[0])), ROWS, 0, s,
+             *appraisal);
 }
 
 

@@ -69,12 +69,18 @@ static rgm_backend table_of(void) {
 
   t.triad = rgm_cuda_triad;
   t.burn = rgm_cuda_burn;
+
+  t.bellman = rgm_cuda_bellman;
+  t.mdp_pick = rgm_cuda_mdp_pick;
+  t.mdp_solve = rgm_cuda_mdp_solve;
+  t.mdp_draw = rgm_cuda_mdp_draw;
+  t.mdp_learn = rgm_cuda_mdp_learn;
   t.library = rgm_cuda_library;
   t.library_gemm = rgm_cuda_library_gemm;
 
   t.route = rgm_cuda_route;
   t.model = rgm_cuda_model;
-  t.judge = rgm_cuda_judge;
+  t.appraise = rgm_cuda_appraise;
   t.decay_weights = rgm_cuda_decay_weights;
   t.adopt = rgm_cuda_adopt;
 

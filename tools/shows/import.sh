@@ -1,8 +1,8 @@
 # Importers: the demo's reference and flow chart, speed and memory on invented tables of any size,
-# damaged tables, the way out of a PostgreSQL server. Sourced by tools/show.
+# damaged tables, the ways out of a PostgreSQL server and of a DuckDB file. Sourced by tools/show.
 
 ci="$ci import import_speed"
-more="$more import_speed_long import_mutants import_postgres"
+more="$more import_speed_long import_mutants import_postgres import_duckdb"
 
 show_import() {
   local demo=$data/mimic3-demo eicu=$data/eicu-demo
@@ -55,6 +55,7 @@ show_import() {
     row "eICU: stays in, with known units, used" "counted" \
       "$(jq -r '[.flow[1].stays, .flow[2].stays, .episodes] | join(", ")' "$work/e.json")" 1
   fi
+  tests_row "a row for each value: by hand, long = wide" test_import_values 'import_values/*' 9
   $bin import mimic3-heparin --dir "$demo" -o "$work/a.h5" --quiet
 }
 
@@ -141,16 +142,41 @@ show_import_speed_long() {
   import_speeds 2048
 }
 
-# 10,000 damaged tables under ASan and UBSan, where there is such a build
+# 10,000 damaged tables of MIMIC-III, eICU, a wide and a long table in turn, under ASan and UBSan where
+# there is such a build
 show_import_mutants() {
   local program=build/dev/test_import_mutants
-  [ -x $program ] || program=build/release/test_import_mutants
+  [ -x $program ] || { program=build/release/test_import_mutants; echo "SKIP no build/dev: without sanitizers"; }
   if IMPORT_MUTANTS=10000 $program >"$work/log" 2>&1; then
     row "damaged tables, $(dirname $program)" "10000, no crash, no hang" "10000" 1
   else
     row "damaged tables, $(dirname $program)" "10000, no crash, no hang" "see below" 0
     tail -20 "$work/log"
   fi
+}
+
+mimic_tables="ADMISSIONS CHARTEVENTS ICUSTAYS INPUTEVENTS_CV INPUTEVENTS_MV LABEVENTS PATIENTS"
+
+# the statement that makes table $1 for file $2: types by name, as mimic-code's schema has them
+mimic_schema() {
+  zcat "$2" | head -1 | tr -d '\r' | awk -F, -v t="$1" '{
+    printf "CREATE TABLE %s (", t
+    for (i = 1; i <= NF; i++) {
+      type = "varchar"
+      if ($i ~ /(time|dob|dod|dod_hosp|dod_ssn|date)$/) type = "timestamp(0)"
+      if ($i ~ /(_id|itemid|cgid)$/ || $i == "hospital_expire_flag" || $i == "error") type = "int"
+      if ($i ~ /^(amount|rate|valuenum|patientweight|totalamount|originalamount|originalrate)$/)
+        type = "double precision"
+      printf "%s%s %s", (i > 1 ? ", " : ""), $i, type }
+    print ");" }'
+}
+
+# the same data set from the files of the demo and from those exported into $work/export
+same_digest() { # server
+  $bin import mimic3-heparin --dir "$data/mimic3-demo" -o "$work/a.h5" --json --quiet >"$work/a.json"
+  $bin import mimic3-heparin --dir "$work/export" -o "$work/b.h5" --json --quiet >"$work/b.json"
+  row "digest, files and $1" "the same" "$(jq -r .digest[:12] "$work/a.json"), $(jq -r .digest[:12] "$work/b.json")" \
+    "$([ "$(jq .digest "$work/a.json")" = "$(jq .digest "$work/b.json")" ] && echo 1 || echo 0)"
 }
 
 # a private cluster in a temporary folder, run by a user that is not root
@@ -175,30 +201,53 @@ show_import_postgres() {
   local psql="psql -q -X -h $folder -U mimic" table lower
   $psql -d postgres -c "CREATE DATABASE mimic"
   $psql -d mimic -c "CREATE SCHEMA mimiciii"
-  for table in ADMISSIONS CHARTEVENTS ICUSTAYS INPUTEVENTS_CV INPUTEVENTS_MV LABEVENTS PATIENTS; do
+  for table in $mimic_tables; do
     lower=mimiciii.$(echo "$table" | tr A-Z a-z)
     {
-      # types by name, as mimic-code's schema has them
-      zcat "$demo/$table.csv.gz" | head -1 | tr -d '\r' | awk -F, -v t="$lower" '{
-        printf "CREATE TABLE %s (", t
-        for (i = 1; i <= NF; i++) {
-          type = "varchar"
-          if ($i ~ /(time|dob|dod|dod_hosp|dod_ssn|date)$/) type = "timestamp(0)"
-          if ($i ~ /(_id|itemid|cgid)$/ || $i == "hospital_expire_flag" || $i == "error") type = "int"
-          if ($i ~ /^(amount|rate|valuenum|patientweight|totalamount|originalamount|originalrate)$/)
-            type = "double precision"
-          printf "%s%s %s", (i > 1 ? ", " : ""), $i, type }
-        print ");" }'
+      mimic_schema "$lower" "$demo/$table.csv.gz"
       echo "\\copy $lower FROM PROGRAM 'zcat $(realpath "$demo")/$table.csv.gz' WITH (FORMAT csv, HEADER)"
     } >"$work/load.sql"
     $psql -d mimic -v ON_ERROR_STOP=1 -f "$work/load.sql"
   done
   $psql -d mimic -v dir="$work/export" -f tools/sql/mimic3_postgres.sql
-  $bin import mimic3-heparin --dir "$demo" -o "$work/a.h5" --json --quiet >"$work/a.json"
-  $bin import mimic3-heparin --dir "$work/export" -o "$work/b.h5" --json --quiet >"$work/b.json"
+  same_digest server
   row "server" "PostgreSQL" "$($psql -d mimic -At -c 'SHOW server_version' | cut -c1-24)" 1
   row "chart rows loaded, exported" "all, of stays with it" \
     "$($psql -d mimic -At -c 'SELECT count(*) FROM mimiciii.chartevents'), $(jq .sources.chartevents.rows "$work/b.json")" 1
-  row "digest, files and server" "the same" "$(jq -r .digest[:12] "$work/a.json"), $(jq -r .digest[:12] "$work/b.json")" \
-    "$([ "$(jq .digest "$work/a.json")" = "$(jq .digest "$work/b.json")" ] && echo 1 || echo 0)"
+}
+
+# a DuckDB file with the tables of the demo; the program is the one of its Python package, which is
+# installed into a temporary environment where there is none
+show_import_duckdb() {
+  local demo=$data/mimic3-demo python=python3 table lower log=$work/pip.log
+  if [ ! -f "$demo/CHARTEVENTS.csv.gz" ]; then
+    echo "SKIP: no $demo (no demo)"
+    return
+  fi
+  if ! $python -c 'import duckdb' 2>/dev/null; then
+    if ! { python3 -m venv "$work/venv" && "$work/venv/bin/pip" install -q duckdb; } >"$log" 2>&1; then
+      echo "SKIP: DuckDB cannot be installed: $(tail -1 "$log" | cut -c1-80) (no duckdb)"
+      return
+    fi
+    python=$work/venv/bin/python
+  fi
+  for table in $mimic_tables; do
+    lower=$(echo "$table" | tr A-Z a-z)
+    mimic_schema "$lower" "$demo/$table.csv.gz" | sed 's/timestamp(0)/timestamp/g'
+    echo "COPY $lower FROM '$(realpath "$demo")/$table.csv.gz' (HEADER, DELIMITER ',', QUOTE '\"', ESCAPE '\"');"
+  done >"$work/load.sql"
+  mkdir "$work/export"
+  cat >"$work/run.py" <<'END'
+import duckdb, sys
+base = duckdb.connect(sys.argv[1])
+for name in sys.argv[2:]:
+    for statement in base.extract_statements(open(name).read()):
+        base.execute(statement)
+print(duckdb.__version__, base.execute("SELECT count(*) FROM chartevents").fetchone()[0])
+END
+  local sql made
+  sql=$(realpath tools/sql/mimic3_duckdb.sql)
+  made=$(cd "$work/export" && "$python" "$work/run.py" "$work/mimic3.db" "$work/load.sql" "$sql")
+  row "DuckDB, chart rows loaded" "758355" "$made" "$([ "${made#* }" = 758355 ] && echo 1 || echo 0)"
+  same_digest DuckDB
 }

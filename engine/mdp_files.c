@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which reader or writer a tabular problem's file belongs to. See mdp.h.
+
+#include "engine/mdp_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct format {
+  const char *name, *ends[6]; // how names of such files end, without .gz
+  rgm_status (*read)(const rgm_mdp_source *source, rgm_mdp **out);
+} format;
+
+static const format formats[] = {
+    {"text", {".tsv", ".csv", ".txt", NULL}, rgm_mdp_read_text},
+    {"icu-sepsis", {NULL}, rgm_mdp_read_icu_sepsis},
+};
+
+enum { FORMATS = sizeof formats / sizeof *formats };
+
+const char *const rgm_mdp_kinds[] = {"auto", "text", "icu-sepsis", NULL};
+
+
+static bool ends_with(const char *path, const char *end) {
+  size_t size = strlen(path);
+  size -= size > 3 && strcasecmp(path + size - 3, ".gz") == 0 ? 3 : 0;
+  const size_t length = strlen(end);
+  return size >= length && strncasecmp(path + size - length, end, length) == 0;
+}
+
+
+static const format *find_format(const rgm_mdp_source *source) {
+  struct stat info;
+  const bool folder = stat(source->path, &info) == 0 && S_ISDIR(info.st_mode);
+  const bool any = strcmp(source->kind, "auto") == 0;
+  for (int i = 0; i < FORMATS; i++) {
+    if (!any && strcmp(source->kind, formats[i].name) == 0) {
+      return &formats[i];
+    }
+    if (any && folder && strcmp(formats[i].name, "icu-sepsis") == 0) {
+      return &formats[i];
+    }
+    for (int k = 0; any && !folder && formats[i].ends[k] != NULL; k++) {
+      if (ends_with(source->path, formats[i].ends[k])) {
+        return &formats[i];
+      }
+    }
+  }
+  return NULL;
+}
+
+
+rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out) {
+  *out = NULL;
+  if (source->path[0] == '\0') {
+    return rgm_fail(RGM_ECONFIG, "env.path: name the problem's file");
+  }
+  if (access(source->path, R_OK) != 0) {
+    return rgm_fail(RGM_EIO, "%s: %s", source->path, strerror(errno));
+  }
+  const format *f = find_format(source);
+  if (f == NULL) {
+    const bool any = strcmp(source->kind, "auto") == 0;
+    const char *nearest = any ? NULL : rgm_nearest(source->kind, rgm_mdp_kinds);
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: %s%s%s%s; env.kind names one of those in `regimen explain mdp`",
+                    source->path,
+                    any ? "its name tells no format" : "no such format: ", any ? "" : source->kind,
+                    nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "");
+  }
+  rgm_status status = f->read(source, out);
+  if (status == RGM_OK && source->begin[0] != '\0') {
+    status = rgm_mdp_read_begin(source->begin, *out);
+  }
+  if (status == RGM_OK && source->mask[0] != '\0') {
+    status = rgm_mdp_read_mask(source->mask, *out);
+  }
+  if (status != RGM_OK) {
+    rgm_mdp_free(*out);
+    *out = NULL;
+  }
+  return status;
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of tabular Markov decision problems: the layout of transition probabilities that both
+// devices read, one Bellman sweep, the copy of a policy's rows, a whole solution of a small
+// problem, bootstrap draws, and tabular learning. All of it is in double; Puterman 1994 has the
+// equations.
+//
+// A row is a state-action pair, the rows of a state are neighbours, and a state without rows is an
+// end that keeps its value. Rows lie in slices of 8 (sliced ELLPACK): entry k of the 8 rows of a
+// slice are neighbours, so that a vector, or a quarter of a warp, has a row a lane. Within a block
+// of states the rows are sorted by length, longest first, to keep padding small. Padding has
+// probability 0 and the row's own state, and changes no bit.
+//
+// The order of sums is the contract: x = 0, then x = fma(p_k, v(next_k), x) in the order of the
+// entries, then q = fma(gamma scale, x, reward). Maxima take the first row of equals.
+
+#ifndef RGM_TABULAR_H
+#define RGM_TABULAR_H
+
+#include "kernels/kernels.h"
+#include "kernels/rng.h"
+#include "kernels/scalar.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+  RGM_SLICE = 8,         // rows of a slice
+  RGM_BLOCK_STATES = 64, // states of a block at most
+  RGM_BLOCK_ROWS = 4096, // rows of a block, hence of a state, at most
+  RGM_MDP_UNIT = 65535,  // compact: a probability is a whole number of these parts
+  RGM_MDP_LANE = -1,     // a lane without a row
+};
+
+// Wide: p f64 and next i32, 12 bytes an entry. Compact, for local models: p u32 and next.data NULL,
+// 4 bytes an entry; the low half is p * 65535, the high half next - state, from -32768 to 32767.
+// Tensors of one replica's structure are broadcast over the others (stride0 0).
+typedef struct rgm_mdp_rows {
+  rgm_tensor first;  // (S + 1) u32: rows first[s] ... first[s + 1] - 1 are those of state s
+  rgm_tensor block;  // (B + 1) u32: states block[b] ... block[b + 1] - 1 are a block
+  rgm_tensor slice;  // (B + 1) u32: first slice of a block
+  rgm_tensor start;  // (N + 1) u32: where a slice's entries start, in units of 8 entries
+  rgm_tensor length; // (R, N) u32: longest row of a slice
+  rgm_tensor lane;   // (R, 8 N) i32: the row of a lane, counted within its block; or RGM_MDP_LANE
+  rgm_tensor home;   // (8 N) i32, compact only: the state of a lane's row
+  rgm_tensor p;      // (R, 8 start[N]) f64, or u32
+  rgm_tensor next;   // (R, 8 start[N]) i32
+  rgm_tensor reward; // (R, rows) f64: expected reward of a row
+  double scale;      // 1, or 1 / 65535
+} rgm_mdp_rows;
+
+// One sweep: q of every row, out = max q, action = its row, counted within the state. An action
+// that was there stays unless the gain is more than `tie`. Masked.
+struct rgm_bellman {
+  rgm_tensor out;     // (R, S) f64, written
+  rgm_tensor q;       // (R, rows) f64, written unless data NULL
+  rgm_tensor action;  // (R, S) i32, read and written; -1: none yet; data NULL: not asked for
+  rgm_tensor partial; // (R, B, 2) f64, written: of a block the least and largest out - value
+  rgm_tensor bounds;  // (R, 2) f64, written: of all
+  rgm_tensor value;   // (R, S) f64
+  rgm_tensor gamma;   // (R) f64
+  rgm_tensor tie;     // (R) f64
+  rgm_tensor active;  // (R) u32
+  rgm_mdp_rows rows;
+  bool least;        // min q in place of max q
+  int64_t reference; // -1, or a state whose value is taken from all of `out` (White 1963)
+};
+
+// Copies a policy's rows: `to` has a row for each state that has any. Masked.
+struct rgm_mdp_pick {
+  rgm_mdp_rows to;   // length, lane, p, next and reward are written
+  rgm_mdp_rows from; // wide
+  rgm_tensor action; // (R, S) i32
+  rgm_tensor active; // (R) u32
+};
+
+// Modified policy iteration (Puterman and Shin 1978) until the largest |Tv - v| is at most `stop`,
+// a replica a thread or a block, all in caches: for small problems in large numbers. Masked.
+struct rgm_mdp_solve {
+  rgm_tensor value;            // (R, S) f64, read and written
+  rgm_tensor action;           // (R, S) i32, read and written
+  rgm_tensor bounds;           // (R, 2) f64, written
+  rgm_tensor rounds;           // (R) u32, written: sweeps over all actions
+  rgm_tensor other;            // (R, S) f64, work
+  rgm_tensor gamma, tie, stop; // (R) f64
+  rgm_tensor active;           // (R) u32
+  rgm_mdp_rows rows, chosen;   // all actions; a policy's, work
+  uint32_t sweeps;             // of evaluation after each improvement
+  uint32_t most;               // rounds
+};
+
+// Draws every row of an MDP again from what was counted: count(row) transitions with replacement
+// from its own probabilities (the bootstrap of Efron 1979, a row at a time). Philox counter {clock,
+// row, transition / 2, member}; two words find an entry in an alias table (Walker 1977).
+struct rgm_mdp_draw {
+  rgm_tensor p;      // (R, 8 start[N]) f64, written
+  rgm_tensor reward; // (R, rows) f64, written: sum of p gain
+  rgm_tensor count;  // (rows) u32
+  rgm_tensor gain;   // (8 start[N]) f64: reward of an entry
+  rgm_tensor chance; // (8 start[N]) u32: an entry's own share of its column, of 2^32
+  rgm_tensor alias;  // (8 start[N]) u32: k of the entry that has the rest
+  rgm_tensor size;   // (8 N) u32: entries of a lane's row
+  rgm_tensor seeds;  // (R, 2) u32
+  rgm_tensor clock;  // (R) u32
+  rgm_tensor active; // (R) u32
+  rgm_mdp_rows rows;
+  uint32_t member;
+};
+
+typedef enum rgm_learn_rule {
+  RGM_LEARN_Q = 0,              // Watkins 1989
+  RGM_LEARN_SARSA = 1,          // Rummery and Niranjan 1994
+  RGM_LEARN_EXPECTED_SARSA = 2, // van Seijen et al. 2009
+  RGM_LEARN_DOUBLE_Q = 3,       // van Hasselt 2010
+  RGM_LEARN_TD0 = 4,            // Sutton 1988: v of a given policy, in `q`
+} rgm_learn_rule;
+
+enum { RGM_TALLY = 6, RGM_ARROW = 5 };
+
+// `updates` transitions of each learner and its updates: q += lr (r + gamma next - q). Actions are
+// epsilon-greedy; lr and epsilon go linearly from their first to their last value over `span`
+// updates. An episode ends in a state without rows, or, truncated, after `longest` transitions;
+// the next begins at once. Philox counter {clock, update, draw, 0}. Masked.
+struct rgm_mdp_learn {
+  rgm_tensor q;     // (R, T, rows) f64, T = 2 for double Q, else 1; of TD(0) (R, 1, S)
+  rgm_tensor at;    // (R, 2) i32: state, -1 before the first episode; SARSA: the action to come
+  rgm_tensor tally; // (R, 6) f64: of this episode return, discount, length; of all that ended
+                    // number, sums of returns and of lengths
+  rgm_tensor lr, lr_last, explore, explore_last, span, gamma; // (R) f64
+  rgm_tensor seeds;                                           // (R, 2) u32
+  rgm_tensor clock;                                           // (R) u32, counts calls
+  rgm_tensor active;                                          // (R) u32
+  rgm_tensor first;                                           // (S + 1) u32
+  rgm_tensor start;                                           // (rows + 1) u32: entries of a row
+  rgm_tensor arrow;  // (entries, 5) u32: chance, next, its reward (f32), alias' next and reward
+  rgm_tensor begin;  // (S, 2) u32: alias table of the states where episodes begin
+  rgm_tensor policy; // (rows) u32, TD(0): cumulated probabilities within a state, of 2^32 - 1
+  rgm_learn_rule rule;
+  uint32_t updates, longest;
+};
+
+// Front doors; shapes as above, RGM_ASSERT where they do not fit.
+void rgm_mdp_bellman(rgm_stream *s, const rgm_bellman *b);
+void rgm_mdp_copy_rows(rgm_stream *s, const rgm_mdp_pick *pick);
+void rgm_mdp_solve_small(rgm_stream *s, const rgm_mdp_solve *solve);
+void rgm_mdp_bootstrap(rgm_stream *s, const rgm_mdp_draw *draw);
+void rgm_mdp_learning(rgm_stream *s, const rgm_mdp_learn *learn);
+
+#ifdef __cplusplus
+}
+#endif
+
+// ---- one source for both devices ---------------------------------------------------------------
+
+RGM_FN uint32_t rgm_at_u32(rgm_tensor t, int64_t r, int64_t i) {
+  return ((const uint32_t *)t.data)[r * t.stride0 + i];
+}
+
+RGM_FN int32_t rgm_at_i32(rgm_tensor t, int64_t r, int64_t i) {
+  return ((const int32_t *)t.data)[r * t.stride0 + i];
+}
+
+RGM_FN double rgm_at_f64(rgm_tensor t, int64_t r, int64_t i) {
+  return ((const double *)t.data)[r * t.stride0 + i];
+}
+
+// The best of a state's q, of which `old` was the action: the value, and the action in its place.
+RGM_FN double rgm_mdp_best(const double *q, int count, int old, double tie, bool least,
+                           int *action) {
+  int at = 0;
+  double best = q[0];
+  for (int a = 1; a < count; a++) {
+    const bool better = least ? q[a] < best : q[a] > best;
+    best = better ? q[a] : best;
+    at = better ? a : at;
+  }
+  const bool keeps =
+      old >= 0 && old < count &&
+      (least ? q[old < 0 ? 0 : old] - best <= tie : best - q[old < 0 ? 0 : old] <= tie);
+  *action = keeps ? old : at;
+  return best;
+}
+
+// Entry of a row, counted in the row, for two words: a column, then its own entry or its alias.
+RGM_FN uint32_t rgm_mdp_alias(const rgm_mdp_draw *a, size_t at, uint32_t size, uint32_t column,
+                              uint32_t coin) {
+  const uint32_t k = (uint32_t)((uint64_t)column * size >> 32);
+  const int64_t entry = (int64_t)(at + RGM_SLICE * (size_t)k);
+  return coin <= rgm_at_u32(a->chance, 0, entry) ? k : rgm_at_u32(a->alias, 0, entry);
+}
+
+
+// Draws row `row` again: lane `lane`, its first entry at `at`, `length` entries with padding.
+RGM_FN void rgm_mdp_draw_row(const rgm_mdp_draw *a, int64_t r, int64_t lane, int64_t row, size_t at,
+                             uint32_t length) {
+  double *p = (double *)a->p.data + r * a->p.stride0 + at, reward = 0.0;
+  const uint32_t count = rgm_at_u32(a->count, 0, row), size = rgm_at_u32(a->size, 0, lane);
+  const uint32_t *seed = (const uint32_t *)a->seeds.data + r * a->seeds.stride0;
+  const rgm_key key = rgm_stream_key(seed, RGM_RANDOM_BOOTSTRAP);
+  const uint32_t clock = rgm_at_u32(a->clock, r, 0);
+  // what was never counted is known, not estimated
+  for (uint32_t k = 0; k < length; k++) {
+    const int64_t entry = (int64_t)(at + RGM_SLICE * (size_t)k);
+    p[RGM_SLICE * (size_t)k] = count > 0 ? 0.0 : rgm_at_f64(a->rows.p, 0, entry);
+  }
+  for (uint32_t i = 0; i < count; i += 2) {
+    const rgm_words w = rgm_philox(key, clock, (uint32_t)row, i / 2, a->member);
+    p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w0, w.w1)] += 1.0;
+    if (i + 1 < count) {
+      p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w2, w.w3)] += 1.0;
+    }
+  }
+  const double share = count > 0 ? (double)count : 1.0;
+  for (uint32_t k = 0; k < length; k++) {
+    const int64_t entry = (int64_t)(at + RGM_SLICE * (size_t)k);
+    p[RGM_SLICE * (size_t)k] = p[RGM_SLICE * (size_t)k] / share;
+    reward = rgm_fma64(p[RGM_SLICE * (size_t)k], rgm_at_f64(a->gain, 0, entry), reward);
+  }
+  ((double *)a->reward.data)[r * a->reward.stride0 + row] = reward;
+}
+
+// One learner: what stays the same over its updates.
+typedef struct rgm_learner {
+  double *q, *twin; // twin NULL without a second table
+  double gamma, explore;
+  const uint32_t *first;
+} rgm_learner;
+
+// q of row `row`; of both tables where there are two
+RGM_FN double rgm_learner_q(const rgm_learner *l, uint32_t row) {
+  return l->twin != NULL ? l->q[row] + l->twin[row] : l->q[row];
+}
+
+// The greedy action of a state, the first of equals.
+RGM_FN int rgm_learner_greedy(const rgm_learner *l, int state) {
+  const uint32_t first = l->first[state], count = l->first[state + 1] - first;
+  int at = 0;
+  double best = rgm_learner_q(l, first);
+  for (uint32_t a = 1; a < count; a++) {
+    const double x = rgm_learner_q(l, first + a);
+    at = x > best ? (int)a : at;
+    best = x > best ? x : best;
+  }
+  return at;
+}
+
+// An epsilon-greedy action for two words.
+RGM_FN int rgm_learner_act(const rgm_learner *l, int state, uint32_t coin, uint32_t which) {
+  if (rgm_unit64(coin) < l->explore) {
+    return (int)((uint64_t)which * (l->first[state + 1] - l->first[state]) >> 32);
+  }
+  return rgm_learner_greedy(l, state);
+}
+
+// What is expected from the next state on: of the rule's own policy.
+RGM_FN double rgm_learner_next(const rgm_learner *l, rgm_learn_rule rule, const double *other,
+                               int state, int action) {
+  const uint32_t first = l->first[state], count = l->first[state + 1] - first;
+  if (count == 0) {
+    return 0.0;
+  }
+  if (rule == RGM_LEARN_SARSA) {
+    return l->q[first + (uint32_t)action];
+  }
+  double best = other[first], sum = 0.0, chosen = best;
+  for (uint32_t a = 0; a < count; a++) {
+    const double x = other[first + a];
+    best = x > best ? x : best;
+    sum = sum + x;
+  }
+  if (rule == RGM_LEARN_EXPECTED_SARSA) {
+    return rgm_fma64(l->explore, sum / (double)count - best, best);
+  }
+  if (rule == RGM_LEARN_DOUBLE_Q) {
+    // the action by one table, its value by the other
+    const double *own = other == l->q ? l->twin : l->q;
+    double top = own[first];
+    for (uint32_t a = 1; a < count; a++) {
+      chosen = own[first + a] > top ? other[first + a] : chosen;
+      top = own[first + a] > top ? own[first + a] : top;
+    }
+    return chosen;
+  }
+  return best;
+}
+
+// An action of the policy that TD(0) evaluates.
+RGM_FN int rgm_learner_follow(const rgm_mdp_learn *a, const rgm_learner *l, int state,
+                              uint32_t word) {
+  const uint32_t first = l->first[state], count = l->first[state + 1] - first;
+  uint32_t k = 0;
+  while (k + 1 < count && rgm_at_u32(a->policy, 0, first + k) < word) {
+    k++;
+  }
+  return (int)k;
+}
+
+// All updates of learner r.
+RGM_FN void rgm_mdp_learn_one(const rgm_mdp_learn *a, int64_t r) {
+  const int64_t states = a->first.dims[0] - 1, size = a->q.dims[2];
+  const uint32_t *seed = (const uint32_t *)a->seeds.data + r * a->seeds.stride0;
+  const uint32_t *arrows = (const uint32_t *)a->arrow.data;
+  const uint32_t *start = (const uint32_t *)a->start.data;
+  const rgm_key key = rgm_stream_key(seed, RGM_RANDOM_LEARN);
+  const uint32_t clock = rgm_at_u32(a->clock, r, 0);
+  int32_t *at = (int32_t *)a->at.data + r * a->at.stride0;
+  double *tally = (double *)a->tally.data + r * a->tally.stride0;
+  const bool sarsa = a->rule == RGM_LEARN_SARSA, td = a->rule == RGM_LEARN_TD0;
+  rgm_learner l;
+  l.q = (double *)a->q.data + r * a->q.stride0;
+  l.twin = a->rule == RGM_LEARN_DOUBLE_Q ? l.q + size : NULL;
+  l.gamma = rgm_at_f64(a->gamma, r, 0);
+  l.first = (const uint32_t *)a->first.data;
+  const double lr0 = rgm_at_f64(a->lr, r, 0), lr1 = rgm_at_f64(a->lr_last, r, 0);
+  const double e0 = rgm_at_f64(a->explore, r, 0), e1 = rgm_at_f64(a->explore_last, r, 0);
+  const double span = rgm_at_f64(a->span, r, 0);
+  for (uint32_t i = 0; i < a->updates; i++) {
+    const double done = (double)clock * (double)a->updates + (double)i;
+    const double part = done < span ? done / span : 1.0, lr = rgm_fma64(part, lr1 - lr0, lr0);
+    const rgm_words w = rgm_philox(key, clock, i, 0, 0);
+    l.explore = rgm_fma64(part, e1 - e0, e0);
+    if (at[0] < 0) {
+      // a new episode; an action that SARSA had for the old one is void
+      const rgm_words v = rgm_philox(key, clock, i, 1, 0);
+      const uint32_t k = (uint32_t)((uint64_t)v.w0 * (uint64_t)states >> 32);
+      const uint32_t *b = (const uint32_t *)a->begin.data + 2 * (size_t)k;
+      at[0] = (int32_t)(v.w1 <= b[0] ? k : b[1]);
+      at[1] = sarsa ? rgm_learner_act(&l, at[0], v.w2, v.w3) : 0;
+      tally[0] = 0.0;
+      tally[1] = 1.0;
+      tally[2] = 0.0;
+    }
+    const int state = at[0];
+    const int action = sarsa ? at[1]
+                       : td  ? rgm_learner_follow(a, &l, state, w.w2)
+                             : rgm_learner_act(&l, state, w.w2, w.w3);
+    const uint32_t row = l.first[state] + (uint32_t)action;
+    const uint32_t k = (uint32_t)((uint64_t)w.w0 * (start[row + 1] - start[row]) >> 32);
+    const uint32_t *arrow = arrows + RGM_ARROW * (size_t)(start[row] + k);
+    const bool own = w.w1 <= arrow[0];
+    const int next = (int)(own ? arrow[1] : arrow[3]);
+    const double reward = (double)rgm_from_bits(own ? arrow[2] : arrow[4]);
+    if (td) {
+      const double goal = rgm_fma64(l.gamma, l.q[next], reward);
+      l.q[state] = rgm_fma64(lr, goal - l.q[state], l.q[state]);
+    } else {
+      double *table = l.twin != NULL && (w.w2 & 1u) != 0 ? l.twin : l.q;
+      const double *other = l.twin == NULL ? table : table == l.q ? l.twin : l.q;
+      const bool ends = l.first[next + 1] == l.first[next];
+      at[1] = sarsa && !ends ? rgm_learner_act(&l, next, w.w2, w.w3) : 0;
+      const double goal =
+          rgm_fma64(l.gamma, rgm_learner_next(&l, a->rule, other, next, at[1]), reward);
+      table[row] = rgm_fma64(lr, goal - table[row], table[row]);
+    }
+    tally[0] = rgm_fma64(tally[1], reward, tally[0]);
+    tally[1] = tally[1] * l.gamma;
+    tally[2] = tally[2] + 1.0;
+    at[0] = next;
+    if (l.first[next + 1] == l.first[next] || tally[2] >= (double)a->longest) {
+      tally[3] = tally[3] + 1.0;
+      tally[4] = tally[4] + tally[0];
+      tally[5] = tally[5] + tally[2];
+      at[0] = -1;
+    }
+  }
+}
+
+#endif
