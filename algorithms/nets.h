@@ -51,7 +51,7 @@ rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int
                        int64_t inputs, const rgm_list *hidden, int64_t outputs, rgm_act act,
                        unsigned flags, unsigned with);
 
-// Room for B rows and what of a way back there is: none, so that the next net may overwrite what the
+// Room for B rows, and what way back there is: none, so that the next net may overwrite what the
 // one before left hidden; of each net before the next one goes forwards; of all nets after all.
 enum { RGM_NO_WAY_BACK, RGM_WAY_BACK, RGM_WAY_BACK_EACH };
 rgm_pass rgm_plan_pass(rgm_arena *arena, const char *name, int64_t replicas, const rgm_nets *nets,

@@ -275,6 +275,9 @@ rgm_status bench_command(const rgm_options *options) {
                     "offline, mdp, mdp-large",
                     options->path);
   }
+  if (b.only != NULL && !names(options->path, length, "offline")) {
+    return rgm_fail(RGM_EUSAGE, "bench: single cases are for the suite offline (offline:CASE)");
+  }
   RGM_TRY(count_threads(&b));
   b.json.out = options->json ? options->result : NULL;
   rgm_json_open(&b.json, NULL, '[');

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `regimen bench offline`: whole updates of agents that learn from a data set, as training runs
-// them, the drawing of batches included. The data set is invented and written to a temporary file.
-// COMBO's update over classes has the arithmetic of CQL's (rows of a model are rows), so one case
-// stands for both.
+// them, the drawing of batches included; updates of an ensemble of models, and what it imagines. The
+// data set is invented and written to a temporary file. COMBO's update over classes has the arithmetic
+// of CQL's (rows of a model are rows), so one case stands for both.
 //
 // Floors of an update, from its nets alone: operations are 2 for each multiply-add of the products
 // (no padding, no Adam, no losses); bytes: parameters, moments and targets, read and written once.
@@ -15,10 +15,14 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ROWS = 20000, EPISODE = 100, MAX_STATES = 17, MAX_ACTIONS = 6, CRITICS = 2, DRAWN = 10 };
+enum { ROWS = 20000, EPISODE = 100, CRITICS = 2, DRAWN = 10 };
+enum { NETS = 7, EPOCH = 4, ROLLOUTS = 1000, HORIZON = 20, MODEL_WIDTH = 200, MODEL_LAYERS = 4 };
+
+typedef enum offline_kind { UPDATE, ENSEMBLE_STEP, ROLLOUT } offline_kind;
 
 typedef struct offline_shape {
-  const char *name, *algorithm;
+  const char *name;
+  offline_kind kind;
   int64_t states, actions; // actions: classes, or dims where `box`
   bool box;
   int64_t batch;
@@ -27,10 +31,12 @@ typedef struct offline_shape {
 } offline_shape;
 
 static const offline_shape shapes[] = {
-    {"sac_cql_combo_b256", "cql", 16, 6, false, 256, 2, {1, 8, 64}},
-    {"sac_cql_combo_b64", "cql", 16, 6, false, 64, 2, {1, 8, 64}},
-    {"cql_continuous", "cql", 17, 6, true, 256, 2, {1, 8, 0}},
-    {"cql_continuous_3_layers", "cql", 17, 6, true, 256, 3, {1, 0, 0}},
+    {"sac_cql_combo_b256", UPDATE, 16, 6, false, 256, 2, {1, 8, 64}},
+    {"sac_cql_combo_b64", UPDATE, 16, 6, false, 64, 2, {1, 8, 64}},
+    {"cql_continuous", UPDATE, 17, 6, true, 256, 2, {1, 8, 0}},
+    {"cql_continuous_3_layers", UPDATE, 17, 6, true, 256, 3, {1, 0, 0}},
+    {"ensemble_step", ENSEMBLE_STEP, 16, 6, false, 256, 2, {1, 8, 0}},
+    {"rollout_model", ROLLOUT, 16, 6, false, 1, 2, {1, 8, 0}},
 };
 
 
@@ -121,11 +127,11 @@ static rgm_status write_data(const char *path, const offline_shape *shape) {
 // ---- floors ------------------------------------------------------------------------------------
 
 // multiply-adds of a row forwards (the first layer's into *first), and parameters
-static double row_of(int64_t inputs, int layers, int64_t outputs, double *first,
+static double row_of(int64_t inputs, double width, int layers, int64_t outputs, double *first,
                      double *parameters) {
-  *first = 256.0 * (double)inputs;
-  const double inner = 256.0 * 256.0 * (layers - 1) + 256.0 * (double)outputs;
-  *parameters = *first + inner + 256.0 * layers + (double)outputs;
+  *first = width * (double)inputs;
+  const double inner = width * width * (layers - 1) + width * (double)outputs;
+  *parameters = *first + inner + width * layers + (double)outputs;
   return *first + inner;
 }
 
@@ -136,10 +142,20 @@ static double row_of(int64_t inputs, int layers, int64_t outputs, double *first,
 static void floors_of(const offline_shape *o, double *flops, double *bytes) {
   const double B = (double)o->batch, rows = o->box ? B * (1 + 3 * DRAWN) : B;
   double first, first_q, parameters, parameters_q;
-  const double pi =
-      row_of(o->states, o->layers, o->box ? 2 * o->actions : o->actions, &first, &parameters);
-  const double q = row_of(o->states + (o->box ? o->actions : 0), o->layers, o->box ? 1 : o->actions,
-                          &first_q, &parameters_q);
+  const double pi = row_of(o->states, 256.0, o->layers, o->box ? 2 * o->actions : o->actions,
+                           &first, &parameters);
+  const double q = row_of(o->states + (o->box ? o->actions : 0), 256.0, o->layers,
+                          o->box ? 1 : o->actions, &first_q, &parameters_q);
+  if (o->kind != UPDATE) {
+    double first_m, parameters_m;
+    const double model = row_of(o->states + o->actions, MODEL_WIDTH, MODEL_LAYERS,
+                                2 * (o->states + 1), &first_m, &parameters_m);
+    const bool learns = o->kind == ENSEMBLE_STEP;
+    *flops = 2.0 * (learns ? EPOCH * NETS * B * (3.0 * model - first_m)
+                           : (double)ROLLOUTS * HORIZON * (pi + model));
+    *bytes = 4.0 * (learns ? EPOCH * NETS * 6.0 * parameters_m : NETS * parameters_m);
+    return;
+  }
   double sum = B * (2 * pi + pi + pi - first);
   sum += CRITICS * (B * q + rows * (q + q + q - first_q));
   if (o->box) {
@@ -168,42 +184,67 @@ static void update(void *learning_) {
 }
 
 
+// keys of a case beside those of its shape; the ensemble of a rollout learns for one step
+static const char *const *keys_of(offline_kind kind) {
+  static const char *const update[] = {"algorithm.name=cql", "algorithm.holdout=0", NULL};
+  static const char *const ensemble[] = {
+      "algorithm.name=dynamics",         "algorithm.dynamics_epoch=4",
+      "algorithm.dynamics_batch=256",    "algorithm.dynamics_holdout=1",
+      "algorithm.dynamics_patience=1e9", NULL};
+  static const char *const rollout[] = {
+      "algorithm.name=combo",         "algorithm.dynamics_steps=1", "algorithm.dynamics_epoch=1",
+      "algorithm.dynamics_holdout=1", "algorithm.rollouts=1000",    "algorithm.horizon=20",
+      "algorithm.rollout_every=1",    "algorithm.retain=1",         NULL};
+  return kind == UPDATE ? update : kind == ENSEMBLE_STEP ? ensemble : rollout;
+}
+
+
+static rgm_status open_shape(const bench *b, const offline_shape *shape, const char *path,
+                             int64_t replicas, int threads, rgm_run **run) {
+  enum { ROOM = 20 };
+  char packed[64], batch[64], data[128], actor[96], critic[96];
+  const char *all[ROOM] = {data, packed, "run.steps=1000000000", "run.report_every=1000000000"};
+  const char *hidden = shape->layers == 2 ? "[256, 256]" : "[256, 256, 256]";
+  int count = 4;
+  snprintf(data, sizeof data, "data.path=%s", path);
+  snprintf(packed, sizeof packed, "run.replicas=%lld", (long long)replicas);
+  for (const char *const *key = keys_of(shape->kind); *key != NULL; key++) {
+    all[count++] = *key;
+  }
+  if (shape->kind != ENSEMBLE_STEP) {
+    snprintf(batch, sizeof batch, "algorithm.batch=%lld", (long long)shape->batch);
+    snprintf(actor, sizeof actor, "algorithm.actor_hidden=%s", hidden);
+    snprintf(critic, sizeof critic, "algorithm.critic_hidden=%s", hidden);
+    all[count++] = batch;
+    all[count++] = actor;
+    all[count++] = critic;
+  }
+  return bench_open(b, all, threads, run);
+}
+
+
+// A call of a rollout's case has an update of one row in it, some hundredths of its time.
 static rgm_status bench_shape(bench *b, const offline_shape *shape, const char *path,
                               int64_t replicas, int threads) {
-  char name[64], packed[64], batch[64], data[4200], actor[96], critic[96];
-  const char *hidden = shape->layers == 2 ? "[256, 256]" : "[256, 256, 256]";
-  snprintf(name, sizeof name, "algorithm.name=%s", shape->algorithm);
-  snprintf(packed, sizeof packed, "run.replicas=%lld", (long long)replicas);
-  snprintf(batch, sizeof batch, "algorithm.batch=%lld", (long long)shape->batch);
-  snprintf(data, sizeof data, "data.path=%s", path);
-  snprintf(actor, sizeof actor, "algorithm.actor_hidden=%s", hidden);
-  snprintf(critic, sizeof critic, "algorithm.critic_hidden=%s", hidden);
-  const char *const overrides[] = {name,
-                                   data,
-                                   packed,
-                                   actor,
-                                   critic,
-                                   batch,
-                                   "run.steps=1000000000",
-                                   "run.report_every=1000000000",
-                                   "algorithm.holdout=0",
-                                   NULL};
   learning l = {0};
-  l.status = bench_open(b, overrides, threads, &l.run);
+  l.status = open_shape(b, shape, path, replicas, threads, &l.run);
   if (l.status == RGM_OK) {
+    static const double units[] = {1, EPOCH, (double)ROLLOUTS * HORIZON};
     bench_stream s = {.stream = l.run->stream, .threads = threads, .seconds = 0.1 * b->seconds};
     bench_case c = {
         .suite = "offline",
         .name = shape->name,
         .threads = threads,
         .replicas = replicas,
-        .work = (double)replicas,
-        .unit = "updates/s",
+        .work = units[shape->kind] * (double)replicas,
+        .unit = shape->kind == ROLLOUT ? "steps/s" : "updates/s",
         .memory = (double)rgm_arena_bytes(l.run->arena),
     };
     floors_of(shape, &c.flops, &c.bytes);
     c.flops *= (double)replicas;
     c.bytes *= (double)replicas;
+    update(&l);
+    l.run->step++;
     bench_peaks(&s);
     const bench_time time = bench_measure(b->seconds, update, &l);
     bench_peaks(&s);
@@ -231,6 +272,16 @@ static rgm_status bench_shapes(bench *b, const offline_shape *shape, const char 
 
 
 rgm_status bench_offline(bench *b) {
+  bool known = b->only == NULL;
+  for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+    known = known || strcmp(b->only, shapes[i].name) == 0;
+  }
+  if (!known) {
+    return rgm_fail(RGM_EUSAGE,
+                    "bench offline: there is no case \"%s\"; the rows of `bench offline`"
+                    " name them",
+                    b->only);
+  }
   char folder[] = "/tmp/regimen-bench-XXXXXX";
   if (mkdtemp(folder) == NULL) {
     return rgm_fail(RGM_EIO, "%s: %s; bench offline writes there", folder, strerror(errno));
