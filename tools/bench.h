@@ -27,6 +27,7 @@ typedef struct bench_stream {
 
 typedef struct bench_time {
   double best, median; // s per call
+  double processor;    // least processor time of this thread, s per call
 } bench_time;
 
 typedef struct bench_case {
