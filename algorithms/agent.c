@@ -138,18 +138,21 @@ static void descend_discrete(rgm_stream *s, const rgm_agent *a, const rgm_batch 
                              bool learn) {
   const rgm_agent_work *w = &a->work;
   const rgm_descent step = descent_of(a, a->own.critic_rate);
-  rgm_forward(s, &a->critic, false, b->obs, &a->critic_pass);
+  const int64_t rows = b->obs.dims[1];
   rgm_critic critic = critic_of(a, real);
-  critic.dq = w->dq;
-  critic.loss = w->critic_loss;
-  critic.gap = w->gap;
-  critic.q = a->critic_pass.out;
   critic.action = b->act;
-  critic.head = head_of(&a->actor_pass);
+  critic.head = a->actor_late ? none : head_of(&a->actor_pass);
   critic.actions = a->problem.choices;
-  rgm_critic_loss(s, &critic);
-  if (learn) {
-    rgm_backward(s, &a->critic, b->obs, &a->critic_pass, w->dq, none, &step);
+  for (int n = 0; n < a->critic.count; n++) {
+    rgm_forward_net(s, &a->critic, n, false, b->obs, &a->critic_pass);
+    critic.q = part_of(a->critic_pass.out, n, 0, rows);
+    critic.dq = part_of(w->dq, n, 0, rows);
+    critic.loss = share_of(w->critic_loss, n);
+    critic.gap = share_of(w->gap, n);
+    rgm_critic_loss(s, &critic);
+    if (learn) {
+      rgm_backward_net(s, &a->critic, n, b->obs, &a->critic_pass, w->dq, none, &step);
+    }
   }
 }
 
@@ -179,8 +182,8 @@ static void descend_continuous(rgm_stream *s, const rgm_agent *a, const rgm_batc
   const rgm_descent step = descent_of(a, a->own.critic_rate);
   const int64_t rows = b->obs.dims[1], drawn = w->x.dims[1] - rows;
   stack_actions(s, a, b, turn);
-  rgm_forward(s, &a->critic, false, w->x, &a->critic_pass);
   for (int n = 0; n < a->critic.count; n++) {
+    rgm_forward_net(s, &a->critic, n, false, w->x, &a->critic_pass);
     rgm_critic critic = critic_of(a, real);
     critic.q = part_of(a->critic_pass.out, n, 0, rows);
     critic.dq = part_of(w->dq, n, 0, rows);
@@ -193,9 +196,9 @@ static void descend_continuous(rgm_stream *s, const rgm_agent *a, const rgm_batc
       critic.samples = (int)a->samples;
     }
     rgm_critic_loss(s, &critic);
-  }
-  if (learn) {
-    rgm_backward(s, &a->critic, w->x, &a->critic_pass, w->dq, none, &step);
+    if (learn) {
+      rgm_backward_net(s, &a->critic, n, w->x, &a->critic_pass, w->dq, none, &step);
+    }
   }
 }
 
@@ -300,9 +303,14 @@ void rgm_agent_update(rgm_stream *s, const rgm_agent *a, const rgm_batch *b, rgm
 
   // critics
   compute_targets(s, a, b, turn);
-  rgm_forward(s, &a->actor, false, b->obs, &a->actor_pass);
+  if (!a->actor_late) {
+    rgm_forward(s, &a->actor, false, b->obs, &a->actor_pass);
+  }
   if (classes) {
     descend_discrete(s, a, b, real, learn);
+    if (a->actor_late) {
+      rgm_forward(s, &a->actor, false, b->obs, &a->actor_pass);
+    }
     improve_discrete(s, a, b);
   } else {
     descend_continuous(s, a, b, real, turn, learn);

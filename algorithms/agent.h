@@ -169,6 +169,7 @@ typedef struct rgm_agent {
   rgm_push push;
   int64_t samples; // K of the conservative term, 0 where none are drawn
   bool lagrange, normalises;
+  bool actor_late; // its pass begins when the critics are done, in their memory
   rgm_nets actor, critic;
   rgm_agent_own own;
   rgm_agent_work work;

@@ -179,10 +179,16 @@ static void plan_group(rgm_run *run, rgm_agent *a, int64_t G) {
   w->actor_loss = plan_work(run, "work/actor_loss", G, B, 0, 0);
   w->alpha_grad = plan_work(run, "work/alpha_grad", G, 0, 0, 0);
   w->multiplier_grad = plan_work(run, "work/multiplier_grad", G, 0, 0, 0);
-  a->actor_pass = rgm_plan_pass(run->arena, "pass/actor", G, &a->actor, B, true);
-  a->next_pass = rgm_plan_pass(run->arena, "pass/next", G, &a->actor, B, false);
-  a->critic_pass = rgm_plan_pass(run->arena, "pass/critic", G, &a->critic, B + drawn, true);
-  a->target_pass = rgm_plan_pass(run->arena, "pass/target", G, &a->critic, B, false);
+
+  // nets that are done with go through the same memory, which stays in the nearer caches
+  a->critic_pass =
+      rgm_plan_pass(run->arena, "pass/critic", G, &a->critic, B + drawn, RGM_WAY_BACK_EACH);
+  a->next_pass =
+      rgm_plan_pass_in(run->arena, "pass/next", G, &a->actor, B, RGM_NO_WAY_BACK, &a->critic_pass);
+  a->target_pass = rgm_plan_pass_in(run->arena, "pass/target", G, &a->critic, B, RGM_NO_WAY_BACK,
+                                    &a->critic_pass);
+  a->actor_pass = rgm_plan_pass_in(run->arena, "pass/actor", G, &a->actor, B, RGM_WAY_BACK_EACH,
+                                   a->actor_late ? &a->critic_pass : NULL);
   if (a->problem.choices > 0) {
     w->entropy = plan_work(run, "work/entropy", G, B, 0, 0);
     return;
@@ -200,7 +206,7 @@ static void plan_group(rgm_run *run, rgm_agent *a, int64_t G) {
     w->sampled_act = plan_work(run, "work/sampled_act", G, drawn, D, 0);
     w->log_q = plan_work(run, "work/log_q", G, drawn, 0, 0);
   }
-  a->pi_pass = rgm_plan_pass(run->arena, "pass/pi", G, &a->critic, B, true);
+  a->pi_pass = rgm_plan_pass(run->arena, "pass/pi", G, &a->critic, B, RGM_WAY_BACK);
 }
 
 
@@ -223,6 +229,7 @@ void rgm_agent_plan(rgm_run *run, rgm_agent *a, const rgm_problem *problem, rgm_
                             problem->obs + (classes ? 0 : problem->dims), &k->critic_hidden,
                             classes ? problem->choices : 1, activations[k->activation],
                             RGM_STATE | RGM_EXPORTED, with | RGM_WITH_TARGET);
+  a->actor_late = classes && push != RGM_PUSH_RHO_EXPECT && k->share_forward;
   plan_owned(run, a, push_offset);
   plan_group(run, a, rgm_group(run->stream, run->replicas));
 }

@@ -76,28 +76,62 @@ rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int
 }
 
 
-rgm_pass rgm_plan_pass(rgm_arena *arena, const char *name, int64_t replicas, const rgm_nets *nets,
-                       int64_t rows, bool back) {
-  const rgm_mlp *net = &nets->net[0];
-  rgm_pass pass = {0};
-  int64_t widest = 0;
-  for (int l = 0; l < net->layers; l++) {
-    char part[64];
-    const int64_t outputs = rgm_padded(net->width[l + 1]);
-    const bool last = l == net->layers - 1;
-    snprintf(part, sizeof part, last ? "%s/out" : "%s/hidden/%d", name, l);
-    *(last ? &pass.out : &pass.hidden[l]) =
-        rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, net, row, unit", "1", replicas,
-                 nets->count, rows, outputs);
-    widest = !last && outputs > widest ? outputs : widest;
+// t (R, 1, ...) with so many rows of it
+static rgm_tensor fewer_rows(rgm_tensor t, int64_t rows) {
+  t.dims[2] = rows;
+  return t;
+}
+
+
+// whether another pass has room for what these nets leave hidden, and for their slopes
+static bool fits(const rgm_pass *room, const rgm_mlp *net, int64_t rows, int64_t widest, int back) {
+  bool good = room != NULL && back != RGM_WAY_BACK;
+  for (int l = 0; good && l < RGM_MAX_LAYERS; l++) {
+    const int64_t *d = room->hidden[l].dims;
+    const bool wanted = l<net->layers - 1, there = room->hidden[l].rank> 0;
+    good = wanted == there &&
+           (!wanted || (d[1] == 1 && d[2] >= rows && d[3] == rgm_padded(net->width[l + 1])));
   }
-  for (int k = 0; k < 2 && back && widest > 0; k++) {
-    char part[64];
+  return good &&
+         (back == RGM_NO_WAY_BACK || widest == 0 || room->slope[0].dims[1] >= rows * widest);
+}
+
+
+rgm_pass rgm_plan_pass_in(rgm_arena *arena, const char *name, int64_t replicas,
+                          const rgm_nets *nets, int64_t rows, int back, const rgm_pass *room) {
+  const rgm_mlp *net = &nets->net[0];
+  const int last = net->layers - 1;
+  const int64_t kept = back == RGM_WAY_BACK ? nets->count : 1;
+  rgm_pass pass = {0};
+  char part[64];
+  int64_t widest = 0;
+  for (int l = 0; l < last; l++) {
+    const int64_t outputs = rgm_padded(net->width[l + 1]);
+    widest = outputs > widest ? outputs : widest;
+  }
+  const bool lent = fits(room, net, rows, widest, back);
+  for (int l = 0; l < last; l++) {
+    snprintf(part, sizeof part, "%s/hidden/%d", name, l);
+    pass.hidden[l] = lent ? fewer_rows(room->hidden[l], rows)
+                          : rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, net, row, unit",
+                                     "1", replicas, kept, rows, rgm_padded(net->width[l + 1]));
+  }
+  snprintf(part, sizeof part, "%s/out", name);
+  pass.out = rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, net, row, unit", "1", replicas,
+                      nets->count, rows, rgm_padded(net->width[net->layers]));
+  for (int k = 0; k < 2 && back != RGM_NO_WAY_BACK && widest > 0; k++) {
     snprintf(part, sizeof part, "%s/slope/%d", name, k);
-    pass.slope[k] = rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, float", "1", replicas,
-                             rows * widest, 0, 0);
+    pass.slope[k] = lent ? room->slope[k]
+                         : rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, float", "1",
+                                    replicas, rows * widest, 0, 0);
   }
   return pass;
+}
+
+
+rgm_pass rgm_plan_pass(rgm_arena *arena, const char *name, int64_t replicas, const rgm_nets *nets,
+                       int64_t rows, int back) {
+  return rgm_plan_pass_in(arena, name, replicas, nets, rows, back, NULL);
 }
 
 
@@ -174,22 +208,34 @@ rgm_pass rgm_pass_rows(rgm_pass pass, int64_t rows) {
 
 // ---- forwards and back -------------------------------------------------------------------------
 
+// what net n leaves after hidden layer l
+static rgm_tensor hidden_of(const rgm_pass *pass, int n, int l) {
+  return rgm_of_net(pass->hidden[l], pass->hidden[l].dims[1] > 1 ? n : 0);
+}
+
+
 // what layer l of net n sees
 static rgm_tensor input_of(rgm_tensor x, const rgm_pass *pass, int n, int l) {
-  return l > 0 ? rgm_of_net(pass->hidden[l - 1], n) : x.rank == 4 ? rgm_of_net(x, n) : x;
+  return l > 0 ? hidden_of(pass, n, l - 1) : x.rank == 4 ? rgm_of_net(x, n) : x;
+}
+
+
+void rgm_forward_net(rgm_stream *s, const rgm_nets *nets, int n, bool target, rgm_tensor x,
+                     const rgm_pass *pass) {
+  RGM_ASSERT(!target || nets->has_target);
+  const rgm_mlp *net = target ? &nets->target[n] : &nets->net[n];
+  for (int l = 0; l < net->layers; l++) {
+    const bool last = l == net->layers - 1;
+    rgm_linear(s, last ? rgm_of_net(pass->out, n) : hidden_of(pass, n, l), input_of(x, pass, n, l),
+               net->weight[l], net->bias[l], last ? RGM_LINEAR : nets->act);
+  }
 }
 
 
 void rgm_forward(rgm_stream *s, const rgm_nets *nets, bool target, rgm_tensor x,
                  const rgm_pass *pass) {
-  RGM_ASSERT(!target || nets->has_target);
   for (int n = 0; n < nets->count; n++) {
-    const rgm_mlp *net = target ? &nets->target[n] : &nets->net[n];
-    for (int l = 0; l < net->layers; l++) {
-      const bool last = l == net->layers - 1;
-      rgm_linear(s, rgm_of_net(last ? pass->out : pass->hidden[l], n), input_of(x, pass, n, l),
-                 net->weight[l], net->bias[l], last ? RGM_LINEAR : nets->act);
-    }
+    rgm_forward_net(s, nets, n, target, x, pass);
   }
 }
 
@@ -264,38 +310,46 @@ static void step_net(rgm_stream *s, const rgm_nets *nets, int n, const rgm_desce
 }
 
 
-void rgm_backward(rgm_stream *s, const rgm_nets *nets, rgm_tensor x, const rgm_pass *pass,
-                  rgm_tensor dout, rgm_tensor dx, const rgm_descent *step) {
+void rgm_backward_net(rgm_stream *s, const rgm_nets *nets, int n, rgm_tensor x,
+                      const rgm_pass *pass, rgm_tensor dout, rgm_tensor dx,
+                      const rgm_descent *step) {
   const rgm_tensor none = {0};
   const bool keeps = step != NULL && step->clip.data != NULL;
   RGM_ASSERT(!keeps || nets->has_gradient);
-  for (int n = 0; n < nets->count; n++) {
-    const rgm_mlp *net = &nets->net[n];
-    rgm_tensor dz = rgm_of_net(dout, n);
-    for (int l = net->layers - 1; l >= 0; l--) {
-      const rgm_tensor in = input_of(x, pass, n, l);
-      rgm_tensor back = none;
+  const rgm_mlp *net = &nets->net[n];
+  rgm_tensor dz = rgm_of_net(dout, n);
+  for (int l = net->layers - 1; l >= 0; l--) {
+    const rgm_tensor in = input_of(x, pass, n, l);
+    rgm_tensor back = none;
 
-      // the slope by what the layer saw, with the weights that it saw it with
-      if (l > 0) {
-        back = in;
-        back.data = pass->slope[l % 2].data;
-        back.stride0 = pass->slope[l % 2].stride0;
-        rgm_linear_dx(s, back, dz, net->weight[l], in, nets->act);
-      } else if (dx.data != NULL) {
-        rgm_linear_dx(s, rgm_of_net(dx, n), dz, net->weight[0], none, RGM_LINEAR);
-      }
-      if (keeps) {
-        keep_layer(s, nets, n, l, in, dz, step);
-      } else if (step != NULL) {
-        step_layer(s, nets, n, l, in, dz, step);
-      }
-      dz = back;
+    // the slope by what the layer saw, with the weights that it saw it with
+    if (l > 0) {
+      back = in;
+      back.data = pass->slope[l % 2].data;
+      back.stride0 = pass->slope[l % 2].stride0;
+      rgm_linear_dx(s, back, dz, net->weight[l], in, nets->act);
+    } else if (dx.data != NULL) {
+      rgm_linear_dx(s, rgm_of_net(dx, n), dz, net->weight[0], none, RGM_LINEAR);
     }
     if (keeps) {
-      step_net(s, nets, n, step);
+      keep_layer(s, nets, n, l, in, dz, step);
     } else if (step != NULL) {
-      rgm_advance(s, nets->updates[n], step->active);
+      step_layer(s, nets, n, l, in, dz, step);
     }
+    dz = back;
+  }
+  if (keeps) {
+    step_net(s, nets, n, step);
+  } else if (step != NULL) {
+    rgm_advance(s, nets->updates[n], step->active);
+  }
+}
+
+
+void rgm_backward(rgm_stream *s, const rgm_nets *nets, rgm_tensor x, const rgm_pass *pass,
+                  rgm_tensor dout, rgm_tensor dx, const rgm_descent *step) {
+  for (int n = 0; n < nets->count; n++) {
+    RGM_ASSERT(nets->count == 1 || pass->hidden[0].rank == 0 || pass->hidden[0].dims[1] > 1);
+    rgm_backward_net(s, nets, n, x, pass, dout, dx, step);
   }
 }

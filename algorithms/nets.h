@@ -23,7 +23,7 @@ typedef struct rgm_nets {
 
 // What a batch of B rows leaves behind in N nets, and room for the way back.
 typedef struct rgm_pass {
-  rgm_tensor hidden[RGM_MAX_LAYERS]; // (R, N, B, H_l) after each hidden layer
+  rgm_tensor hidden[RGM_MAX_LAYERS]; // (R, N, B, H_l) after each hidden layer, or of one net
   rgm_tensor out;                    // (R, N, B, O), O padded
   rgm_tensor slope[2];               // (R, B H) of two layers at work; data NULL: no way back
 } rgm_pass;
@@ -51,9 +51,16 @@ rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int
                        int64_t inputs, const rgm_list *hidden, int64_t outputs, rgm_act act,
                        unsigned flags, unsigned with);
 
-// Room for B rows; `back`: for the way back too.
+// Room for B rows, and what way back there is: none, so that the next net may overwrite what the
+// one before left hidden; of each net before the next one goes forwards; of all nets after all.
+enum { RGM_NO_WAY_BACK, RGM_WAY_BACK, RGM_WAY_BACK_EACH };
 rgm_pass rgm_plan_pass(rgm_arena *arena, const char *name, int64_t replicas, const rgm_nets *nets,
-                       int64_t rows, bool back);
+                       int64_t rows, int back);
+
+// The same in the room of another pass where that is of one net's size at a time and of these
+// widths: what a pass has left there is gone when the other one begins. Only `out` is its own.
+rgm_pass rgm_plan_pass_in(rgm_arena *arena, const char *name, int64_t replicas,
+                          const rgm_nets *nets, int64_t rows, int back, const rgm_pass *room);
 
 // Weights and biases uniform in +-1 / sqrt(inputs), PyTorch's default; of the last layer in +-last
 // where that is > 0. Targets start equal. *member counts the tensors of a run, so that each draws
@@ -71,10 +78,19 @@ rgm_pass rgm_pass_rows(rgm_pass pass, int64_t rows);
 void rgm_forward(rgm_stream *s, const rgm_nets *nets, bool target, rgm_tensor x,
                  const rgm_pass *pass);
 
+// The same of net n alone.
+void rgm_forward_net(rgm_stream *s, const rgm_nets *nets, int n, bool target, rgm_tensor x,
+                     const rgm_pass *pass);
+
 // The way back from dout (R, N, B, O), the slope of a loss by pass->out. dx (R, N, B, I) gets the
 // slope by x unless its data is NULL; `step` NULL leaves the nets as they are. That the pass saw
 // other rows than x, or parameters that have changed since, is the caller's bug.
 void rgm_backward(rgm_stream *s, const rgm_nets *nets, rgm_tensor x, const rgm_pass *pass,
                   rgm_tensor dout, rgm_tensor dx, const rgm_descent *step);
+
+// The same of net n alone.
+void rgm_backward_net(rgm_stream *s, const rgm_nets *nets, int n, rgm_tensor x,
+                      const rgm_pass *pass, rgm_tensor dout, rgm_tensor dx,
+                      const rgm_descent *step);
 
 #endif

@@ -3,8 +3,10 @@
 
 #include "tools/bench.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MAX_BLOCKS = 256, MAX_OVERRIDES = 300 };
 
@@ -12,11 +14,24 @@ static const struct {
   const char *name;
   rgm_status (*run)(bench *b);
 } suites[] = {
-    {"rollout", bench_rollout}, {"mlp", bench_mlp}, {"cem", bench_cem},
-    {"io", bench_io},           {"mdp", bench_mdp}, {"mdp-large", bench_mdp_large},
+    {"rollout", bench_rollout},
+    {"mlp", bench_mlp},
+    {"cem", bench_cem},
+    {"io", bench_io},
+    {"offline", bench_offline},
+    {"mdp", bench_mdp},
+    {"mdp-large", bench_mdp_large},
 };
 
 enum { SUITES = sizeof suites / sizeof *suites };
+
+
+// of this thread: what others take of the machine does not count
+static double processor_seconds(void) {
+  struct timespec time;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
 
 
 static double timed_calls(int64_t calls, void (*fn)(void *), void *arg) {
@@ -40,13 +55,17 @@ bench_time bench_measure(double seconds, void (*fn)(void *), void *arg) {
     took = timed_calls(calls, fn, arg);
   }
   int count = 0;
+  double processor = INFINITY;
   for (double spent = 0; count < MAX_BLOCKS && (spent < seconds || count < 3); count++) {
+    const double begun = processor_seconds();
     took = timed_calls(calls, fn, arg);
+    const double used = (processor_seconds() - begun) / (double)calls;
+    processor = used < processor ? used : processor;
     sample[count] = took / (double)calls;
     spent += took;
   }
   const rgm_summary summary = rgm_summarise(sample, count);
-  return (bench_time){summary.min, summary.median};
+  return (bench_time){summary.min, summary.median, processor};
 }
 
 
@@ -114,8 +133,19 @@ static void scaled(double value, char text[24]) {
 }
 
 
+// the least time of a call at the peaks, in arithmetic and in memory
+typedef struct floors {
+  double flops, bytes; // s
+} floors;
+
+static floors floors_at(const bench_case *c, const bench_stream *s) {
+  return s != NULL ? (floors){c->flops / s->flops, c->bytes / s->bytes} : (floors){0};
+}
+
+
 static void report_json(bench *b, const bench_case *c, double value, double median, double flops,
-                        double bytes, double fraction, double times_ours) {
+                        double bytes, double fraction, double times_ours, floors least,
+                        double processor) {
   rgm_json_open(&b->json, NULL, '{');
   rgm_json_string(&b->json, "suite", c->suite);
   rgm_json_string(&b->json, "case", c->name);
@@ -138,6 +168,12 @@ static void report_json(bench *b, const bench_case *c, double value, double medi
   if (c->ours > 0) {
     rgm_json_number(&b->json, "times_ours", times_ours);
   }
+  if (c->memory > 0) {
+    rgm_json_number(&b->json, "floor_flops_s", least.flops);
+    rgm_json_number(&b->json, "floor_bytes_s", least.bytes);
+    rgm_json_number(&b->json, "memory", c->memory);
+    rgm_json_number(&b->json, "processor_s", processor);
+  }
   rgm_json_close(&b->json, '}');
 }
 
@@ -159,7 +195,8 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
     bound = memory ? "of memory" : "of FMA";
   }
   if (b->json.out != NULL) {
-    report_json(b, c, value, median, flops, bytes, fraction, times_ours);
+    report_json(b, c, value, median, flops, bytes, fraction, times_ours, floors_at(c, s),
+                time.processor);
     return;
   }
   char shape[48] = "", best[24], middle[24], rate[24], stream[24];
@@ -181,6 +218,11 @@ void bench_report(bench *b, const bench_case *c, bench_time time, const bench_st
   }
   if (c->ours > 0) {
     fprintf(b->options->result, ", %.2f times ours", times_ours);
+  }
+  if (c->memory > 0) {
+    const floors least = floors_at(c, s);
+    fprintf(b->options->result, ", floors %.3g and %.3g ms, %.1f MiB", 1e3 * least.flops,
+            1e3 * least.bytes, c->memory / 0x1p20);
   }
   fputc('\n', b->options->result);
   fflush(b->options->result);
@@ -227,17 +269,31 @@ static rgm_status count_threads(bench *b) {
 }
 
 
+// whether the first `length` letters of a text are a name
+static bool names(const char *text, size_t length, const char *name) {
+  return strlen(name) == length && strncmp(text, name, length) == 0;
+}
+
+
 rgm_status bench_command(const rgm_options *options) {
   bench b = {.options = options, .seconds = options->seconds > 0 ? options->seconds : 1.0};
   bool known = options->path == NULL;
+  size_t length = 0;
+  if (options->path != NULL) {
+    length = strcspn(options->path, ":");
+    b.only = options->path[length] == ':' ? options->path + length + 1 : NULL;
+  }
   for (int i = 0; i < SUITES; i++) {
-    known = known || strcmp(options->path, suites[i].name) == 0;
+    known = known || names(options->path, length, suites[i].name);
   }
   if (!known) {
     return rgm_fail(RGM_EUSAGE,
                     "bench: there is no suite \"%s\"; there are rollout, mlp, cem, io, "
-                    "mdp, mdp-large",
+                    "offline, mdp, mdp-large",
                     options->path);
+  }
+  if (b.only != NULL && !names(options->path, length, "offline")) {
+    return rgm_fail(RGM_EUSAGE, "bench: single cases are for the suite offline (offline:CASE)");
   }
   RGM_TRY(count_threads(&b));
   b.json.out = options->json ? options->result : NULL;
@@ -246,7 +302,7 @@ rgm_status bench_command(const rgm_options *options) {
   for (int i = 0; i < SUITES && status == RGM_OK; i++) {
     // by name alone: it wants 7 GB
     const bool large = suites[i].run == bench_mdp_large;
-    if (options->path == NULL ? !large : strcmp(options->path, suites[i].name) == 0) {
+    if (options->path == NULL ? !large : names(options->path, length, suites[i].name)) {
       status = suites[i].run(&b);
     }
   }

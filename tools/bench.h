@@ -11,9 +11,10 @@
 
 typedef struct bench {
   const rgm_options *options;
-  rgm_json json;  // out is NULL where a table is wanted
-  int threads;    // the most that cases use
-  double seconds; // of a case
+  rgm_json json;    // out is NULL where a table is wanted
+  int threads;      // the most that cases use
+  double seconds;   // of a case
+  const char *only; // of a suite's cases, as in `bench offline:CASE`; NULL: all
 } bench;
 
 // One case's stream with its peaks; the peaks only rise as more is measured.
@@ -26,6 +27,7 @@ typedef struct bench_stream {
 
 typedef struct bench_time {
   double best, median; // s per call
+  double processor;    // least processor time of this thread, s per call
 } bench_time;
 
 typedef struct bench_case {
@@ -36,6 +38,7 @@ typedef struct bench_case {
   const char *unit;           // "env-steps/s"
   bool seconds;               // the value is the time of a call, not work over time
   double flops, bytes;        // of a call
+  double memory;              // bytes of the run's tensors; not 0: floors are told too
   const char *library;        // whose it is, with the version; NULL: ours, or not known
   double ours;                // s per call of our own rows for the same work, 0: not compared
 } bench_case;
@@ -58,6 +61,7 @@ rgm_status bench_rollout(bench *b);
 rgm_status bench_mlp(bench *b);
 rgm_status bench_cem(bench *b);
 rgm_status bench_io(bench *b);
+rgm_status bench_offline(bench *b);
 rgm_status bench_mdp(bench *b);
 rgm_status bench_mdp_large(bench *b);
 

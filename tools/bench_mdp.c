@@ -166,7 +166,7 @@ static double paired(sweeping *w, bench_time *time) {
     ratio[i] = roof / took[i];
   }
   const rgm_summary s = rgm_summarise(took, PAIRS), r = rgm_summarise(ratio, PAIRS);
-  *time = (bench_time){s.min, s.median};
+  *time = (bench_time){s.min, s.median, s.min};
   return r.median;
 }
 
@@ -382,7 +382,7 @@ rgm_status bench_mdp_large(bench *b) {
         .bytes = 4.0 * entries * sweeps,
         .flops = 2.0 * entries * sweeps,
     };
-    bench_report(b, &c, (bench_time){took, took}, NULL);
+    bench_report(b, &c, (bench_time){took, took, took}, NULL);
     if (b->options->progress != NULL) {
       fprintf(b->options->progress, "%.3g non-zeros, %d sweeps, at most %.2g from the truth\n",
               entries, sweeps, bound);

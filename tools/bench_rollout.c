@@ -193,7 +193,7 @@ static rgm_status train(bench *b, const char *name, int64_t replicas, bool whole
     for (int i = 0; i < RGM_ROW_COUNT; i++) {
       t.run->stream->counts[i] = (rgm_counts){0};
     }
-    bench_time time;
+    bench_time time = {0};
     if (whole) {
       const double begun = rgm_seconds();
       whole_training(&t);

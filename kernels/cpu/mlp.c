@@ -22,12 +22,14 @@ enum {
   SHORT = 128,           // of one that stays in the nearest cache beside rows that lie apart
   BLOCK = RGM_ROW_BLOCK, // rows of a unit of parallel work
   TRANSPOSED = 16,       // rows and columns that are transposed at a time
+  LINE = 16,             // floats of a line of the caches
 };
 
 typedef struct linear_args {
   rgm_tensor y, x, w, b;
   rgm_act act;
-  int64_t panels, blocks; // of a replica
+  int64_t panels, blocks;    // of a replica
+  const rgm_adam_step *step; // that follows the gradient, or NULL
 } linear_args;
 
 // c[rows][n] (+)= a[rows][depth] @ panel[depth][COLUMNS], in order over depth
@@ -39,20 +41,38 @@ typedef struct product {
   const float *panel;
   int64_t panel_stride, depth;
   int rows;
-  const float *start; // where the sums start: of a row, or NULL for 0
-  bool resume;        // they go on from c
-  bool relu;          // what is negative in the end becomes 0
-  const float *gate;  // and what stands beside y <= 0 here, in the layout of c; or NULL
+  const float *start;        // where the sums start: of a row, or NULL for 0
+  bool resume;               // they go on from c
+  bool relu;                 // what is negative in the end becomes 0
+  const float *gate;         // and what stands beside y <= 0 here, in the layout of c; or NULL
+  const float *const *ahead; // (depth) what is needed later is asked for on the way; or NULL
 } product;
+
+
+// asks for what a tile writes, and for its gate, before its sums are formed
+RGM_INLINE void fetch(const product *p, int64_t first, int R, int V) {
+  for (int r = 0; r < R; r++) {
+    const int64_t row = (first + r) * p->c_stride;
+    for (int64_t at = 0; at < V * RGM_LANE_WIDTH; at += LINE) {
+      __builtin_prefetch(p->c + row + at, 1);
+      if (p->gate != NULL) {
+        __builtin_prefetch(p->gate + row + at);
+      }
+    }
+  }
+}
 
 
 // the product for R rows of V vectors, both constants. Every third row has a pointer, since all of
 // them would not stay in registers.
-RGM_INLINE void multiply(const product *p, int64_t first, int R, int V) {
+RGM_INLINE void multiply(const product *p, int64_t first, int R, int V, bool ahead) {
   rgm_lanes acc[ROWS][VECTORS];
   const float *a[(ROWS + 2) / 3], *panel = p->panel;
   const int64_t apart = p->a_row, step = p->a_step, stride = p->panel_stride;
   const float *c = p->c + first * p->c_stride;
+  if (!p->resume) {
+    fetch(p, first, R, V);
+  }
   for (int r = 0; r < R; r++) {
     a[r / 3] = p->a + (first + r / 3 * 3) * apart;
     for (int v = 0; v < V; v++) {
@@ -77,6 +97,9 @@ RGM_INLINE void multiply(const product *p, int64_t first, int R, int V) {
         acc[r][v] = rgm_lanes_fma(factor, column[v], acc[r][v]);
       }
     }
+    if (ahead) {
+      __builtin_prefetch(p->ahead[k], 1, 2);
+    }
     panel += stride;
     offset += step;
   }
@@ -99,21 +122,39 @@ static void multiply_tile(const product *p, int64_t columns) {
   int row = 0;
   if (columns < COLUMNS) {
     for (; row + ROWS <= p->rows; row += ROWS) {
-      multiply(p, row, ROWS, HALF);
+      multiply(p, row, ROWS, HALF, false);
     }
     for (; row < p->rows; row++) {
-      multiply(p, row, 1, HALF);
+      multiply(p, row, 1, HALF, false);
     }
     return;
   }
+  for (; row + ROWS <= p->rows && p->ahead != NULL; row += ROWS) {
+    multiply(p, row, ROWS, VECTORS, true);
+  }
   for (; row + ROWS <= p->rows; row += ROWS) {
-    multiply(p, row, ROWS, VECTORS);
+    multiply(p, row, ROWS, VECTORS, false);
   }
   for (; row + SOME <= p->rows; row += SOME) {
-    multiply(p, row, SOME, VECTORS);
+    multiply(p, row, SOME, VECTORS, false);
   }
   for (; row < p->rows; row++) {
-    multiply(p, row, 1, VECTORS);
+    multiply(p, row, 1, VECTORS, false);
+  }
+}
+
+
+// Lines begin ... end - 1 of rows of COLUMNS that lie `stride` apart, onto a list of `depth`; those
+// that find no place are not asked for.
+static void list_lines(const float **list, int64_t depth, const float *from, int64_t stride,
+                       int64_t begin, int64_t end) {
+  enum { PER_ROW = COLUMNS / LINE };
+  int64_t k = 0;
+  for (int64_t line = begin; line < end && k < depth; line++, k++) {
+    list[k] = from + line / PER_ROW * stride + line % PER_ROW * LINE;
+  }
+  for (; k < depth; k++) {
+    list[k] = from;
   }
 }
 
@@ -331,6 +372,19 @@ RGM_INLINE void sum_block(float *sum, const float *dz, int64_t stride, int64_t r
 }
 
 
+// What a step reads of ROWS rows of a panel from `at` on, so that it is near when their gradient is
+// done: parameters and first moments or, on a second pass, second moments and targets. Rows are
+// short and far apart, so that nothing else sees them coming.
+static void list_state(const float **list, int64_t depth, const rgm_adam_step *s, int64_t r,
+                       int64_t at, bool second) {
+  enum { LINES = ROWS * (COLUMNS / LINE) };
+  const int64_t stride = s->p.dims[2], half = depth / 2;
+  const rgm_tensor other = s->target.data != NULL ? s->target : s->p;
+  list_lines(list, half, rgm_f32(second ? s->v : s->p, r) + at, stride, 0, LINES);
+  list_lines(list + half, depth - half, rgm_f32(second ? other : s->m, r) + at, stride, 0, LINES);
+}
+
+
 // Inputs input ... input + count - 1 of a panel of dw over one block of rows, to `dw`; and db, a
 // by-product of packing.
 static void linear_dw_block(const linear_args *a, int64_t r, int64_t first, int64_t begin,
@@ -339,6 +393,7 @@ static void linear_dw_block(const linear_args *a, int64_t r, int64_t first, int6
   const int64_t rows = a->x.dims[1], inputs = a->w.dims[1], outputs = a->w.dims[2];
   const int64_t width = panel_width(first, outputs);
   const int64_t end = begin + BLOCK < rows ? begin + BLOCK : rows;
+  const float *ahead[SHORT];
   float panel[SHORT * COLUMNS] __attribute__((aligned(64)));
   for (int64_t v = 0; v < width; v++) {
     db[v] = 0.0f;
@@ -355,8 +410,12 @@ static void linear_dw_block(const linear_args *a, int64_t r, int64_t first, int6
     p.panel_stride = COLUMNS;
     p.depth = n;
     p.resume = row > begin;
+    p.ahead = a->step != NULL && begin == 0 && width == COLUMNS ? ahead : NULL;
     for (int64_t i = 0; i < count; i += ROWS) {
       p.rows = (int)(count - i < ROWS ? count - i : ROWS);
+      if (p.ahead != NULL) {
+        list_state(ahead, n, a->step, r, (input + i) * outputs + first, row > begin);
+      }
       p.a = rgm_f32(a->x, r) + row * inputs + input + i;
       p.c = dw + i * stride;
       multiply_tile(&p, width);
@@ -434,12 +493,21 @@ static void decay_row(const rgm_adam_step *s, int64_t r, int64_t at, int64_t wid
 }
 
 
-// one row of parameters of a panel
+// one row of parameters of a panel, whose width is a constant where it is whole
 static void step_row(const rgm_adam_step *s, int64_t r, int64_t at, int64_t width, const float *g,
                      rgm_adam_rates rates) {
-  float *p = rgm_f32(s->p, r) + at;
-  rgm_adam_apply(p, rgm_f32(s->m, r) + at, rgm_f32(s->v, r) + at, g, width, rates);
-  if (s->target.data != NULL) {
+  float *p = rgm_f32(s->p, r) + at, *m = rgm_f32(s->m, r) + at, *v = rgm_f32(s->v, r) + at;
+  if (width == COLUMNS) {
+    rgm_adam_apply(p, m, v, g, COLUMNS, rates);
+  } else {
+    rgm_adam_apply(p, m, v, g, width, rates);
+  }
+  if (s->target.data == NULL) {
+    return;
+  }
+  if (width == COLUMNS) {
+    rgm_ema_apply(rgm_f32(s->target, r) + at, p, COLUMNS, rgm_f32(s->rate, r)[0]);
+  } else {
     rgm_ema_apply(rgm_f32(s->target, r) + at, p, width, rgm_f32(s->rate, r)[0]);
   }
 }
@@ -480,6 +548,7 @@ void RGM_CPU(linear_dw_adam)(rgm_stream *s, const rgm_adam_step *step, rgm_tenso
                              rgm_tensor dz) {
   fused_args f = {.linear = {.y = dz, .x = x, .w = step->p}, .step = step};
   f.linear.w.dims[1]--;
+  f.linear.step = step;
   f.linear.panels = (f.linear.w.dims[2] + COLUMNS - 1) / COLUMNS;
   f.groups = (f.linear.w.dims[1] + GROUP - 1) / GROUP;
   rgm_cpu_parallel(s, f.linear.w.dims[0] * f.linear.panels * f.groups, linear_dw_adam_task, &f);

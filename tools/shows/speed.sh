@@ -1,13 +1,18 @@
 # How fast it is on this machine, beside what was asked; not in CI, whose machines are shared.
 # Sourced by tools/show.
 
-more="$more speed"
+more="$more speed speed-offline speed-peers"
 
 # value SUITE CASE THREADS|any REPLICAS|any FIELD: of a row of the bench
 value() {
   jq -r --arg case "$2" --arg threads "$3" --arg replicas "$4" --arg field "$5" \
     '[.[] | select(.case == $case and ($threads == "any" or (.threads | tostring) == $threads)
       and ($replicas == "any" or (.replicas | tostring) == $replicas))][0][$field]' "$work/$1.json"
+}
+
+# ratio A B
+ratio() {
+  awk "BEGIN { printf \"%.2f\", $1 / $2 }"
 }
 
 show_speed() {
@@ -44,4 +49,48 @@ show_speed() {
         "$(holds "$ours >= 0.9 * $best")"
     fi
   done
+}
+
+# what issue 7 asks of learning from a data set; packs must not be slower than one learner
+show_speed-offline() {
+  local case one two shared r rate last fraction
+  for case in sac_cql_combo_b256 sac_cql_combo_b64; do
+    $bin bench offline:$case --json --threads 2 2>>"$work/notes" >"$work/$case.json"
+    one=$(value $case $case 1 1 value)
+    fraction=$(value $case $case 1 1 fraction_of_peak)
+    two=$(value $case $case 2 2 value)
+    shared=$(value $case $case 2 1 value)
+    if [ $case = sac_cql_combo_b256 ]; then
+      row "$case, 1 thread, of the FMA peak" ">= 0.75 (stretch 0.85)" "$fraction ($one/s)" \
+        "$(holds "$fraction >= 0.75")"
+    else
+      row "$case, 1 thread, updates/s" ">= 900" "$one ($fraction of peak)" \
+        "$(holds "$one >= 900")"
+    fi
+    row "  two learners on two threads, updates/s" ">= 2 x one (0.95 counts)" \
+      "$two = $(ratio "$two" "$one") x" "$(holds "$two >= 1.9 * $one")"
+    row "  one learner on two threads, updates/s" ">= 1.5 x one" \
+      "$shared = $(ratio "$shared" "$one") x" "$(holds "$shared >= 1.5 * $one")"
+    last=$one
+    for r in 8 64; do
+      rate=$(value $case $case 1 $r value)
+      row "  R = $r on one thread, agent-updates/s" "holds or rises (0.95 counts)" \
+        "$rate = $(ratio "$rate" "$last") x" "$(holds "$rate >= 0.95 * $last")"
+      last=$rate
+    done
+  done
+  for case in cql_continuous ensemble_step rollout_model; do
+    $bin bench offline:$case --json --threads 2 2>>"$work/notes" >"$work/$case.json"
+    row "$case, 1 thread" "a row" \
+      "$(value $case $case 1 1 value) $(value $case $case 1 1 unit), $(value $case $case 1 1 fraction_of_peak)" \
+      "$(holds "$(value $case $case 1 1 value) > 0")"
+  done
+}
+
+# beside PyTorch and JAX, in one run; installs both in a temporary place
+show_speed-peers() {
+  tools/bench_peers all | tee "$work/peers"
+  row "faster than every peer that runs here" ">= 1 x" \
+    "$(grep -o 'regimen is [0-9.]*' "$work/peers" | awk '{ print $3 }' | sort -n | head -1) x at least" \
+    "$(holds "$(grep -o 'regimen is [0-9.]*' "$work/peers" | awk '{ print $3 }' | sort -n | head -1 | grep . || echo 0) >= 1")"
 }
