@@ -12,10 +12,8 @@ static const struct {
   const char *name;
   rgm_status (*run)(bench *b);
 } suites[] = {
-    {"rollout", bench_rollout},
-    {"mlp", bench_mlp},
-    {"cem", bench_cem},
-    {"io", bench_io},
+    {"rollout", bench_rollout}, {"mlp", bench_mlp}, {"cem", bench_cem},
+    {"io", bench_io},           {"dtr", bench_dtr},
 };
 
 enum { SUITES = sizeof suites / sizeof *suites };
@@ -236,7 +234,8 @@ rgm_status bench_command(const rgm_options *options) {
     known = known || strcmp(options->path, suites[i].name) == 0;
   }
   if (!known) {
-    return rgm_fail(RGM_EUSAGE, "bench: there is no suite \"%s\"; there are rollout, mlp, cem, io",
+    return rgm_fail(RGM_EUSAGE,
+                    "bench: there is no suite \"%s\"; there are rollout, mlp, cem, io, dtr",
                     options->path);
   }
   RGM_TRY(count_threads(&b));

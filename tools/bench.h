@@ -58,6 +58,7 @@ rgm_status bench_rollout(bench *b);
 rgm_status bench_mlp(bench *b);
 rgm_status bench_cem(bench *b);
 rgm_status bench_io(bench *b);
+rgm_status bench_dtr(bench *b);
 
 // The command.
 rgm_status bench_command(const rgm_options *options);
