@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `regimen bench dtr`: staged treatment rules over the reference cohorts. A case is a whole job, run
-// once, since it takes seconds: its time is what counts. Cases whose data are not there are left
-// out, and told.
+// `regimen bench dtr`: staged treatment rules over the reference cohorts. A case is a whole job,
+// run once, since it takes seconds: its time is what counts. Cases whose data are not there are
+// left out, and told.
 
 #include "tools/bench.h"
 
