@@ -32,7 +32,7 @@ typedef enum rgm_fit {
 } rgm_fit;
 
 // beta = argmax sum_i c_i (a_i x_i'beta - log(1 + exp(x_i'beta))) by Newton's method from `start`,
-// until no coefficient moves by more than 1e-7 (f32: 1e-4), at most 25 steps. Lanes that have
+// until no coefficient moves by more than 1e-6 (f32: 1e-4), at most 25 steps. Lanes that have
 // arrived keep their bits. Columns are to be of a size around 1.
 typedef struct rgm_irls {
   rgm_tensor beta;     // (G, P, 16) f64, written

@@ -19,6 +19,7 @@ static const struct {
     {"cem", bench_cem},
     {"io", bench_io},
     {"offline", bench_offline},
+    {"dtr", bench_dtr},
     {"mdp", bench_mdp},
     {"mdp-large", bench_mdp_large},
 };
@@ -289,7 +290,7 @@ rgm_status bench_command(const rgm_options *options) {
   if (!known) {
     return rgm_fail(RGM_EUSAGE,
                     "bench: there is no suite \"%s\"; there are rollout, mlp, cem, io, "
-                    "offline, mdp, mdp-large",
+                    "offline, dtr, mdp, mdp-large",
                     options->path);
   }
   if (b.only != NULL && !names(options->path, length, "offline")) {

@@ -64,6 +64,7 @@ rgm_status bench_io(bench *b);
 rgm_status bench_offline(bench *b);
 rgm_status bench_mdp(bench *b);
 rgm_status bench_mdp_large(bench *b);
+rgm_status bench_dtr(bench *b);
 
 // The command.
 rgm_status bench_command(const rgm_options *options);

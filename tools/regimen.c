@@ -66,7 +66,7 @@ static const command commands[] = {
     {"simulate", rgm_simulate, "CONFIG",
      "Write a data set of simulated patients under a clinician (-o FILE)."},
     {"bench", bench_command, "[SUITE]",
-     "Measure this machine: rollout, mlp, cem or io, beside its peaks; all without a name."},
+     "Measure this machine: rollout, mlp, cem, io or dtr, beside its peaks; all without a name."},
     {0},
 };
 

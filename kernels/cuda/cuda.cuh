@@ -20,6 +20,7 @@
 #ifdef __CUDACC__
 
 #define RGM_DEVICE static __forceinline__ __device__
+#define RGM_DEVICE_MEMBER __forceinline__ __device__
 #define RGM_KERNEL(threads) static __global__ void __launch_bounds__(threads)
 // the same, with registers few enough that so many blocks share a processor
 #define RGM_KERNEL_RESIDENT(threads, blocks) \
@@ -49,6 +50,7 @@
 #else
 
 #define RGM_DEVICE static inline
+#define RGM_DEVICE_MEMBER inline
 #define RGM_KERNEL(threads) static void
 #define RGM_KERNEL_RESIDENT(threads, blocks) static void
 
@@ -191,6 +193,12 @@ void rgm_cuda_gaussian_refit(rgm_stream *s, rgm_tensor mean, rgm_tensor log_sd, 
                              rgm_tensor weight, rgm_tensor rate, rgm_tensor floor,
                              rgm_tensor active);
 void rgm_cuda_exponential(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor active);
+void rgm_cuda_products(rgm_stream *s, rgm_tensor out, rgm_tensor z);
+void rgm_cuda_gram(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tensor weight);
+void rgm_cuda_cholesky(rgm_stream *s, rgm_tensor gram, rgm_tensor right, rgm_tensor status);
+void rgm_cuda_irls(rgm_stream *s, const rgm_irls *fit);
+void rgm_cuda_wls(rgm_stream *s, const rgm_wls *fit);
+void rgm_cuda_pseudo(rgm_stream *s, const rgm_pseudo *pseudo);
 void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
 void rgm_cuda_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
 void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);

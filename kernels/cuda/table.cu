@@ -85,6 +85,13 @@ static rgm_backend table_of(void) {
   t.adopt = rgm_cuda_adopt;
 
   t.env_kernels = rgm_cuda_env_kernels;
+
+  t.products = rgm_cuda_products;
+  t.gram = rgm_cuda_gram;
+  t.cholesky = rgm_cuda_cholesky;
+  t.irls = rgm_cuda_irls;
+  t.wls = rgm_cuda_wls;
+  t.pseudo = rgm_cuda_pseudo;
   return t;
 }
 
