@@ -157,6 +157,11 @@ typedef struct rgm_mdp_model {
 rgm_status rgm_mdp_make_model(const rgm_mdp_model *model, rgm_stream *stream, rgm_mdp_layout *out);
 
 
+// Walker's alias table (1977, by Vose's method) of `size` weights: column k keeps its own share[k]
+// of 1, the rest is alias[k]. share may be weight.
+void rgm_mdp_alias_table(const double *weight, int64_t size, double *share, uint32_t *alias);
+
+
 // ---- structure ---------------------------------------------------------------------------------
 
 // States that some policy never leaves although they are no ends (`all`), or that every allowed

@@ -52,7 +52,7 @@ typedef enum rgm_random {
   RGM_RANDOM_REPLAY = 7,  // rows of a batch: step, item = row, draw = attempt / 4, member
   RGM_RANDOM_ACTION = 8,  // actions of a policy: step, item = sample, draw = dim / 4, member
   RGM_RANDOM_BOOTSTRAP =
-      12,                  // a problem drawn again: step, item = row, draw = transition / 2, member
+      12,                  // a problem drawn again: step, item = row, draw = transition / 4, member
   RGM_RANDOM_LEARN = 13,   // tabular learning: step, item = stream of a replica, draw
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
