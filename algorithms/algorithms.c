@@ -5,7 +5,7 @@
 
 extern const rgm_algorithm rgm_cem, rgm_compare, rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay;
 extern const rgm_algorithm rgm_rule_cem;
-extern const rgm_algorithm rgm_dp, rgm_dp_bootstrap, rgm_tabular_q;
+extern const rgm_algorithm rgm_dp, rgm_dp_bootstrap, rgm_tabular_q, rgm_dp_audit;
 
 const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_cem,
@@ -18,6 +18,7 @@ const rgm_algorithm *const rgm_algorithms[] = {
 
     // tabular problems
     &rgm_dp,
+    &rgm_dp_audit,
     &rgm_dp_bootstrap,
     &rgm_tabular_q,
     NULL,

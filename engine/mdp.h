@@ -5,8 +5,8 @@
 //
 // A file is a prefix as of checkpoints (512 bytes, SHA-256 of all of it) and an HDF5 file with a
 // group /mdp: attributes states, actions, gamma; datasets first (S + 1), action (rows), start (rows
-// + 1), next, p, gain, count (entries), reward, allowed (rows), begin (S), state_names,
-// action_names, notes.
+// + 1), next, p, gain (entries), reward, allowed (rows); where known count (entries), begin, good
+// (S), state_names, action_names.
 
 #ifndef RGM_MDP_H
 #define RGM_MDP_H
@@ -111,23 +111,21 @@ typedef struct rgm_mdp_source {
   const char *kind;  // of rgm_mdp_kinds, "auto": by content and name
   const char *begin; // a file with the start distribution, or ""
   const char *mask;  // a file of s,a pairs that are allowed, or ""
-  int64_t actions;   // PETSc: actions of a state
   rgm_mdp_checks checks;
 } rgm_mdp_source;
 
-extern const char *const rgm_mdp_kinds[]; // "auto", "mdp", "icu-sepsis", "text", ... NULL
+extern const char *const rgm_mdp_kinds[]; // "auto", "text", "icu-sepsis", "mdp", NULL
 
 // Reads a problem. Errors name file and row: RGM_EDATA, RGM_EIO, RGM_EMEMORY, RGM_EUSAGE.
 rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out);
 
-// Writes one: the kind by `kind` or, "auto", by the name's end (.h5, .tsv, .csv, .json, .petsc,
-// .tra). Whole or not at all. RGM_EIO, RGM_EUSAGE.
-rgm_status rgm_mdp_write(const char *path, const char *kind, const rgm_mdp *m);
+// Writes one by the end of the name: .h5 our own file, .tsv lines of s a s' p r of the allowed
+// rows. Whole or not at all. RGM_EIO, RGM_EUSAGE.
+rgm_status rgm_mdp_write(const char *path, const rgm_mdp *m);
 
-// Our own file, and whether one is.
+// Our own file.
 rgm_status rgm_mdp_file_write(const char *path, const rgm_mdp *m);
 rgm_status rgm_mdp_file_read(const char *path, rgm_mdp **out);
-bool rgm_mdp_is_file(const char *path);
 
 
 // ---- layout ------------------------------------------------------------------------------------

@@ -18,11 +18,12 @@ typedef struct format {
 static const format formats[] = {
     {"text", {".tsv", ".csv", ".txt", NULL}, rgm_mdp_read_text},
     {"icu-sepsis", {NULL}, rgm_mdp_read_icu_sepsis},
+    {"mdp", {".h5", ".hdf5", NULL}, rgm_mdp_read_own},
 };
 
 enum { FORMATS = sizeof formats / sizeof *formats };
 
-const char *const rgm_mdp_kinds[] = {"auto", "text", "icu-sepsis", NULL};
+const char *const rgm_mdp_kinds[] = {"auto", "text", "icu-sepsis", "mdp", NULL};
 
 
 static bool ends_with(const char *path, const char *end) {
@@ -84,4 +85,36 @@ rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out) {
     *out = NULL;
   }
   return status;
+}
+
+
+rgm_status rgm_mdp_write(const char *path, const rgm_mdp *m) {
+  if (ends_with(path, ".h5") || ends_with(path, ".hdf5")) {
+    return rgm_mdp_file_write(path, m);
+  }
+  if (!ends_with(path, ".tsv")) {
+    return rgm_fail(RGM_EUSAGE, "%s: a problem is written as .h5 or .tsv", path);
+  }
+  char temporary[4096];
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  FILE *out = fopen(temporary, "w");
+  if (out == NULL) {
+    return rgm_fail(RGM_EIO, "%s: %s", temporary, strerror(errno));
+  }
+  fprintf(out, "s\ta\ts_next\tp\tr\n");
+  for (int64_t s = 0; s < m->states; s++) {
+    for (int64_t n = m->first[s]; n < m->first[s + 1]; n++) {
+      for (int64_t i = m->start[n]; i < m->start[n + 1] && m->allowed[n] != 0; i++) {
+        fprintf(out, "%lld\t%d\t%d\t%.17g\t%.17g\n", (long long)s, m->action[n], m->next[i],
+                m->p[i], m->gain[i]);
+      }
+    }
+  }
+  const bool ok = fflush(out) == 0 && fsync(fileno(out)) == 0;
+  if (fclose(out) != 0 || !ok || rename(temporary, path) != 0) {
+    const int reason = errno;
+    unlink(temporary);
+    return rgm_fail(RGM_EIO, "%s: %s", path, strerror(reason));
+  }
+  return RGM_OK;
 }
