@@ -259,6 +259,7 @@ rgm_status rgm_mdp_file_read(const char *path, rgm_mdp **out) {
   uint32_t schema;
   rgm_hdf5_reason why;
   char name[32];
+  *out = NULL;
   RGM_TRY(rgm_durable_read(path, &bytes.data, &bytes.size, &schema));
   bytes.capacity = bytes.size;
   rgm_mdp *m = *out = calloc(1, sizeof *m);
