@@ -119,8 +119,9 @@ extern const char *const rgm_mdp_kinds[]; // "auto", "text", "icu-sepsis", "mdp"
 // Reads a problem. Errors name file and row: RGM_EDATA, RGM_EIO, RGM_EMEMORY, RGM_EUSAGE.
 rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out);
 
-// Writes one by the end of the name: .h5 our own file, .tsv lines of s a s' p r of the allowed
-// rows. Whole or not at all. RGM_EIO, RGM_EUSAGE.
+// Writes one by the end of the name: .h5 our own file; the allowed rows as .tsv lines of s a s' p
+// r, .json (Gymnasium's table), .petsc (its binary matrix) or .tra (PRISM), the last two without
+// rewards. Whole or not at all. RGM_EIO, RGM_EUSAGE.
 rgm_status rgm_mdp_write(const char *path, const rgm_mdp *m);
 
 // Our own file.

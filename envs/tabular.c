@@ -27,7 +27,8 @@ static const rgm_field fields[] = {
     {"path", RGM_STRING, KEY(path), "", NULL, 0, 0, NULL, RGM_SHAPE,
      "The problem's file, or its folder (ICU-Sepsis)."},
     {"kind", RGM_STRING, KEY(kind), "", "auto", 0, 0, NULL, RGM_SHAPE,
-     "Its format: auto, text (s a s' p [r]), icu-sepsis (a folder), mdp (our own file)."},
+     "Its format: auto, text (s a s' p [r]), icu-sepsis (a folder), mdp (our own file), json "
+     "(Gymnasium's), petsc, prism (.tra)."},
     {"begin", RGM_STRING, KEY(begin), "", "", 0, 0, NULL, RGM_SHAPE,
      "A file with the start distribution: lines of state and probability, or a number a state."},
     {"mask", RGM_STRING, KEY(mask), "", "", 0, 0, NULL, RGM_SHAPE,

@@ -75,6 +75,38 @@ static rgm_tensor tensor(const rgm_run *run, const char *name) {
 // Three states: 0 may stay or go, 1 dies, 2 is the end.
 #define GOOD "s a next p r\n0 0 0 0.5 0\n0 0 1 0.5 0\n0 1 2 1 1\n1 0 2 1 0\n"
 
+// Each kind of file has its own ways to be wrong.
+Test(mdp, absurd_formats) {
+  static const struct {
+    const char *name, *text, *message;
+  } cases[] = {
+      {"a.json", "12", "is no table"},
+      {"a.json", "[[[[1, 0, 0, false]]]] x", "text follows"},
+      {"a.json", "[[[[1, 0, 0]]]]", "not four numbers"},
+      {"a.json", "[[[1, 0, 0, false]]]", "an outcome is no list"},
+      {"a.json", "[[[[1, 0.5, 0, false]]]]", "no whole number"},
+      {"a.json", "{\"zero\": []}", "number is missing"},
+      {"a.json", "{\"0\": [[[1, 0, 0, false]] [[1, 0, 0, false]]]}", "comma is missing"},
+      {"a.json", "[[[[1, 0, 0, false]]]", "comma is missing"},
+      {"a.petsc", "nothing of the kind", "no PETSc matrix"},
+      {"a.tra", "2 2\n", "states, choices and transitions"},
+      {"a.tra", "2 2 2\n0 0 1 1\n", "1 transitions where its first row says 2"},
+      {"a.tra", "2 2 1\n0 0 1\n", "row 2: state, choice"},
+      {"a.tra", "2 2 1\n0 0 5 1\n", "there are 2 states"},
+      {"a.xyz", "0 0 0 1\n", "tells no format"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char path[256];
+    write_text(cases[i].name, cases[i].text, path);
+    const rgm_mdp_source source = {.path = path, .kind = "auto", .begin = "", .mask = ""};
+    rgm_mdp *m;
+    cr_expect_neq(rgm_mdp_read(&source, &m), RGM_OK, "case %d", (int)i);
+    cr_expect(strstr(rgm_last_error(), cases[i].message) != NULL, "case %d: %s", (int)i,
+              rgm_last_error());
+  }
+}
+
+
 Test(mdp, absurd_inputs) {
   static const struct {
     const char *text, *set, *message;
@@ -225,6 +257,20 @@ Test(mdp, store_and_damage) {
   cr_expect_arr_eq(again->p, m->p, (size_t)m->entries * sizeof *m->p);
   cr_expect_arr_eq(again->reward, m->reward, (size_t)m->rows * sizeof *m->reward);
   rgm_mdp_free(again);
+
+  // other programs' formats: the same rows, without rewards where they have none
+  static const char *const ends[] = {"json", "petsc", "tra"};
+  for (int k = 0; k < 3; k++) {
+    snprintf(path, sizeof path, "%s/grid.%s", folder, ends[k]);
+    const rgm_mdp_source other = {.path = path, .kind = "auto", .begin = "", .mask = ""};
+    cr_assert_eq(rgm_mdp_write(path, m), RGM_OK, "%s", rgm_last_error());
+    cr_assert_eq(rgm_mdp_read(&other, &again), RGM_OK, "%s", rgm_last_error());
+    cr_assert_eq(again->entries, m->entries);
+    cr_expect_arr_eq(again->p, m->p, (size_t)m->entries * sizeof *m->p, "%s", ends[k]);
+    cr_expect_arr_eq(again->next, m->next, (size_t)m->entries * sizeof *m->next, "%s", ends[k]);
+    cr_expect_float_eq(again->reward[0], k == 0 ? 1.0 : 0.0, 1e-15);
+    rgm_mdp_free(again);
+  }
 
   // any byte changed, or the end cut off: refused
   snprintf(path, sizeof path, "%s/grid.h5", folder);
