@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tabular problems of other programs, there and back:
 //
-//   .json   Gymnasium's table P[state][action] = [[p, next, reward, done], ...], lists or objects
-//           with numbers as keys; `done` makes the next state an end
-//   .petsc  PETSc's binary AIJ matrix of (states x actions) rows, big-endian (madupite's input): row
-//           s * actions + a; it has no rewards
-//   .tra    PRISM's explicit transitions: "states choices transitions", then s choice next p [label]
+// .json: Gymnasium's table P[state][action] = [[p, next, reward, done], ...], lists or objects with
+// numbers as keys; `done` makes the next state an end.
+//
+// .petsc: PETSc's binary AIJ matrix, big-endian (madupite's input), of states x actions rows; row s
+// * actions + a. It has no rewards.
+//
+// .tra: PRISM's explicit transitions: "states choices transitions", then lines of s choice next p
+// [label].
 
 #include "engine/mdp_private.h"
 
