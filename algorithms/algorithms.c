@@ -6,7 +6,7 @@
 extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
 extern const rgm_algorithm rgm_sac_offline;
-extern const rgm_algorithm rgm_dp;
+extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_tabular_q;
 extern const rgm_algorithm rgm_adr, rgm_dwols, rgm_wis;
 
 // clang-format off
@@ -28,6 +28,10 @@ const rgm_algorithm *const rgm_algorithms[] = {
 
     // tabular problems
     &rgm_dp,
+    &rgm_dp_audit,
+    &rgm_dp_bootstrap,
+    &rgm_tabular_q,
+
     // staged treatment rules
     &rgm_dwols,
     &rgm_wis,

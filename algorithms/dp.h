@@ -18,6 +18,10 @@ void dp_weights_of(const rgm_mdp *m, const int32_t *choice, double *weight);
 void dp_weights_uniform(const rgm_mdp *m, double *weight);
 void dp_weights_soften(const rgm_mdp *m, double epsilon, double *weight);
 
+// The environment's policy as numbers among the allowed actions. RGM_ECONFIG names a state whose
+// action is masked or missing.
+rgm_status dp_given(const rgm_mdp *m, int32_t *choice);
+
 // The chain of a policy: a problem with one row a state. RGM_EMEMORY.
 rgm_status dp_chain(const rgm_mdp *m, const double *weight, rgm_mdp **out);
 

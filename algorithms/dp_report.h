@@ -42,10 +42,6 @@ typedef struct dp {
 // The problem that is swept: the environment's, or a policy's chain.
 const rgm_mdp *dp_problem(const rgm_run *run);
 
-// The environment's policy as numbers among the allowed actions. RGM_ECONFIG names a state whose
-// action is masked or missing.
-rgm_status dp_given(const rgm_mdp *m, int32_t *choice);
-
 // The action that is number `choice` of the allowed ones, -1: the state has none.
 int64_t dp_action_of(const rgm_mdp *m, int64_t s, int32_t choice);
 

@@ -2,6 +2,7 @@
 // `regimen import`: rules, front end, grid, data set, report, in this order.
 
 #include "engine/import.h"
+#include "engine/mdp.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,33 @@ static const char *find_rules(const char *name, char path[512]) {
 }
 
 
+// A tabular problem from one format into another; --dir is its file or folder.
+static rgm_status import_mdp(const rgm_options *options) {
+  if (options->dir == NULL || options->out == NULL) {
+    return rgm_fail(RGM_EUSAGE, "import mdp: %s",
+                    options->dir == NULL ? "--dir names the problem's file or folder"
+                                         : "-o names the file to write, .h5 or .tsv");
+  }
+  const rgm_mdp_source source = {.path = options->dir, .kind = "auto", .begin = "", .mask = ""};
+  rgm_mdp *m;
+  RGM_TRY(rgm_mdp_read(&source, &m));
+  const rgm_status status = rgm_mdp_write(options->out, m);
+  if (status == RGM_OK) {
+    fprintf(options->result,
+            "%s: %lld states, %lld actions, %lld pairs, %lld non-zeros; %lld transitions were "
+            "given twice, rows sum to 1 within %.2g\n",
+            options->out, (long long)m->states, (long long)m->actions, (long long)m->rows,
+            (long long)m->entries, (long long)m->merged, m->off);
+  }
+  rgm_mdp_free(m);
+  return status;
+}
+
+
 rgm_status rgm_import(const rgm_options *options) {
+  if (options->path != NULL && strcmp(options->path, "mdp") == 0) {
+    return import_mdp(options);
+  }
   const import_kind *kind = options->path == NULL ? NULL : rgm_import_find_kind(options->path);
   if (kind == NULL) {
     const char *names[8] = {NULL};
@@ -82,7 +109,7 @@ rgm_status rgm_import(const rgm_options *options) {
     }
     const char *nearest = options->path == NULL ? NULL : rgm_nearest(options->path, names);
     return rgm_fail(RGM_EUSAGE,
-                    "import: %s%s%s%s%s; there are mimic3-heparin, eicu-heparin and csv",
+                    "import: %s%s%s%s%s; there are mimic3-heparin, eicu-heparin, csv and mdp",
                     options->path == NULL ? "name what to import" : "no import \"",
                     options->path == NULL ? "" : options->path, options->path == NULL ? "" : "\"",
                     nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "");

@@ -5,8 +5,8 @@
 //
 // A file is a prefix as of checkpoints (512 bytes, SHA-256 of all of it) and an HDF5 file with a
 // group /mdp: attributes states, actions, gamma; datasets first (S + 1), action (rows), start (rows
-// + 1), next, p, gain, count (entries), reward, allowed (rows), begin (S), state_names,
-// action_names, notes.
+// + 1), next, p, gain (entries), reward, allowed (rows); where known count (entries), begin, good
+// (S), state_names, action_names.
 
 #ifndef RGM_MDP_H
 #define RGM_MDP_H
@@ -111,23 +111,22 @@ typedef struct rgm_mdp_source {
   const char *kind;  // of rgm_mdp_kinds, "auto": by content and name
   const char *begin; // a file with the start distribution, or ""
   const char *mask;  // a file of s,a pairs that are allowed, or ""
-  int64_t actions;   // PETSc: actions of a state
   rgm_mdp_checks checks;
 } rgm_mdp_source;
 
-extern const char *const rgm_mdp_kinds[]; // "auto", "mdp", "icu-sepsis", "text", ... NULL
+extern const char *const rgm_mdp_kinds[]; // "auto", "text", "icu-sepsis", "mdp", NULL
 
 // Reads a problem. Errors name file and row: RGM_EDATA, RGM_EIO, RGM_EMEMORY, RGM_EUSAGE.
 rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out);
 
-// Writes one: the kind by `kind` or, "auto", by the name's end (.h5, .tsv, .csv, .json, .petsc,
-// .tra). Whole or not at all. RGM_EIO, RGM_EUSAGE.
-rgm_status rgm_mdp_write(const char *path, const char *kind, const rgm_mdp *m);
+// Writes one by the end of the name: .h5 our own file; the allowed rows as .tsv lines of s a s' p
+// r, .json (Gymnasium's table), .petsc (its binary matrix) or .tra (PRISM), the last two without
+// rewards. Whole or not at all. RGM_EIO, RGM_EUSAGE.
+rgm_status rgm_mdp_write(const char *path, const rgm_mdp *m);
 
-// Our own file, and whether one is.
+// Our own file.
 rgm_status rgm_mdp_file_write(const char *path, const rgm_mdp *m);
 rgm_status rgm_mdp_file_read(const char *path, rgm_mdp **out);
-bool rgm_mdp_is_file(const char *path);
 
 
 // ---- layout ------------------------------------------------------------------------------------
@@ -155,6 +154,11 @@ typedef struct rgm_mdp_model {
 
 // Makes one on a CPU stream's threads; `chosen` and `row` stay empty. RGM_EMEMORY.
 rgm_status rgm_mdp_make_model(const rgm_mdp_model *model, rgm_stream *stream, rgm_mdp_layout *out);
+
+
+// Walker's alias table (1977, by Vose's method) of `size` weights: column k keeps its own share[k]
+// of 1, the rest is alias[k]. share may be weight.
+void rgm_mdp_alias_table(const double *weight, int64_t size, double *share, uint32_t *alias);
 
 
 // ---- structure ---------------------------------------------------------------------------------

@@ -13,16 +13,24 @@
 typedef struct format {
   const char *name, *ends[6]; // how names of such files end, without .gz
   rgm_status (*read)(const rgm_mdp_source *source, rgm_mdp **out);
+  void (*print)(const rgm_mdp *m, FILE *out); // NULL: written otherwise, or not at all
 } format;
 
+static void print_text(const rgm_mdp *m, FILE *out);
+
 static const format formats[] = {
-    {"text", {".tsv", ".csv", ".txt", NULL}, rgm_mdp_read_text},
-    {"icu-sepsis", {NULL}, rgm_mdp_read_icu_sepsis},
+    {"text", {".tsv", ".csv", ".txt", NULL}, rgm_mdp_read_text, print_text},
+    {"icu-sepsis", {NULL}, rgm_mdp_read_icu_sepsis, NULL},
+    {"mdp", {".h5", ".hdf5", NULL}, rgm_mdp_read_own, NULL},
+    {"json", {".json", NULL}, rgm_mdp_read_json, rgm_mdp_print_json},
+    {"petsc", {".petsc", NULL}, rgm_mdp_read_petsc, rgm_mdp_print_petsc},
+    {"prism", {".tra", NULL}, rgm_mdp_read_prism, rgm_mdp_print_prism},
 };
 
 enum { FORMATS = sizeof formats / sizeof *formats };
 
-const char *const rgm_mdp_kinds[] = {"auto", "text", "icu-sepsis", NULL};
+const char *const rgm_mdp_kinds[] = {"auto", "text",  "icu-sepsis", "mdp",
+                                     "json", "petsc", "prism",      NULL};
 
 
 static bool ends_with(const char *path, const char *end) {
@@ -84,4 +92,48 @@ rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out) {
     *out = NULL;
   }
   return status;
+}
+
+
+static void print_text(const rgm_mdp *m, FILE *out) {
+  fprintf(out, "s\ta\ts_next\tp\tr\n");
+  for (int64_t s = 0; s < m->states; s++) {
+    for (int64_t n = m->first[s]; n < m->first[s + 1]; n++) {
+      for (int64_t i = m->start[n]; i < m->start[n + 1] && m->allowed[n] != 0; i++) {
+        fprintf(out, "%lld\t%d\t%d\t%.17g\t%.17g\n", (long long)s, m->action[n], m->next[i],
+                m->p[i], m->gain[i]);
+      }
+    }
+  }
+}
+
+
+rgm_status rgm_mdp_write(const char *path, const rgm_mdp *m) {
+  if (ends_with(path, ".h5") || ends_with(path, ".hdf5")) {
+    return rgm_mdp_file_write(path, m);
+  }
+  const format *to = NULL;
+  for (int i = 0; i < FORMATS; i++) {
+    for (int k = 0; formats[i].ends[k] != NULL && formats[i].print != NULL; k++) {
+      to = to == NULL && ends_with(path, formats[i].ends[k]) ? &formats[i] : to;
+    }
+  }
+  if (to == NULL) {
+    return rgm_fail(RGM_EUSAGE, "%s: a problem is written as .h5, .tsv, .json, .petsc or .tra",
+                    path);
+  }
+  char temporary[4096];
+  snprintf(temporary, sizeof temporary, "%s.tmp", path);
+  FILE *out = fopen(temporary, "w");
+  if (out == NULL) {
+    return rgm_fail(RGM_EIO, "%s: %s", temporary, strerror(errno));
+  }
+  to->print(m, out);
+  const bool ok = fflush(out) == 0 && fsync(fileno(out)) == 0;
+  if (fclose(out) != 0 || !ok || rename(temporary, path) != 0) {
+    const int reason = errno;
+    unlink(temporary);
+    return rgm_fail(RGM_EIO, "%s: %s", path, strerror(reason));
+  }
+  return RGM_OK;
 }

@@ -341,3 +341,32 @@ void rgm_mdp_layout_free(rgm_mdp_layout *l) {
   free(l->row);
   *l = (rgm_mdp_layout){.memory = NULL};
 }
+
+
+void rgm_mdp_alias_table(const double *weight, int64_t size, double *share, uint32_t *alias) {
+  double sum = 0.0;
+  for (int64_t k = 0; k < size; k++) {
+    sum += weight[k];
+  }
+  for (int64_t k = 0; k < size; k++) {
+    share[k] = weight[k] * (double)size / sum;
+    alias[k] = (uint32_t)k;
+  }
+  // columns that lack something are filled by the first one that has too much, then by the next
+  int64_t rich = 0;
+  for (int64_t k = 0; k < size; k++) {
+    int64_t poor = k;
+    while (poor <= k && share[poor] < 1.0 && alias[poor] == (uint32_t)poor) {
+      while (rich < size && (share[rich] <= 1.0 || alias[rich] != (uint32_t)rich)) {
+        rich++;
+      }
+      if (rich == size) {
+        return; // what is left is rounding
+      }
+      alias[poor] = (uint32_t)rich;
+      share[rich] -= 1.0 - share[poor];
+      // a rich one that became poor is next if it was passed already
+      poor = rich < k ? rich : size;
+    }
+  }
+}

@@ -13,14 +13,14 @@ rgm_status rgm_numbers_next(rgm_csv *csv, double *value, int most, int *count, b
 // Readers by kind; *out may hold what was read so far after an error, to be freed.
 rgm_status rgm_mdp_read_text(const rgm_mdp_source *source, rgm_mdp **out);
 rgm_status rgm_mdp_read_icu_sepsis(const rgm_mdp_source *source, rgm_mdp **out);
+rgm_status rgm_mdp_read_own(const rgm_mdp_source *source, rgm_mdp **out);
 rgm_status rgm_mdp_read_json(const rgm_mdp_source *source, rgm_mdp **out);
 rgm_status rgm_mdp_read_petsc(const rgm_mdp_source *source, rgm_mdp **out);
 rgm_status rgm_mdp_read_prism(const rgm_mdp_source *source, rgm_mdp **out);
 rgm_status rgm_mdp_read_begin(const char *path, rgm_mdp *m);
 rgm_status rgm_mdp_read_mask(const char *path, rgm_mdp *m);
 
-// Writers into an open file.
-void rgm_mdp_print_text(const rgm_mdp *m, FILE *out);
+// Writers of the allowed rows into an open file.
 void rgm_mdp_print_json(const rgm_mdp *m, FILE *out);
 void rgm_mdp_print_petsc(const rgm_mdp *m, FILE *out);
 void rgm_mdp_print_prism(const rgm_mdp *m, FILE *out);

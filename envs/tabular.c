@@ -12,7 +12,6 @@ enum { MASK_NONE, MASK_TWINS, MASK_MEANS };
 typedef struct tabular_keys {
   char path[RGM_STRING_SIZE], begin[RGM_STRING_SIZE], mask[RGM_STRING_SIZE];
   char kind[RGM_STRING_SIZE];
-  int64_t actions;
   double tolerance, survival_reward;
   bool normalise, restart;
   int duplicates, masks;
@@ -28,7 +27,8 @@ static const rgm_field fields[] = {
     {"path", RGM_STRING, KEY(path), "", NULL, 0, 0, NULL, RGM_SHAPE,
      "The problem's file, or its folder (ICU-Sepsis)."},
     {"kind", RGM_STRING, KEY(kind), "", "auto", 0, 0, NULL, RGM_SHAPE,
-     "Its format: auto, mdp, text, icu-sepsis, json, petsc, prism."},
+     "Its format: auto, text (s a s' p [r]), icu-sepsis (a folder), mdp (our own file), json "
+     "(Gymnasium's), petsc, prism (.tra)."},
     {"begin", RGM_STRING, KEY(begin), "", "", 0, 0, NULL, RGM_SHAPE,
      "A file with the start distribution: lines of state and probability, or a number a state."},
     {"mask", RGM_STRING, KEY(mask), "", "", 0, 0, NULL, RGM_SHAPE,
@@ -36,8 +36,6 @@ static const rgm_field fields[] = {
     {"masks", RGM_CHOICE, KEY(masks), "", "none", 0, 0, masks, RGM_SHAPE,
      "Rows to mask: twins (equal rows of a state but the first), means (equal to the mean of the "
      "others, as ICU-Sepsis stores actions never taken)."},
-    {"actions", RGM_INT, KEY(actions), "1", "0", 0, 1e9, NULL, RGM_SHAPE,
-     "PETSc: actions of a state; 0: rows / columns."},
     {"tolerance", RGM_FLOAT, KEY(tolerance), "1", "1e-8", 0, 1, NULL, RGM_SHAPE,
      "How far from 1 a row may sum to be taken for rounded."},
     {"normalise", RGM_BOOL, KEY(normalise), "", "false", 0, 0, NULL, RGM_SHAPE,
@@ -134,7 +132,6 @@ static rgm_status tabular_tabulate(const void *keys, const rgm_config *where, rg
       .kind = k->kind,
       .begin = k->begin,
       .mask = k->mask,
-      .actions = k->actions,
       .checks = {.tolerance = k->tolerance,
                  .normalise = k->normalise,
                  .strict = k->duplicates == 1},

@@ -54,7 +54,7 @@ typedef enum rgm_random {
   RGM_RANDOM_ACTION = 8,  // actions of a policy: step, item = sample, draw = dim / 4, member
   RGM_RANDOM_MODEL = 9,   // a learned model: step, item = row, draw = output / 4, member (of the
                           // elites: item = group of rows, draw = attempt / 4, member + 2^31)
-  RGM_RANDOM_BOOTSTRAP = 12, // a problem drawn again: step, item = row, draw = transition / 2,
+  RGM_RANDOM_BOOTSTRAP = 12, // a problem drawn again: step, item = row, draw = transition / 4,
                              // member
   RGM_RANDOM_LEARN = 13,     // tabular learning: step, item = stream of a replica, draw
   RGM_RANDOM_RESAMPLE = 20,  // bootstrap: step = imputation, item = resample, draw = row / 4

@@ -181,14 +181,14 @@ RGM_FN double rgm_mdp_best(const double *q, int count, int old, double tie, bool
   return best;
 }
 
-// Entry of a row, counted in the row, for two words: a column, then its own entry or its alias.
-RGM_FN uint32_t rgm_mdp_alias(const rgm_mdp_draw *a, size_t at, uint32_t size, uint32_t column,
-                              uint32_t coin) {
-  const uint32_t k = (uint32_t)((uint64_t)column * size >> 32);
+// Entry of a row, counted in the row, for a word: its high part is a column, its low part the coin
+// between the column's own entry and its alias (to 2^-32 times the size of the row).
+RGM_FN uint32_t rgm_mdp_alias(const rgm_mdp_draw *a, size_t at, uint32_t size, uint32_t word) {
+  const uint64_t place = (uint64_t)word * size;
+  const uint32_t k = (uint32_t)(place >> 32);
   const int64_t entry = (int64_t)(at + RGM_SLICE * (size_t)k);
-  return coin <= rgm_at_u32(a->chance, 0, entry) ? k : rgm_at_u32(a->alias, 0, entry);
+  return (uint32_t)place <= rgm_at_u32(a->chance, 0, entry) ? k : rgm_at_u32(a->alias, 0, entry);
 }
-
 
 // Draws row `row` again: lane `lane`, its first entry at `at`, `length` entries with padding.
 RGM_FN void rgm_mdp_draw_row(const rgm_mdp_draw *a, int64_t r, int64_t lane, int64_t row, size_t at,
@@ -203,11 +203,17 @@ RGM_FN void rgm_mdp_draw_row(const rgm_mdp_draw *a, int64_t r, int64_t lane, int
     const int64_t entry = (int64_t)(at + RGM_SLICE * (size_t)k);
     p[RGM_SLICE * (size_t)k] = count > 0 ? 0.0 : rgm_at_f64(a->rows.p, 0, entry);
   }
-  for (uint32_t i = 0; i < count; i += 2) {
-    const rgm_words w = rgm_philox(key, clock, (uint32_t)row, i / 2, a->member);
-    p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w0, w.w1)] += 1.0;
+  for (uint32_t i = 0; i < count; i += 4) {
+    const rgm_words w = rgm_philox(key, clock, (uint32_t)row, i / 4, a->member);
+    p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w0)] += 1.0;
     if (i + 1 < count) {
-      p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w2, w.w3)] += 1.0;
+      p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w1)] += 1.0;
+    }
+    if (i + 2 < count) {
+      p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w2)] += 1.0;
+    }
+    if (i + 3 < count) {
+      p[RGM_SLICE * (size_t)rgm_mdp_alias(a, at, size, w.w3)] += 1.0;
     }
   }
   const double share = count > 0 ? (double)count : 1.0;
@@ -231,8 +237,8 @@ RGM_FN double rgm_learner_q(const rgm_learner *l, uint32_t row) {
   return l->twin != NULL ? l->q[row] + l->twin[row] : l->q[row];
 }
 
-// The greedy action of a state, the first of equals.
-RGM_FN int rgm_learner_greedy(const rgm_learner *l, int state) {
+// The greedy action of a state, the first of equals, and its value.
+RGM_FN int rgm_learner_greedy(const rgm_learner *l, int state, double *value) {
   const uint32_t first = l->first[state], count = l->first[state + 1] - first;
   int at = 0;
   double best = rgm_learner_q(l, first);
@@ -241,18 +247,21 @@ RGM_FN int rgm_learner_greedy(const rgm_learner *l, int state) {
     at = x > best ? (int)a : at;
     best = x > best ? x : best;
   }
+  *value = best;
   return at;
 }
 
-// An epsilon-greedy action for two words.
-RGM_FN int rgm_learner_act(const rgm_learner *l, int state, uint32_t coin, uint32_t which) {
+// An epsilon-greedy action for two words; `known` is the greedy one if it is not negative.
+RGM_FN int rgm_learner_act(const rgm_learner *l, int state, uint32_t coin, uint32_t which,
+                           int known) {
+  double value;
   if (rgm_unit64(coin) < l->explore) {
     return (int)((uint64_t)which * (l->first[state + 1] - l->first[state]) >> 32);
   }
-  return rgm_learner_greedy(l, state);
+  return known >= 0 ? known : rgm_learner_greedy(l, state, &value);
 }
 
-// What is expected from the next state on: of the rule's own policy.
+// What is expected from the next state on by SARSA, expected SARSA and double Q.
 RGM_FN double rgm_learner_next(const rgm_learner *l, rgm_learn_rule rule, const double *other,
                                int state, int action) {
   const uint32_t first = l->first[state], count = l->first[state + 1] - first;
@@ -262,26 +271,23 @@ RGM_FN double rgm_learner_next(const rgm_learner *l, rgm_learn_rule rule, const 
   if (rule == RGM_LEARN_SARSA) {
     return l->q[first + (uint32_t)action];
   }
-  double best = other[first], sum = 0.0, chosen = best;
-  for (uint32_t a = 0; a < count; a++) {
-    const double x = other[first + a];
-    best = x > best ? x : best;
-    sum = sum + x;
-  }
   if (rule == RGM_LEARN_EXPECTED_SARSA) {
+    double best = other[first], sum = 0.0;
+    for (uint32_t a = 0; a < count; a++) {
+      const double x = other[first + a];
+      best = x > best ? x : best;
+      sum = sum + x;
+    }
     return rgm_fma64(l->explore, sum / (double)count - best, best);
   }
-  if (rule == RGM_LEARN_DOUBLE_Q) {
-    // the action by one table, its value by the other
-    const double *own = other == l->q ? l->twin : l->q;
-    double top = own[first];
-    for (uint32_t a = 1; a < count; a++) {
-      chosen = own[first + a] > top ? other[first + a] : chosen;
-      top = own[first + a] > top ? own[first + a] : top;
-    }
-    return chosen;
+  // double Q: the action by one table, its value by the other
+  const double *own = other == l->q ? l->twin : l->q;
+  double chosen = other[first], top = own[first];
+  for (uint32_t a = 1; a < count; a++) {
+    chosen = own[first + a] > top ? other[first + a] : chosen;
+    top = own[first + a] > top ? own[first + a] : top;
   }
-  return best;
+  return chosen;
 }
 
 // An action of the policy that TD(0) evaluates.
@@ -295,72 +301,99 @@ RGM_FN int rgm_learner_follow(const rgm_mdp_learn *a, const rgm_learner *l, int 
   return (int)k;
 }
 
-// All updates of learner r.
-RGM_FN void rgm_mdp_learn_one(const rgm_mdp_learn *a, int64_t r) {
-  const int64_t states = a->first.dims[0] - 1, size = a->q.dims[2];
-  const uint32_t *seed = (const uint32_t *)a->seeds.data + r * a->seeds.stride0;
-  const uint32_t *arrows = (const uint32_t *)a->arrow.data;
+// One update of learner r: number i of this call, with the words w. *known is the greedy action of
+// the state where it is, or -1, and becomes that of the next.
+RGM_FN void rgm_mdp_learn_step(const rgm_mdp_learn *a, int64_t r, rgm_learner *l, rgm_key key,
+                               uint32_t clock, uint32_t i, const uint32_t *w, double lr,
+                               int *known) {
   const uint32_t *start = (const uint32_t *)a->start.data;
-  const rgm_key key = rgm_stream_key(seed, RGM_RANDOM_LEARN);
-  const uint32_t clock = rgm_at_u32(a->clock, r, 0);
+  const bool sarsa = a->rule == RGM_LEARN_SARSA, td = a->rule == RGM_LEARN_TD0;
   int32_t *at = (int32_t *)a->at.data + r * a->at.stride0;
   double *tally = (double *)a->tally.data + r * a->tally.stride0;
-  const bool sarsa = a->rule == RGM_LEARN_SARSA, td = a->rule == RGM_LEARN_TD0;
+  if (at[0] < 0) {
+    // a new episode; an action that SARSA had for the old one is void
+    const rgm_words v = rgm_philox(key, clock, i, 1, 0);
+    const uint32_t k = (uint32_t)((uint64_t)v.w0 * (uint64_t)(a->first.dims[0] - 1) >> 32);
+    const uint32_t *b = (const uint32_t *)a->begin.data + 2 * (size_t)k;
+    at[0] = (int32_t)(v.w1 <= b[0] ? k : b[1]);
+    at[1] = sarsa ? rgm_learner_act(l, at[0], v.w2, v.w3, -1) : 0;
+    *known = -1;
+    tally[0] = 0.0;
+    tally[1] = 1.0;
+    tally[2] = 0.0;
+  }
+  const int state = at[0];
+  const int action = sarsa ? at[1]
+                     : td  ? rgm_learner_follow(a, l, state, w[2])
+                           : rgm_learner_act(l, state, w[2], w[3], *known);
+  const uint32_t row = l->first[state] + (uint32_t)action;
+  const uint32_t k = (uint32_t)((uint64_t)w[0] * (start[row + 1] - start[row]) >> 32);
+  const uint32_t *arrow = (const uint32_t *)a->arrow.data + RGM_ARROW * (size_t)(start[row] + k);
+  const bool own = w[1] <= arrow[0];
+  const int next = (int)(own ? arrow[1] : arrow[3]);
+  const double reward = (double)rgm_from_bits(own ? arrow[2] : arrow[4]);
+  const bool ends = l->first[next + 1] == l->first[next];
+  *known = -1;
+  if (td) {
+    const double goal = rgm_fma64(l->gamma, l->q[next], reward);
+    l->q[state] = rgm_fma64(lr, goal - l->q[state], l->q[state]);
+  } else if (a->rule == RGM_LEARN_Q) {
+    double best = 0.0;
+    const int top = ends ? -1 : rgm_learner_greedy(l, next, &best);
+    const double goal = rgm_fma64(l->gamma, best, reward);
+    l->q[row] = rgm_fma64(lr, goal - l->q[row], l->q[row]);
+    *known = next != state ? top : -1; // of its own state the update may have changed it
+  } else {
+    double *table = l->twin != NULL && (w[2] & 1u) != 0 ? l->twin : l->q;
+    const double *other = l->twin == NULL ? table : table == l->q ? l->twin : l->q;
+    at[1] = sarsa && !ends ? rgm_learner_act(l, next, w[2], w[3], -1) : 0;
+    const double goal =
+        rgm_fma64(l->gamma, ends ? 0.0 : rgm_learner_next(l, a->rule, other, next, at[1]), reward);
+    table[row] = rgm_fma64(lr, goal - table[row], table[row]);
+  }
+  tally[0] = rgm_fma64(tally[1], reward, tally[0]);
+  tally[1] = tally[1] * l->gamma;
+  tally[2] = tally[2] + 1.0;
+  at[0] = next;
+  if (ends || tally[2] >= (double)a->longest) {
+    tally[3] = tally[3] + 1.0;
+    tally[4] = tally[4] + tally[0];
+    tally[5] = tally[5] + tally[2];
+    at[0] = -1;
+  }
+}
+
+// All updates of learner r; words are drawn for as many at a time as there are lanes.
+RGM_FN void rgm_mdp_learn_one(const rgm_mdp_learn *a, int64_t r) {
+  const uint32_t *seed = (const uint32_t *)a->seeds.data + r * a->seeds.stride0;
+  const rgm_key key = rgm_stream_key(seed, RGM_RANDOM_LEARN);
+  const uint32_t clock = rgm_at_u32(a->clock, r, 0);
   rgm_learner l;
   l.q = (double *)a->q.data + r * a->q.stride0;
-  l.twin = a->rule == RGM_LEARN_DOUBLE_Q ? l.q + size : NULL;
+  l.twin = a->rule == RGM_LEARN_DOUBLE_Q ? l.q + a->q.dims[2] : NULL;
   l.gamma = rgm_at_f64(a->gamma, r, 0);
   l.first = (const uint32_t *)a->first.data;
   const double lr0 = rgm_at_f64(a->lr, r, 0), lr1 = rgm_at_f64(a->lr_last, r, 0);
   const double e0 = rgm_at_f64(a->explore, r, 0), e1 = rgm_at_f64(a->explore_last, r, 0);
   const double span = rgm_at_f64(a->span, r, 0);
-  for (uint32_t i = 0; i < a->updates; i++) {
-    const double done = (double)clock * (double)a->updates + (double)i;
-    const double part = done < span ? done / span : 1.0, lr = rgm_fma64(part, lr1 - lr0, lr0);
-    const rgm_words w = rgm_philox(key, clock, i, 0, 0);
-    l.explore = rgm_fma64(part, e1 - e0, e0);
-    if (at[0] < 0) {
-      // a new episode; an action that SARSA had for the old one is void
-      const rgm_words v = rgm_philox(key, clock, i, 1, 0);
-      const uint32_t k = (uint32_t)((uint64_t)v.w0 * (uint64_t)states >> 32);
-      const uint32_t *b = (const uint32_t *)a->begin.data + 2 * (size_t)k;
-      at[0] = (int32_t)(v.w1 <= b[0] ? k : b[1]);
-      at[1] = sarsa ? rgm_learner_act(&l, at[0], v.w2, v.w3) : 0;
-      tally[0] = 0.0;
-      tally[1] = 1.0;
-      tally[2] = 0.0;
+  int known = -1;
+  for (uint32_t begin = 0; begin < a->updates; begin += RGM_LANE_WIDTH) {
+    uint32_t item[RGM_LANE_WIDTH], word[4][RGM_LANE_WIDTH];
+    rgm_lanes_u32 out[4];
+    for (uint32_t i = 0; i < RGM_LANE_WIDTH; i++) {
+      item[i] = begin + i;
     }
-    const int state = at[0];
-    const int action = sarsa ? at[1]
-                       : td  ? rgm_learner_follow(a, &l, state, w.w2)
-                             : rgm_learner_act(&l, state, w.w2, w.w3);
-    const uint32_t row = l.first[state] + (uint32_t)action;
-    const uint32_t k = (uint32_t)((uint64_t)w.w0 * (start[row + 1] - start[row]) >> 32);
-    const uint32_t *arrow = arrows + RGM_ARROW * (size_t)(start[row] + k);
-    const bool own = w.w1 <= arrow[0];
-    const int next = (int)(own ? arrow[1] : arrow[3]);
-    const double reward = (double)rgm_from_bits(own ? arrow[2] : arrow[4]);
-    if (td) {
-      const double goal = rgm_fma64(l.gamma, l.q[next], reward);
-      l.q[state] = rgm_fma64(lr, goal - l.q[state], l.q[state]);
-    } else {
-      double *table = l.twin != NULL && (w.w2 & 1u) != 0 ? l.twin : l.q;
-      const double *other = l.twin == NULL ? table : table == l.q ? l.twin : l.q;
-      const bool ends = l.first[next + 1] == l.first[next];
-      at[1] = sarsa && !ends ? rgm_learner_act(&l, next, w.w2, w.w3) : 0;
-      const double goal =
-          rgm_fma64(l.gamma, rgm_learner_next(&l, a->rule, other, next, at[1]), reward);
-      table[row] = rgm_fma64(lr, goal - table[row], table[row]);
+    rgm_philox_lanes(key, clock, rgm_lanes_u32_load(item), 0, 0, out);
+    for (int k = 0; k < 4; k++) {
+      rgm_lanes_u32_store(word[k], out[k]);
     }
-    tally[0] = rgm_fma64(tally[1], reward, tally[0]);
-    tally[1] = tally[1] * l.gamma;
-    tally[2] = tally[2] + 1.0;
-    at[0] = next;
-    if (l.first[next + 1] == l.first[next] || tally[2] >= (double)a->longest) {
-      tally[3] = tally[3] + 1.0;
-      tally[4] = tally[4] + tally[0];
-      tally[5] = tally[5] + tally[2];
-      at[0] = -1;
+    for (uint32_t i = 0; i < RGM_LANE_WIDTH && begin + i < a->updates; i++) {
+      const double done = (double)clock * (double)a->updates + (double)(begin + i);
+      const double part = done < span ? done / span : 1.0;
+      const uint32_t w[4] = {word[0][i], word[1][i], word[2][i], word[3][i]};
+      l.explore = rgm_fma64(part, e1 - e0, e0);
+      rgm_mdp_learn_step(a, r, &l, key, clock, begin + i, w, rgm_fma64(part, lr1 - lr0, lr0),
+                         &known);
     }
   }
 }

@@ -14,14 +14,10 @@ static const struct {
   const char *name;
   rgm_status (*run)(bench *b);
 } suites[] = {
-    {"rollout", bench_rollout},
-    {"mlp", bench_mlp},
-    {"cem", bench_cem},
-    {"io", bench_io},
-    {"offline", bench_offline},
-    {"dtr", bench_dtr},
-    {"mdp", bench_mdp},
-    {"mdp-large", bench_mdp_large},
+    {"rollout", bench_rollout}, {"mlp", bench_mlp},
+    {"cem", bench_cem},         {"io", bench_io},
+    {"offline", bench_offline}, {"dtr", bench_dtr},
+    {"mdp", bench_mdp},         {"mdp-large", bench_mdp_large},
 };
 
 enum { SUITES = sizeof suites / sizeof *suites };

@@ -327,6 +327,44 @@ static rgm_status bench_icu(bench *b, rgm_stream *stream) {
 }
 
 
+// ---- whole runs --------------------------------------------------------------------------------
+
+// one step of a run on ICU-Sepsis, timed once: it takes seconds
+static rgm_status bench_run(bench *b, const char *name, const char *const *sets, double work,
+                            const char *unit) {
+  char path[1024], set[1100];
+  const char *overrides[24] = {"env.name=mdp",    "env.kind=icu-sepsis",
+                               "env.masks=twins", "env.ends=[713, 714, 715]",
+                               "run.steps=1",     set};
+  int count = 6;
+  if (find_tables(b, path) != RGM_OK) {
+    return RGM_OK;
+  }
+  snprintf(set, sizeof set, "env.path=%s", path);
+  for (; *sets != NULL; sets++) {
+    overrides[count++] = *sets;
+  }
+  rgm_run *run;
+  rgm_status status = bench_open(b, overrides, b->threads, &run);
+  if (status == RGM_OK) {
+    const double begun = rgm_seconds();
+    status = run->algorithm->step(run);
+    status = status == RGM_OK ? rgm_sync(run->stream) : status;
+    const double took = rgm_seconds() - begun;
+    const bench_case c = {.suite = "mdp",
+                          .name = name,
+                          .threads = b->threads,
+                          .replicas = run->replicas,
+                          .work = work,
+                          .unit = unit,
+                          .seconds = work == 0.0};
+    bench_report(b, &c, (bench_time){took, took}, NULL);
+  }
+  rgm_run_free(run);
+  return status;
+}
+
+
 rgm_status bench_mdp(bench *b) {
   static const char *const overrides[] = {"algorithm.name=pid", "env.name=propofol", NULL};
   static const rgm_mdp_model local = {1000000, 8, 16, 2000, 1, false};
@@ -346,7 +384,13 @@ rgm_status bench_mdp(bench *b) {
   status = status == RGM_OK ? bench_sweep(b, s, b->threads, "bellman_random", any) : status;
   status = status == RGM_OK ? bench_icu(b, s) : status;
   rgm_run_free(run);
-  return status;
+  static const char *const draws[] = {"algorithm.name=dp_bootstrap", "algorithm.draws=1000",
+                                      "algorithm.count=60", NULL};
+  static const char *const learners[] = {"algorithm.name=tabular_q", "run.replicas=16",
+                                         "algorithm.updates=1000000", "algorithm.gamma=1", NULL};
+  status = status == RGM_OK ? bench_run(b, "bootstrap_mdp_1000", draws, 0.0, "s") : status;
+  return status == RGM_OK ? bench_run(b, "qlearning_icu_sepsis", learners, 16e6, "updates/s")
+                          : status;
 }
 
 

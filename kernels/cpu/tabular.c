@@ -30,15 +30,34 @@ static inline int32_t *i32(rgm_tensor t, int64_t r) {
 
 // ---- sums of a slice: sum[8] = sum_k p_k v(next_k) ---------------------------------------------
 
+#if defined(__AVX2__) && defined(__FMA__)
+
+// Four and eight values by single loads: on processors that guard gathers against data sampling
+// (2023) the instruction takes 30 cycles, these loads 8. Two indices come by one load.
+static inline __m256d four_of(const int32_t *at, const double *v) {
+  uint64_t i, j;
+  memcpy(&i, at, sizeof i);
+  memcpy(&j, at + 2, sizeof j);
+  const __m128d x = _mm_loadh_pd(_mm_load_sd(v + (uint32_t)i), v + (i >> 32));
+  const __m128d y = _mm_loadh_pd(_mm_load_sd(v + (uint32_t)j), v + (j >> 32));
+  return _mm256_insertf128_pd(_mm256_castpd128_pd256(x), y, 1);
+}
+
+#endif
+
 #if defined(__AVX512F__)
+
+static inline __m512d eight_of(const int32_t *at, const double *v) {
+  return _mm512_insertf64x4(_mm512_castpd256_pd512(four_of(at, v)), four_of(at + 4, v), 1);
+}
+
 
 static inline void sum_wide(const double *p, const int32_t *next, const double *v, uint32_t length,
                             double *sum) {
   __m512d x = _mm512_setzero_pd();
   for (uint32_t k = 0; k < length; k++) {
-    const __m256i at = _mm256_loadu_si256((const __m256i *)(next + RGM_SLICE * (size_t)k));
-    x = _mm512_fmadd_pd(_mm512_loadu_pd(p + RGM_SLICE * (size_t)k), _mm512_i32gather_pd(at, v, 8),
-                        x);
+    x = _mm512_fmadd_pd(_mm512_loadu_pd(p + RGM_SLICE * (size_t)k),
+                        eight_of(next + RGM_SLICE * (size_t)k, v), x);
   }
   _mm512_storeu_pd(sum, x);
 }
@@ -65,10 +84,9 @@ static inline void sum_wide(const double *p, const int32_t *next, const double *
   __m256d x = _mm256_setzero_pd(), y = _mm256_setzero_pd();
   for (uint32_t k = 0; k < length; k++) {
     const double *pk = p + RGM_SLICE * (size_t)k;
-    const __m128i *at = (const __m128i *)(next + RGM_SLICE * (size_t)k);
-    x = _mm256_fmadd_pd(_mm256_loadu_pd(pk), _mm256_i32gather_pd(v, _mm_loadu_si128(at), 8), x);
-    y = _mm256_fmadd_pd(_mm256_loadu_pd(pk + 4), _mm256_i32gather_pd(v, _mm_loadu_si128(at + 1), 8),
-                        y);
+    const int32_t *at = next + RGM_SLICE * (size_t)k;
+    x = _mm256_fmadd_pd(_mm256_loadu_pd(pk), four_of(at, v), x);
+    y = _mm256_fmadd_pd(_mm256_loadu_pd(pk + 4), four_of(at + 4, v), y);
   }
   _mm256_storeu_pd(sum, x);
   _mm256_storeu_pd(sum + 4, y);
@@ -82,11 +100,11 @@ static inline void sum_compact(const uint32_t *entry, const int32_t *home, const
     const __m128i base = _mm_loadu_si128((const __m128i *)(home + half));
     __m256d x = _mm256_setzero_pd();
     for (uint32_t k = 0; k < length; k++) {
-      const uint32_t *at = entry + RGM_SLICE * (size_t)k + half;
-      const __m128i e = _mm_loadu_si128((const __m128i *)at);
-      const __m128i to = _mm_add_epi32(base, _mm_srai_epi32(e, 16));
-      x = _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm_and_si128(e, low)), _mm256_i32gather_pd(v, to, 8),
-                          x);
+      const uint32_t *from = entry + RGM_SLICE * (size_t)k + half;
+      const __m128i e = _mm_loadu_si128((const __m128i *)from);
+      int32_t at[4];
+      _mm_storeu_si128((__m128i *)at, _mm_add_epi32(base, _mm_srai_epi32(e, 16)));
+      x = _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm_and_si128(e, low)), four_of(at, v), x);
     }
     _mm256_storeu_pd(sum + half, x);
   }

@@ -1,0 +1,106 @@
+# Tabular problems: the sepsis grid, ICU-Sepsis, the Gumbel simulator, the audit, speed. Sourced by
+# tools/show.
+
+ci="$ci mdp mdp-audit"
+more="$more mdp-speed mdp-large"
+
+# solved CONFIG OPTIONS...: trains into $work/r and leaves the evaluation in $work/r.json
+solved() {
+  rm -rf "$work/r"
+  $bin train "$@" --out "$work/r" --quiet >/dev/null
+  $bin eval "$work/r" --json --quiet >"$work/r.json"
+}
+
+near() { # measured wanted tolerance
+  holds "($1 - $2 < 0 ? $2 - $1 : $1 - $2) <= $3"
+}
+
+show_mdp() {
+  local n m g tables=$data/icu-sepsis-mdp
+  n=$(build/release/test_dp --filter 'dp/grid*' 2>&1 | grep -o 'Tested: .*' | tail -1)
+  row "grid vectors to 1e-12, structure (tests)" "Failing: 0" "$(echo "$n" | tr -s ' |' ' ')" \
+    "$(echo "$n" | grep -c 'Failing: 0 | Crashing: 0' || true)"
+  solved configs/sepsis_grid.yaml
+  n=$(jq '.replicas[0].survive[5]' "$work/r.json")
+  row "grid: P(alive) from (2,2), optimal" "0.9946" "$(printf %.4f "$n")" "$(near "$n" 0.9946 5e-5)"
+  if [ -d "$tables" ]; then
+    set -- 1:0.875141699610 0.99:0.801334390296 0.95:0.633672117599 0.9:0.513726983262
+    for g; do
+      solved configs/sepsis_icu.yaml --set env.path="$tables" --set algorithm.gamma="${g%:*}" \
+        --set algorithm.tolerance=1e-12
+      n=$(jq '.replicas[0].value' "$work/r.json")
+      row "ICU-Sepsis, gamma ${g%:*}" "${g#*:} +- 1e-11" "$(printf %.13f "$n")" \
+        "$(near "$n" "${g#*:}" 1e-11)"
+    done
+    solved configs/sepsis_icu.yaml --set env.path="$tables" --set algorithm.gamma=1
+    n=$(jq '.replicas[0].policies.optimal.length' "$work/r.json")
+    row "mean length of the optimal policy, gamma 1" "10.9917" "$(printf %.4f "$n")" \
+      "$(near "$n" 10.9917 5e-5)"
+    n=$(jq '.replicas[0].policies.uniform.value' "$work/r.json")
+    row "uniform policy, gamma 1" "0.780070905" "$(printf %.9f "$n")" "$(near "$n" 0.780070905 1e-9)"
+
+    # no value was given for these two
+    solved configs/sepsis_icu.yaml --set env.path="$tables" --set algorithm.method=finite_horizon \
+      --set algorithm.gamma=1 --set algorithm.horizon=20 --set run.steps=20
+    n=$(jq '.replicas[0].value' "$work/r.json")
+    row "survival within 20 steps" "none given" "$(printf %.12f "$n")" "$(holds "$n < 0.8751417")"
+    solved configs/sepsis_icu.yaml --set env.path="$tables" --set algorithm.method=relative \
+      --set env.restart=true --set algorithm.gamma=1 --set run.steps=3000
+    n=$(jq '.replicas[0].gain' "$work/r.json")
+    m=$(jq '.replicas[0].bound' "$work/r.json")
+    row "average reward a step, restarting" "bound 1e-11" "$(printf '%.12f, %.1e' "$n" "$m")" \
+      "$(holds "$m <= 1e-11")"
+  fi
+  solved configs/sepsis_gumbel.yaml --set env.glucose_cap=1
+  n=$(jq '.replicas[0].value' "$work/r.json")
+  row "Gumbel, published rule, gamma 0.99" "0.477097542" "$(printf %.9f "$n")" \
+    "$(near "$n" 0.477097542 1e-9)"
+  solved configs/sepsis_gumbel.yaml
+  n=$(jq '.replicas[0].value' "$work/r.json")
+  m=$(jq '.replicas[0].bound' "$work/r.json")
+  row "Gumbel, glucose mended" "bound 1e-11" "$(printf '%.12f, %.1e' "$n" "$m")" "$(holds "$m <= 1e-11")"
+  n=$(build/release/test_mdp 2>&1 | grep -o 'Tested: .*' | tail -1)
+  row "39 absurd inputs, store, damage, bits, resume" "Failing: 0" "$(echo "$n" | tr -s ' |' ' ')" \
+    "$(echo "$n" | grep -c 'Failing: 0 | Crashing: 0' || true)"
+}
+
+show_mdp-audit() {
+  local n tables=$data/icu-sepsis-mdp
+  $bin eval configs/sepsis_audit.yaml --json --quiet --set env.path="$tables" \
+    --set algorithm.behaviour="$tables/expertPolicy.csv.gz" >"$work/audit.json"
+  set -- 0:model:0.972:0.981 0:truth:0.720:0.726 5:model:0.868:0.884 5:truth:0.743:0.753 \
+    20:model:0.770:0.786 20:truth:0.758:0.766 0:wis:0.96:0.99
+  for n; do
+    IFS=: read -r drop what low high <<<"$n"
+    n=$(jq ".rows[] | select(.dropped_up_to == $drop) | .$what.mean" "$work/audit.json")
+    row "pairs seen > $drop: $what" "$low to $high" "$(printf %.4f "$n")" \
+      "$(holds "$n >= $low && $n <= $high")"
+  done
+  n=$($bin eval configs/sepsis_audit.yaml --quiet --set env.path="$tables" --set algorithm.repeats=1 \
+    --set algorithm.behaviour="$tables/expertPolicy.csv.gz" | grep -c WARNING || true)
+  row "the program warns" "1" "$n" "$(holds "$n == 1")"
+}
+
+show_mdp-speed() {
+  local n
+  $bin bench mdp --json --quiet >"$work/bench.json"
+  bench() { jq ".[] | select(.case == \"$1\") | .$2" "$work/bench.json"; }
+  n=$(bench bellman_local fraction_of_peak)
+  row "local sweep, of a read of its bytes" ">= 0.85" "$(printf %.2f "$n")" "$(holds "$n >= 0.85")"
+  n=$(bench bellman_random fraction_of_peak)
+  row "random sweep, of bare gathers" ">= 0.80" "$(printf %.2f "$n")" "$(holds "$n >= 0.80")"
+  n=$(bench icu_sepsis_099 value)
+  row "ICU-Sepsis, gamma 0.99, residual 1e-11" "<= 10 ms" "$(awk "BEGIN { print 1000 * $n }") ms" \
+    "$(holds "$n <= 0.010")"
+  n=$(bench bootstrap_mdp_1000 value)
+  row "1,000 bootstrap draws of it" "<= 8 s" "$n s" "$(holds "$n <= 8")"
+  n=$(awk "BEGIN { print $(bench qlearning_icu_sepsis value) / $(bench qlearning_icu_sepsis threads) / 1e6 }")
+  row "Q-learning a core" ">= 15 M updates/s" "$n M" "$(holds "$n >= 15")"
+}
+
+show_mdp-large() {
+  local n
+  n=$($bin bench mdp-large --json 2>"$work/large.txt" | jq '.[0].value')
+  cat "$work/large.txt"
+  row "10 million states, 1.3e9 non-zeros, compact" "solved" "$n s" "$(holds "$n > 0")"
+}
