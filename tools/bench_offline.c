@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `regimen bench offline`: whole updates of agents that learn from a data set, as training runs
-// them, the drawing of batches included; updates of an ensemble of models, and what it imagines. The
-// data set is invented and written to a temporary file. COMBO's update over classes has the arithmetic
-// of CQL's (rows of a model are rows), so one case stands for both.
+// them, the drawing of batches included; updates of an ensemble of models, and what it imagines.
+// The data set is invented and written to a temporary file. COMBO's update over classes has the
+// arithmetic of CQL's (rows of a model are rows), so one case stands for both.
 //
 // Floors of an update, from its nets alone: operations are 2 for each multiply-add of the products
 // (no padding, no Adam, no losses); bytes: parameters, moments and targets, read and written once.
