@@ -79,9 +79,9 @@ show_dtr-bits() {
 show_dtr-whole() {
   local n
   n=$($bin train configs/rrt_dwols.yaml --out "$work/whole" --quiet --json | jq .seconds)
-  row "100 x 999 x 3, imputation and all, double" "<= 16 s on two idle cores" "$n s" "$(holds "$n <= 16")"
+  row "100 x 999 x 3, imputation and all, double" "<= 12 s, two idle cores" "$n s" "$(holds "$n <= 12")"
   n=$($bin train configs/rrt_dwols.yaml --out "$work/single" --quiet --json \
     --set algorithm.single=true | jq .seconds)
-  row "with standard errors in single precision" "<= 9 s" "$n s" "$(holds "$n <= 9")"
+  row "with standard errors in single precision" "<= 5 s" "$n s" "$(holds "$n <= 5")"
   $bin eval "$work/whole" --quiet
 }
