@@ -88,7 +88,7 @@ static rgm_status run_case(bench *b, const dtr_case *c) {
     bytes += ours ? run->stream->counts[i].bytes : 0.0;
   }
   if (status == RGM_OK) {
-    const bench_time time = {c->times * seconds, c->times * seconds};
+    const bench_time time = {c->times * seconds, c->times * seconds, c->times * seconds};
     const bench_case row = {.suite = "dtr",
                             .name = c->name,
                             .threads = b->threads,

@@ -358,7 +358,7 @@ static rgm_status bench_run(bench *b, const char *name, const char *const *sets,
                           .work = work,
                           .unit = unit,
                           .seconds = work == 0.0};
-    bench_report(b, &c, (bench_time){took, took}, NULL);
+    bench_report(b, &c, (bench_time){took, took, took}, NULL);
   }
   rgm_run_free(run);
   return status;

@@ -7,6 +7,33 @@
 const char *rgm_cuda_isa(void);
 
 
+// tabular problems, learned models, regressions; environments
+static void fill_more(rgm_backend &t) {
+  t.bellman = rgm_cuda_bellman;
+  t.mdp_pick = rgm_cuda_mdp_pick;
+  t.mdp_solve = rgm_cuda_mdp_solve;
+  t.mdp_draw = rgm_cuda_mdp_draw;
+  t.mdp_learn = rgm_cuda_mdp_learn;
+  t.library = rgm_cuda_library;
+  t.library_gemm = rgm_cuda_library_gemm;
+
+  t.route = rgm_cuda_route;
+  t.model = rgm_cuda_model;
+  t.appraise = rgm_cuda_appraise;
+  t.decay_weights = rgm_cuda_decay_weights;
+  t.adopt = rgm_cuda_adopt;
+
+  t.env_kernels = rgm_cuda_env_kernels;
+
+  t.products = rgm_cuda_products;
+  t.gram = rgm_cuda_gram;
+  t.cholesky = rgm_cuda_cholesky;
+  t.irls = rgm_cuda_irls;
+  t.wls = rgm_cuda_wls;
+  t.pseudo = rgm_cuda_pseudo;
+}
+
+
 static rgm_backend table_of(void) {
   rgm_backend t = {};
   t.abi_version = RGM_BACKEND_ABI;
@@ -70,28 +97,7 @@ static rgm_backend table_of(void) {
   t.triad = rgm_cuda_triad;
   t.burn = rgm_cuda_burn;
 
-  t.bellman = rgm_cuda_bellman;
-  t.mdp_pick = rgm_cuda_mdp_pick;
-  t.mdp_solve = rgm_cuda_mdp_solve;
-  t.mdp_draw = rgm_cuda_mdp_draw;
-  t.mdp_learn = rgm_cuda_mdp_learn;
-  t.library = rgm_cuda_library;
-  t.library_gemm = rgm_cuda_library_gemm;
-
-  t.route = rgm_cuda_route;
-  t.model = rgm_cuda_model;
-  t.appraise = rgm_cuda_appraise;
-  t.decay_weights = rgm_cuda_decay_weights;
-  t.adopt = rgm_cuda_adopt;
-
-  t.env_kernels = rgm_cuda_env_kernels;
-
-  t.products = rgm_cuda_products;
-  t.gram = rgm_cuda_gram;
-  t.cholesky = rgm_cuda_cholesky;
-  t.irls = rgm_cuda_irls;
-  t.wls = rgm_cuda_wls;
-  t.pseudo = rgm_cuda_pseudo;
+  fill_more(t);
   return t;
 }
 
