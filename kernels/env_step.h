@@ -65,7 +65,11 @@ RGM_FN void step_see(step_episode *e, const ENV_(config) * c, float *obs) {
   const rgm_words pair = rgm_philox(e->noise, clock, e->item, t / 2, 0);
   rgm_normals(pair.w0, pair.w1, &even, &odd);
   noise[0] = t % 2 == 0 ? even : odd;
+#if defined(__CUDA_ARCH__)
+#pragma unroll
+#elif !defined(__CUDACC__)
 #pragma GCC unroll 64
+#endif
   for (int m = 0; m < ENV_DRAWS; m++) {
     const rgm_words w = rgm_philox(e->noise, clock, e->item, t, (uint32_t)m + 1);
     rgm_normals(w.w0, w.w1, &noise[1 + 4 * m], &noise[2 + 4 * m]);

@@ -138,7 +138,7 @@ awk '
   {
     split("", has)
     for (i = 1; i <= rules; i++) if ($NF ~ names[i]) { has[rule[i]] = 1; met[i] = 1 }
-    if (of("local")) fail("local memory, " of("local") " accesses")
+    if (of("local") && !("local" in has)) fail("local memory, " of("local") " accesses")
     if (of("foreign")) fail("calls a function")
     if (of("fp64") && !("double" in has) && !("double-once" in has)) fail("fp64 in a float kernel")
     if (of("loop_fp64") && "double-once" in has) fail("fp64 in the hot loop")
