@@ -295,9 +295,9 @@ static rgm_status report_psi(rgm_run *run, const dwols_pool *pool) {
       char name[48];
       const float value = (float)pool->psi[i];
       const float se = (float)sqrt(pool->total[i * m->psi + i]);
-      snprintf(name, sizeof name, "psi%d/%.36s", k + 1, m->stage[k].blip.name[j]);
+      snprintf(name, sizeof name, "psi%d/%.28s", k + 1, m->stage[k].blip.name[j]);
       RGM_TRY(rgm_report(run, name, "outcome", &value));
-      snprintf(name, sizeof name, "psi%d/%.36s/se", k + 1, m->stage[k].blip.name[j]);
+      snprintf(name, sizeof name, "psi%d/%.28s/se", k + 1, m->stage[k].blip.name[j]);
       RGM_TRY(rgm_report(run, name, "outcome", &se));
     }
   }

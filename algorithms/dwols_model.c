@@ -43,9 +43,11 @@ static rgm_status complete_free(const rgm_run *run, dwols_model *m, int k) {
     for (int i = 0; i < s->free.columns; i++) {
       found = found || strcmp(s->free.name[i], s->blip.name[j]) == 0;
     }
-    if (!found && used + RGM_FORMULA_NAME < sizeof s->missing_main) {
-      used += (size_t)snprintf(s->missing_main + used, sizeof s->missing_main - used, "%s%s",
-                               used > 0 ? ", " : "", s->blip.name[j]);
+    if (!found && used + RGM_FORMULA_NAME + 4 < sizeof s->missing_main) {
+      char part[RGM_FORMULA_NAME + 4];
+      snprintf(part, sizeof part, "%s%s", used > 0 ? ", " : "", s->blip.name[j]);
+      memcpy(s->missing_main + used, part, strlen(part) + 1);
+      used += strlen(part);
     }
   }
   if (used == 0 || m->keys->hierarchy == HIERARCHY_PUBLISHED) {

@@ -47,7 +47,7 @@ static const char *write_data(int choices) {
   rgm_dataset *d = rgm_dataset_new(ROWS);
   add(d, "episode", RGM_ROLE_EPISODE, -20, 1, 0);
   for (int k = 0; k < STATES; k++) {
-    char name[8];
+    char name[16];
     snprintf(name, sizeof name, "s%d", k);
     add(d, name, RGM_ROLE_STATE, 0, 10 + (uint64_t)k, 0);
   }

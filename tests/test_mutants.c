@@ -17,7 +17,7 @@
 
 TestSuite(mutants, .timeout = 300);
 
-enum { MUTANTS = 5000, BATCH = 250, FILES = 32, ROOM = 1 << 15, SECONDS = 20 };
+enum { MUTANTS = 5000, BATCH = 250, FILES = 64, ROOM = 1 << 15, SECONDS = 20 };
 
 static char folder[256];
 static char *text[FILES]; // of configs/*.yaml, in the order of their names
@@ -247,6 +247,10 @@ static void add_config(const char *as, const char *from, const char *given) {
   } else {
     FILE *in = fopen(from, "rb");
     cr_assert(in != NULL && fread(text[files], 1, ROOM / 2, in) > 0 && fclose(in) == 0, "%s", from);
+  }
+  // data are not read: a problem of megabytes for each mutant says nothing of configs
+  for (char *at = text[files]; (at = strstr(at, "../shared/")) != NULL;) {
+    memcpy(at, "../absent/", 10);
   }
   // all lie in one folder here
   char *up = strstr(text[files], "extends: ../");
