@@ -176,7 +176,8 @@ static double model_normal(const rgm_tensor *t, int64_t r, int64_t b, int64_t k)
 static double model_doubt(const rgm_tensor *t, int64_t r, int64_t b, const int64_t *n) {
   const int64_t outputs = n[2] + 1, columns = t[6].dims[3];
   double most = 0.0;
-  for (int64_t e = 0; e < n[3]; e++) {
+  // without doubt a head has places for routed rows only
+  for (int64_t e = 0; e < n[3] && n[4] != RGM_DOUBT_NONE; e++) {
     double sum = 0.0;
     for (int64_t k = 0; k < outputs; k++) {
       double x = model_sd(t, r, e, b, k, outputs);
@@ -190,7 +191,7 @@ static double model_doubt(const rgm_tensor *t, int64_t r, int64_t b, const int64
     }
     most = fmax(most, sqrt(sum));
   }
-  return n[4] != RGM_DOUBT_NONE ? most : 0.0;
+  return most;
 }
 
 
