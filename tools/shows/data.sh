@@ -1,7 +1,7 @@
 # Data sets: formats, defects, streams, hostile and mutated files. Sourced by tools/show.
 
-ci="$ci data data-stream"
-more="$more data-stream-long data-mutants"
+ci="$ci data"
+more="$more data-stream data-stream-long data-mutants"
 
 # tests_row WHAT PROGRAM FILTER LEAST: tests of the release build that pass
 tests_row() {

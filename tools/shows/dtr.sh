@@ -12,8 +12,8 @@ dtr_tests() {
     "$(echo "$n" | grep -c 'Failing: 0 | Crashing: 0' || true)"
 }
 
-# near NAME ASKED MEASURED RELATIVE
-near() {
+# dtr_near NAME ASKED MEASURED RELATIVE
+dtr_near() {
   row "$1" "$2" "$(printf '%.12g' "$3")" \
     "$(holds "($3) - ($2) <= $4 * (($2) < 0 ? -($2) : ($2)) && ($2) - ($3) <= $4 * (($2) < 0 ? -($2) : ($2))")"
 }
@@ -25,22 +25,22 @@ show_dtr() {
   $bin train configs/rrt_dwols_complete.yaml --out "$work/complete" --quiet $published \
     --set algorithm.resample=splitmix >/dev/null
   $bin eval "$work/complete" --quiet --json >"$file"
-  near "psi of stage 1, constant" -22.4324124284279 "$(jq '.stages[0].psi[0]' "$file")" 1e-9
-  near "its bootstrap standard error" 9.26353533767641 "$(jq '.stages[0].se[0]' "$file")" 1e-9
-  near "psi of stage 3, urine output" -13.6571064586227 "$(jq '.stages[2].psi[1]' "$file")" 1e-9
+  dtr_near "psi of stage 1, constant" -22.4324124284279 "$(jq '.stages[0].psi[0]' "$file")" 1e-9
+  dtr_near "its bootstrap standard error" 9.26353533767641 "$(jq '.stages[0].se[0]' "$file")" 1e-9
+  dtr_near "psi of stage 3, urine output" -13.6571064586227 "$(jq '.stages[2].psi[1]' "$file")" 1e-9
   row "terms missing from the treatment-free model" "abs(ph_k2-ph_k1)" \
     "$(jq -r '.stages[1].missing_from_treatment_free' "$file")" \
     "$(jq -r '.stages[1].missing_from_treatment_free == "abs(ph_k2-ph_k1)"' "$file" | grep -c true || true)"
   $bin eval configs/rrt_evaluate.yaml --quiet --json --set algorithm.replicates=0 \
     --set algorithm.rows=published --set algorithm.observed=published --set algorithm.clip=0 \
     >"$file"
-  near "ADR of the crude rule, as published" 3.04365599246861 "$(jq .policies.crude.value "$file")" 1e-9
-  near "ADR of the observed starts, as published" -0.552978992905047 \
+  dtr_near "ADR of the crude rule, as published" 3.04365599246861 "$(jq .policies.crude.value "$file")" 1e-9
+  dtr_near "ADR of the observed starts, as published" -0.552978992905047 \
     "$(jq .policies.observed.value "$file")" 1e-9
   $bin eval configs/rrt_evaluate.yaml --quiet --json --set algorithm.replicates=0 >"$file"
   jq -r '.policies | to_entries[] | "  corrected, \(.key): \(.value.value * 1000 | round / 1000) days, cluster se \(.value.cluster_se * 1000 | round / 1000)"' "$file"
   $bin eval configs/rrt_wis.yaml --quiet --json --set algorithm.replicates=0 >"$file"
-  near "WIS of mortality, crude, alive only" 0.224209033 "$(jq .policies.crude.hmor.wis "$file")" 1e-8
+  dtr_near "WIS of mortality, crude, alive only" 0.224209033 "$(jq .policies.crude.hmor.wis "$file")" 1e-8
   ls "$work/complete"/psi.csv "$work/complete"/psi.tex "$work/complete"/figure*.csv >/dev/null
   row "tables in CSV and LaTeX, data of figures" "4 files" "there" 1
 }
@@ -67,10 +67,10 @@ show_dtr-bits() {
   $bin recommend "$work/r" --json --set age=70 --set creat_k1=2.5 --set bun_k1=55 --set pot_k1=5 \
     --set ph_k1=7.3 --set uo_k1=0.1 --set sofa=10 --set bun_k2=65 --set ph_k2=7.35 --set uo_k2=0 \
     --set bun_k3=68 --set uo_k3=0 >"$work/r.json"
-  near "advice, stage 1: blip" -1.85912697263727 "$(jq '.[0].stages[0].blip' "$work/r.json")" 1e-9
-  near "advice, stage 1: upper limit" 1.31285971258264 "$(jq '.[0].stages[0].high' "$work/r.json")" 1e-9
-  near "advice, stage 2: lower limit" -4.57932567400243 "$(jq '.[0].stages[1].low' "$work/r.json")" 1e-9
-  near "advice, stage 3: lower limit" 5.682724609904 "$(jq '.[0].stages[2].low' "$work/r.json")" 1e-9
+  dtr_near "advice, stage 1: blip" -1.85912697263727 "$(jq '.[0].stages[0].blip' "$work/r.json")" 1e-9
+  dtr_near "advice, stage 1: upper limit" 1.31285971258264 "$(jq '.[0].stages[0].high' "$work/r.json")" 1e-9
+  dtr_near "advice, stage 2: lower limit" -4.57932567400243 "$(jq '.[0].stages[1].low' "$work/r.json")" 1e-9
+  dtr_near "advice, stage 3: lower limit" 5.682724609904 "$(jq '.[0].stages[2].low' "$work/r.json")" 1e-9
   row "advice, stringent" "start at stage 3" "stage $(jq '.[0].start_stringent' "$work/r.json")" \
     "$(jq '.[0].start_stringent == 3' "$work/r.json" | grep -c true || true)"
 }
