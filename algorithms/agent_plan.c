@@ -260,23 +260,6 @@ bool rgm_reports_next(const rgm_run *run) {
 
 // ---- filling -----------------------------------------------------------------------------------
 
-// (R, W) from W values for all replicas, or from `fallback` where there are none
-static rgm_status put_rows(rgm_run *run, rgm_tensor t, const float *values, float fallback) {
-  const int64_t width = rgm_elements(t) / run->replicas;
-  float *all = malloc(rgm_bytes(t));
-  if (all == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)run->replicas);
-  }
-  for (int64_t i = 0; i < run->replicas * width; i++) {
-    all[i] = values != NULL ? values[i % width] : fallback;
-  }
-  rgm_copy(run->stream, t.data, all, rgm_bytes(t));
-  const rgm_status status = rgm_sync(run->stream);
-  free(all);
-  return status;
-}
-
-
 static rgm_status put_multipliers(rgm_run *run, rgm_agent *a) {
   float *alpha = malloc(2 * (size_t)run->replicas * sizeof *alpha);
   if (alpha == NULL) {
@@ -305,10 +288,12 @@ rgm_status rgm_agent_init(rgm_run *run, rgm_agent *a) {
   uint32_t member = 0;
   rgm_nets_init(run, &a->actor, 0.0f, &member);
   rgm_nets_init(run, &a->critic, 0.0f, &member);
-  RGM_TRY(put_rows(run, a->own.plus, NULL, 1.0f));
-  RGM_TRY(put_rows(run, a->own.minus, NULL, -1.0f));
-  RGM_TRY(put_rows(run, a->own.mean, p->mean, 0.0f));
-  RGM_TRY(put_rows(run, a->own.sd, p->sd, 1.0f));
+  RGM_TRY(rgm_put_number(run, a->own.plus, 1.0f));
+  RGM_TRY(rgm_put_number(run, a->own.minus, -1.0f));
+  RGM_TRY(p->mean != NULL ? rgm_put_rows(run, a->own.mean, p->mean)
+                          : rgm_put_number(run, a->own.mean, 0.0f));
+  RGM_TRY(p->sd != NULL ? rgm_put_rows(run, a->own.sd, p->sd)
+                        : rgm_put_number(run, a->own.sd, 1.0f));
   if (p->choices == 0) {
     float scale[64], shift[64];
     RGM_ASSERT(p->dims <= 64);
@@ -316,8 +301,8 @@ rgm_status rgm_agent_init(rgm_run *run, rgm_agent *a) {
       scale[d] = (float)scale_of(p, d);
       shift[d] = (float)shift_of(p, d);
     }
-    RGM_TRY(put_rows(run, a->own.scale, scale, 0.0f));
-    RGM_TRY(put_rows(run, a->own.shift, shift, 0.0f));
+    RGM_TRY(rgm_put_rows(run, a->own.scale, scale));
+    RGM_TRY(rgm_put_rows(run, a->own.shift, shift));
   }
   return put_multipliers(run, a);
 }
@@ -328,7 +313,7 @@ rgm_status rgm_agent_init(rgm_run *run, rgm_agent *a) {
 // every tensor of a struct of tensors
 static void slice_all(rgm_tensor *t, size_t size, int64_t first, int64_t count) {
   for (size_t i = 0; i < size / sizeof *t; i++) {
-    t[i] = t[i].data != NULL ? rgm_slice(t[i], first, count) : t[i];
+    t[i] = rgm_slice_optional(t[i], first, count);
   }
 }
 

@@ -210,23 +210,6 @@ static rgm_status bc_plan(rgm_run *run) {
 }
 
 
-// (n, W) from W values for all, or from `fallback` where there are none
-static rgm_status put_rows(rgm_run *run, rgm_tensor t, const float *values, float fallback) {
-  const int64_t width = rgm_elements(t) / t.dims[0];
-  float *all = malloc(rgm_bytes(t));
-  if (all == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)run->replicas);
-  }
-  for (int64_t i = 0; i < t.dims[0] * width; i++) {
-    all[i] = values != NULL ? values[i % width] : fallback;
-  }
-  rgm_copy(run->stream, t.data, all, rgm_bytes(t));
-  const rgm_status status = rgm_sync(run->stream);
-  free(all);
-  return status;
-}
-
-
 static rgm_status bc_init(rgm_run *run) {
   rgm_bc_self *s = run->self;
   const rgm_transitions *t = run->transitions;
@@ -234,9 +217,9 @@ static rgm_status bc_init(rgm_run *run) {
   uint32_t member = 0;
   rgm_nets_init(run, &s->actor, 0.0f, &member);
   rgm_copy(run->stream, s->best.block.data, s->actor.net[0].block.data, rgm_bytes(s->best.block));
-  RGM_TRY(put_rows(run, s->mean, t->mean, 0.0f));
-  RGM_TRY(put_rows(run, s->sd, t->sd, 1.0f));
-  RGM_TRY(put_rows(run, s->least, NULL, FLT_MAX));
+  RGM_TRY(rgm_put_rows(run, s->mean, t->mean));
+  RGM_TRY(rgm_put_rows(run, s->sd, t->sd));
+  RGM_TRY(rgm_put_number(run, s->least, FLT_MAX));
   rgm_copy(run->stream, s->everyone.data, run->active.data, rgm_bytes(s->everyone));
   if (t->choices == 0) {
     float scale[MOST_ACTIONS], shift[MOST_ACTIONS];
@@ -244,22 +227,17 @@ static rgm_status bc_init(rgm_run *run) {
       scale[d] = 0.5f * (t->act_high[d] - t->act_low[d]);
       shift[d] = 0.5f * (t->act_high[d] + t->act_low[d]);
     }
-    RGM_TRY(put_rows(run, s->scale, scale, 0.0f));
-    RGM_TRY(put_rows(run, s->shift, shift, 0.0f));
+    RGM_TRY(rgm_put_rows(run, s->scale, scale));
+    RGM_TRY(rgm_put_rows(run, s->shift, shift));
   }
   if (k->loss == RGM_BC_MSE) {
-    RGM_TRY(put_rows(run, s->half, NULL, 0.5f * (float)(k->batch * t->actions)));
+    RGM_TRY(rgm_put_number(run, s->half, 0.5f * (float)(k->batch * t->actions)));
   }
   return RGM_OK;
 }
 
 
 // ---- one update --------------------------------------------------------------------------------
-
-static rgm_tensor slice(rgm_tensor t, int64_t first, int64_t n) {
-  return t.data != NULL ? rgm_slice(t, first, n) : t;
-}
-
 
 // actions at a head of n replicas from `first` on: those of `act` to score, or the mean into it
 static rgm_policy_draw policy_of(const rgm_run *run, int64_t first, int64_t n, rgm_tensor head,
@@ -269,8 +247,8 @@ static rgm_policy_draw policy_of(const rgm_run *run, int64_t first, int64_t n, r
       .act = act,
       .log_pi = log_pi,
       .head = head,
-      .scale = slice(s->scale, first, n),
-      .shift = slice(s->shift, first, n),
+      .scale = rgm_slice_optional(s->scale, first, n),
+      .shift = rgm_slice_optional(s->shift, first, n),
       .low = rgm_slice(s->low, first, n),
       .high = rgm_slice(s->high, first, n),
       .seeds = rgm_slice(run->seeds, first, n),

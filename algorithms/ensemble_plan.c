@@ -444,16 +444,6 @@ static rgm_status put_resamples(rgm_run *run, const rgm_ensemble *e) {
 
 // ---- filling -----------------------------------------------------------------------------------
 
-// (R, W) from W values for all replicas
-static rgm_status put_rows(rgm_run *run, rgm_tensor t, const void *values) {
-  const size_t bytes = rgm_bytes(t) / (size_t)run->replicas;
-  for (int64_t r = 0; r < run->replicas; r++) {
-    rgm_copy(run->stream, (uint8_t *)t.data + (size_t)r * bytes, values, bytes);
-  }
-  return rgm_sync(run->stream);
-}
-
-
 // bounds of log-variances as they start, no loss yet, everybody learns
 static rgm_status put_start(rgm_run *run, const rgm_ensemble *e) {
   const int64_t N = e->keys.nets, K = e->outputs, R = run->replicas;
@@ -476,13 +466,13 @@ static rgm_status put_start(rgm_run *run, const rgm_ensemble *e) {
   }
   if (status == RGM_OK) {
     rgm_copy(run->stream, e->decay.data, decay, rgm_bytes(e->decay));
-    status = put_rows(run, e->bounds, start);
+    status = rgm_put_rows(run, e->bounds, start);
   }
   if (status == RGM_OK) {
-    status = put_rows(run, e->best_loss, worst);
+    status = rgm_put_rows(run, e->best_loss, worst);
   }
   if (status == RGM_OK) {
-    status = put_rows(run, e->training, &one);
+    status = rgm_put_rows(run, e->training, &one);
   }
   free(start);
   free(decay);
@@ -512,7 +502,7 @@ rgm_status rgm_ensemble_init(rgm_run *run, rgm_ensemble *e) {
               {e->range, f.range},
               {e->hold, f.hold}};
   for (int i = 0; i < 5 && status == RGM_OK; i++) {
-    status = put_rows(run, rows[i].to, rows[i].from);
+    status = rgm_put_rows(run, rows[i].to, rows[i].from);
   }
   if (status == RGM_OK) {
     status = put_data(run, e, &f);
@@ -536,7 +526,7 @@ rgm_ensemble rgm_slice_ensemble(const rgm_ensemble *whole, int64_t first, int64_
                              &e.loss,        &e.improved,     &e.error,      &e.resample};
   rgm_tensor *const work[] = {&e.x, &e.t, &e.items, &e.dhead, &e.dbounds};
   for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
-    *own[i] = own[i]->data != NULL ? rgm_slice(*own[i], first, count) : *own[i];
+    *own[i] = rgm_slice_optional(*own[i], first, count);
   }
   for (size_t i = 0; i < sizeof work / sizeof *work; i++) {
     *work[i] = rgm_slice(*work[i], 0, count);

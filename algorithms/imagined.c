@@ -221,7 +221,7 @@ static void imagine_step(const rgm_run *run, rgm_stream *stream, const rgm_agent
       .scale = e->scale,
       .range = e->range,
       .hold = e->hold,
-      .box = s->box.data != NULL ? rgm_slice(s->box, 0, n) : s->box,
+      .box = rgm_slice_optional(s->box, 0, n),
       .weight = rgm_slice(s->weight, first, n),
       .active = agent->own.active,
       .routing = {agent->own.seeds, agent->own.clock, RGM_RANDOM_MODEL, h},

@@ -6,6 +6,7 @@
 #include "kernels/dynamics.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 
 rgm_tensor rgm_of_net(rgm_tensor t, int n) {
@@ -155,18 +156,42 @@ void rgm_nets_init(rgm_run *run, const rgm_nets *nets, float last, uint32_t *mem
 }
 
 
+rgm_status rgm_put_rows(rgm_run *run, rgm_tensor t, const void *values) {
+  const size_t element = rgm_dtype_size(t.dtype), bytes = rgm_bytes(t) / (size_t)t.dims[0];
+  for (int64_t r = 0; r < t.dims[0]; r++) {
+    rgm_copy(run->stream, (uint8_t *)t.data + (size_t)(r * t.stride0) * element, values, bytes);
+  }
+  return rgm_sync(run->stream);
+}
+
+
+rgm_status rgm_put_number(rgm_run *run, rgm_tensor t, float number) {
+  const int64_t width = rgm_elements(t) / t.dims[0];
+  float *row = malloc((size_t)width * sizeof *row);
+  if (row == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for %lld numbers", (long long)width);
+  }
+  for (int64_t i = 0; i < width; i++) {
+    row[i] = number;
+  }
+  const rgm_status status = rgm_put_rows(run, t, row);
+  free(row);
+  return status;
+}
+
+
 // ---- slices ------------------------------------------------------------------------------------
 
-static rgm_tensor slice(rgm_tensor t, int64_t first, int64_t count) {
+rgm_tensor rgm_slice_optional(rgm_tensor t, int64_t first, int64_t count) {
   return t.data != NULL ? rgm_slice(t, first, count) : t;
 }
 
 
 static rgm_mlp slice_mlp(rgm_mlp net, int64_t first, int64_t count) {
-  net.block = slice(net.block, first, count);
+  net.block = rgm_slice_optional(net.block, first, count);
   for (int l = 0; l < net.layers; l++) {
-    net.weight[l] = slice(net.weight[l], first, count);
-    net.bias[l] = slice(net.bias[l], first, count);
+    net.weight[l] = rgm_slice_optional(net.weight[l], first, count);
+    net.bias[l] = rgm_slice_optional(net.bias[l], first, count);
   }
   return net;
 }
@@ -176,23 +201,23 @@ rgm_nets rgm_slice_nets(rgm_nets nets, int64_t first, int64_t count) {
   for (int n = 0; n < nets.count; n++) {
     nets.net[n] = slice_mlp(nets.net[n], first, count);
     nets.target[n] = slice_mlp(nets.target[n], first, count);
-    nets.m[n] = slice(nets.m[n], first, count);
-    nets.v[n] = slice(nets.v[n], first, count);
-    nets.updates[n] = slice(nets.updates[n], first, count);
+    nets.m[n] = rgm_slice_optional(nets.m[n], first, count);
+    nets.v[n] = rgm_slice_optional(nets.v[n], first, count);
+    nets.updates[n] = rgm_slice_optional(nets.updates[n], first, count);
   }
-  nets.gradient = slice(nets.gradient, first, count);
-  nets.norm = slice(nets.norm, first, count);
+  nets.gradient = rgm_slice_optional(nets.gradient, first, count);
+  nets.norm = rgm_slice_optional(nets.norm, first, count);
   return nets;
 }
 
 
 rgm_pass rgm_slice_pass(rgm_pass pass, int64_t first, int64_t count) {
   for (int l = 0; l < RGM_MAX_LAYERS; l++) {
-    pass.hidden[l] = slice(pass.hidden[l], first, count);
+    pass.hidden[l] = rgm_slice_optional(pass.hidden[l], first, count);
   }
-  pass.out = slice(pass.out, first, count);
-  pass.slope[0] = slice(pass.slope[0], first, count);
-  pass.slope[1] = slice(pass.slope[1], first, count);
+  pass.out = rgm_slice_optional(pass.out, first, count);
+  pass.slope[0] = rgm_slice_optional(pass.slope[0], first, count);
+  pass.slope[1] = rgm_slice_optional(pass.slope[1], first, count);
   return pass;
 }
 

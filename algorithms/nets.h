@@ -45,6 +45,14 @@ rgm_tensor rgm_of_net(rgm_tensor t, int n);
 // Rows first ... first + count - 1 of t (R, B, O), or of (R, B).
 rgm_tensor rgm_rows(rgm_tensor t, int64_t first, int64_t count);
 
+// Replicas first ... first + count - 1 of a tensor; one that is left out (data NULL) stays so.
+rgm_tensor rgm_slice_optional(rgm_tensor t, int64_t first, int64_t count);
+
+// Fills t (R, ...): each replica with the same values, which are as large as one; or with a number.
+// Waits until it is done.
+rgm_status rgm_put_rows(rgm_run *run, rgm_tensor t, const void *values);
+rgm_status rgm_put_number(rgm_run *run, rgm_tensor t, float number);
+
 // Plans "NAME/n" for n = 0 ... count - 1: inputs, hidden widths, outputs; `flags` go to the
 // parameters (RGM_STATE, RGM_EXPORTED).
 rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int count,
