@@ -25,51 +25,19 @@ static const char *const hierarchies[] = {"add", "as_published", NULL};
 static const char *const resamples[] = {"philox", "splitmix", NULL};
 static const char *const intervals[] = {"normal", "t", NULL};
 
-#define STAGE(n)                                                                   \
-  {"stage" #n ".treatment",                                                        \
-   RGM_STRING,                                                                     \
-   KEY(stage[n - 1].treatment),                                                    \
-   "",                                                                             \
-   "",                                                                             \
-   0,                                                                              \
-   0,                                                                              \
-   NULL,                                                                           \
-   0,                                                                              \
-   "Expression that is 1 where stage " #n " is treated, 0 where not."},            \
-      {"stage" #n ".eligible",                                                     \
-       RGM_STRING,                                                                 \
-       KEY(stage[n - 1].eligible),                                                 \
-       "",                                                                         \
-       "",                                                                         \
-       0,                                                                          \
-       0,                                                                          \
-       NULL,                                                                       \
-       0,                                                                          \
-       "Expression: who may be treated at stage " #n "; empty: all."},             \
-      {"stage" #n ".propensity",                                                   \
-       RGM_STRING,                                                                 \
-       KEY(stage[n - 1].propensity),                                               \
-       "",                                                                         \
-       "",                                                                         \
-       0,                                                                          \
-       0,                                                                          \
-       NULL,                                                                       \
-       0,                                                                          \
-       "Formula of the logistic model of its treatment."},                         \
-      {"stage" #n ".free",                                                         \
-       RGM_STRING,                                                                 \
-       KEY(stage[n - 1].free),                                                     \
-       "",                                                                         \
-       "",                                                                         \
-       0,                                                                          \
-       0,                                                                          \
-       NULL,                                                                       \
-       0,                                                                          \
-       "Formula of its treatment-free model."},                                    \
-  {                                                                                \
-    "stage" #n ".blip", RGM_STRING, KEY(stage[n - 1].blip), "", "", 0, 0, NULL, 0, \
-        "Formula of its blip: what changes with the effect of treatment."          \
-  }
+// clang-format off
+#define STAGE(n)                                                                                   \
+  RGM_TEXT("stage" #n ".treatment", KEY(stage[n - 1].treatment), "", 0,                            \
+    "Expression that is 1 where stage " #n " is treated, 0 where not."),                           \
+  RGM_TEXT("stage" #n ".eligible", KEY(stage[n - 1].eligible), "", 0,                              \
+    "Expression: who may be treated at stage " #n "; empty: all."),                                \
+  RGM_TEXT("stage" #n ".propensity", KEY(stage[n - 1].propensity), "", 0,                          \
+    "Formula of the logistic model of its treatment."),                                            \
+  RGM_TEXT("stage" #n ".free", KEY(stage[n - 1].free), "", 0,                                      \
+    "Formula of its treatment-free model."),                                                       \
+  RGM_TEXT("stage" #n ".blip", KEY(stage[n - 1].blip), "", 0,                                      \
+    "Formula of its blip: what changes with the effect of treatment.")
+// clang-format on
 
 static const rgm_field fields[] = {
     {"outcome", RGM_STRING, KEY(outcome), "", NULL, 0, 0, NULL, 0,

@@ -40,93 +40,29 @@ rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
 rgm_status mice_trace(mice_plan *plan, int64_t imputation, double *traces);
 
 // Rows of the field table, for the algorithms that impute; AT(member) is an offset.
-#define MICE_FIELDS(AT)                                                                           \
-  {"impute.cells",                                                                                \
-   RGM_STRING,                                                                                    \
-   AT(mice.cells),                                                                                \
-   "",                                                                                            \
-   "",                                                                                            \
-   0,                                                                                             \
-   0,                                                                                             \
-   NULL,                                                                                          \
-   RGM_ADDED,                                                                                     \
-   "CSV of cells that are missing (row from 0, col), and, as X1, X2, ..., imputations of them."}, \
-      {"impute.given",                                                                            \
-       RGM_BOOL,                                                                                  \
-       AT(mice.given),                                                                            \
-       "",                                                                                        \
-       "false",                                                                                   \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       RGM_ADDED,                                                                                 \
-       "Take the imputations of impute.cells instead of making some."},                           \
-      {"impute.exclude",                                                                          \
-       RGM_STRING,                                                                                \
-       AT(mice.exclude),                                                                          \
-       "",                                                                                        \
-       "",                                                                                        \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       RGM_ADDED,                                                                                 \
-       "Columns that neither are imputed nor predict, by commas: ids, dates."},                   \
-      {"impute.methods",                                                                          \
-       RGM_STRING,                                                                                \
-       AT(mice.methods),                                                                          \
-       "",                                                                                        \
-       "",                                                                                        \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       RGM_ADDED,                                                                                 \
-       "Methods by column where not the default (pmm; logreg, polyreg of factors): \"bmi = "      \
-       "norm\"."},                                                                                \
-      {"impute.predictors",                                                                       \
-       RGM_STRING,                                                                                \
-       AT(mice.predictors),                                                                       \
-       "",                                                                                        \
-       "",                                                                                        \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       RGM_ADDED,                                                                                 \
-       "Predictors by column where not all: \"bmi = age + chl, chl = age\"."},                    \
-      {"impute.derived",                                                                          \
-       RGM_STRING,                                                                                \
-       AT(mice.derived),                                                                          \
-       "",                                                                                        \
-       "",                                                                                        \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       RGM_ADDED,                                                                                 \
-       "Columns computed from others after each of them: \"bmi = wgt / (hgt / 100)^2\"."},        \
-      {"impute.visit",                                                                            \
-       RGM_STRING,                                                                                \
-       AT(mice.visit),                                                                            \
-       "",                                                                                        \
-       "",                                                                                        \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       RGM_ADDED,                                                                                 \
-       "Order of the columns, by commas; empty: from left to right."},                            \
-      {"impute.arms",                                                                             \
-       RGM_STRING,                                                                                \
-       AT(mice.arms),                                                                             \
-       "",                                                                                        \
-       "",                                                                                        \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       RGM_ADDED,                                                                                 \
-       "A column by whose values imputations are made apart, since blips are interactions."},     \
-      {"impute.iterations",     RGM_INT, AT(mice.iterations), "1", "5", 1, 1000, NULL, RGM_ADDED, \
-       "Iterations of a chain."},                                                                 \
-  {                                                                                               \
-    "impute.donors", RGM_INT, AT(mice.donors), "1", "5", 1, 100, NULL, RGM_ADDED,                 \
-        "Donors of predictive mean matching."                                                     \
-  }
+// clang-format off
+#define MICE_FIELDS(AT)                                                                            \
+  RGM_TEXT("impute.cells", AT(mice.cells), "", RGM_ADDED,                                          \
+    "CSV of cells that are missing (row from 0, col), and, as X1, X2, ..., imputations of them."), \
+  {"impute.given", RGM_BOOL, AT(mice.given), "", "false", 0, 0, NULL, RGM_ADDED,                   \
+    "Take the imputations of impute.cells instead of making some."},                               \
+  RGM_TEXT("impute.exclude", AT(mice.exclude), "", RGM_ADDED,                                      \
+    "Columns that neither are imputed nor predict, by commas: ids, dates."),                       \
+  RGM_TEXT("impute.methods", AT(mice.methods), "", RGM_ADDED,                                      \
+    "Methods by column where not the default (pmm; logreg, polyreg of factors): \"bmi = "          \
+    "norm\"."),                                                                                    \
+  RGM_TEXT("impute.predictors", AT(mice.predictors), "", RGM_ADDED,                                \
+    "Predictors by column where not all: \"bmi = age + chl, chl = age\"."),                        \
+  RGM_TEXT("impute.derived", AT(mice.derived), "", RGM_ADDED,                                      \
+    "Columns computed from others after each of them: \"bmi = wgt / (hgt / 100)^2\"."),            \
+  RGM_TEXT("impute.visit", AT(mice.visit), "", RGM_ADDED,                                          \
+    "Order of the columns, by commas; empty: from left to right."),                                \
+  RGM_TEXT("impute.arms", AT(mice.arms), "", RGM_ADDED,                                            \
+    "A column by whose values imputations are made apart, since blips are interactions."),         \
+  {"impute.iterations", RGM_INT, AT(mice.iterations), "1", "5", 1, 1000, NULL, RGM_ADDED,          \
+    "Iterations of a chain."},                                                                     \
+  {"impute.donors", RGM_INT, AT(mice.donors), "1", "5", 1, 100, NULL, RGM_ADDED,                   \
+    "Donors of predictive mean matching."}
+// clang-format on
 
 #endif

@@ -83,80 +83,36 @@ ope_spread ope_summarise(double *x, int64_t count, double level);
 void ope_parallel(const rgm_run *run, int64_t count, void (*fn)(void *, int64_t), void *arg);
 
 #define OPE_KEY(member) offsetof(ope_keys, member)
+// clang-format off
 #define OPE_STAGE(n)                                                                               \
-  {"stage" #n ".treatment",                                                                        \
-   RGM_STRING,                                                                                     \
-   OPE_KEY(stage[n - 1].treatment),                                                                \
-   "",                                                                                             \
-   "",                                                                                             \
-   0,                                                                                              \
-   0,                                                                                              \
-   NULL,                                                                                           \
-   0,                                                                                              \
-   "Expression that is 1 where treatment had started by stage " #n "."},                           \
-      {"stage" #n ".alive",                                                                        \
-       RGM_STRING,                                                                                 \
-       OPE_KEY(stage[n - 1].alive),                                                                \
-       "",                                                                                         \
-       "1",                                                                                        \
-       0,                                                                                          \
-       0,                                                                                          \
-       NULL,                                                                                       \
-       0,                                                                                          \
-       "Expression that is 1 for those alive at stage " #n "."},                                   \
-      {"stage" #n ".propensity",                                                                   \
-       RGM_STRING,                                                                                 \
-       OPE_KEY(stage[n - 1].propensity),                                                           \
-       "",                                                                                         \
-       "",                                                                                         \
-       0,                                                                                          \
-       0,                                                                                          \
-       NULL,                                                                                       \
-       0,                                                                                          \
-       "Formula of the logistic model of starting at stage " #n "."},                              \
-  {                                                                                                \
-    "stage" #n ".covariates", RGM_STRING, OPE_KEY(stage[n - 1].covariates), "", "", 0, 0, NULL, 0, \
-        "Formula of the outcome and death models of stage " #n " (adr)."                           \
-  }
+  RGM_TEXT("stage" #n ".treatment", OPE_KEY(stage[n - 1].treatment), "", 0,                        \
+    "Expression that is 1 where treatment had started by stage " #n "."),                          \
+  RGM_TEXT("stage" #n ".alive", OPE_KEY(stage[n - 1].alive), "1", 0,                               \
+    "Expression that is 1 for those alive at stage " #n "."),                                      \
+  RGM_TEXT("stage" #n ".propensity", OPE_KEY(stage[n - 1].propensity), "", 0,                      \
+    "Formula of the logistic model of starting at stage " #n "."),                                 \
+  RGM_TEXT("stage" #n ".covariates", OPE_KEY(stage[n - 1].covariates), "", 0,                      \
+    "Formula of the outcome and death models of stage " #n " (adr).")
+// clang-format on
 
-#define OPE_FIELDS                                                                                \
-  {"policies",                                                                                    \
-   RGM_STRING,                                                                                    \
-   OPE_KEY(policies),                                                                             \
-   "",                                                                                            \
-   "",                                                                                            \
-   0,                                                                                             \
-   0,                                                                                             \
-   NULL,                                                                                          \
-   0,                                                                                             \
-   "Policies by commas, an expression a stage: \"crude: r_1 r_2 r_3\"; treat_all, observed come " \
-   "along."},                                                                                     \
-      {"stages", RGM_INT, OPE_KEY(stages), "1", "3", 1, OPE_STAGES, NULL, 0, "Stages, K."},       \
-      {"id",                                                                                      \
-       RGM_STRING,                                                                                \
-       OPE_KEY(id),                                                                               \
-       "",                                                                                        \
-       "",                                                                                        \
-       0,                                                                                         \
-       0,                                                                                         \
-       NULL,                                                                                      \
-       0,                                                                                         \
-       "Column of the patient; clones share it. Folds and resamples go by it; empty: each row."}, \
-      {"rows",                                                                                    \
-       RGM_CHOICE,                                                                                \
-       OPE_KEY(rows),                                                                             \
-       "",                                                                                        \
-       "alive",                                                                                   \
-       0,                                                                                         \
-       0,                                                                                         \
-       ope_rows,                                                                                  \
-       0,                                                                                         \
-       "Propensities are fitted on those alive; published: the newly dead count as untreated."},  \
-      {"replicates", RGM_INT, OPE_KEY(replicates),     "1", "199", 0, 1e6,                        \
-       NULL,         0,       "Resamples of patients."},                                          \
-      {"level", RGM_FLOAT, OPE_KEY(level), "1", "0.95",                                           \
-       0.5,     0.9999,    NULL,           0,   "Level of intervals."},                           \
-      OPE_STAGE(1), OPE_STAGE(2), OPE_STAGE(3), OPE_STAGE(4)
+// clang-format off
+#define OPE_FIELDS                                                                                 \
+  RGM_TEXT("policies", OPE_KEY(policies), "", 0,                                                   \
+    "Policies by commas, an expression a stage: \"crude: r_1 r_2 r_3\"; treat_all, observed come   \
+    " "along."),                                                                                   \
+  {"stages", RGM_INT, OPE_KEY(stages), "1", "3", 1, OPE_STAGES, NULL, 0, "Stages, K."},            \
+  RGM_TEXT("id", OPE_KEY(id), "", 0,                                                               \
+    "Column of the patient; clones share it. Folds and resamples go by it; empty: each row."),     \
+  {"rows", RGM_CHOICE, OPE_KEY(rows), "", "alive", 0, 0, ope_rows, 0,                              \
+    "Propensities are fitted on those alive; published: the newly dead count as untreated."},      \
+  {"replicates", RGM_INT, OPE_KEY(replicates), "1", "199", 0, 1e6, NULL, 0,                        \
+    "Resamples of patients."},                                                                     \
+  {"level", RGM_FLOAT, OPE_KEY(level), "1", "0.95", 0.5, 0.9999, NULL, 0, "Level of intervals."},  \
+  OPE_STAGE(1),                                                                                    \
+  OPE_STAGE(2),                                                                                    \
+  OPE_STAGE(3),                                                                                    \
+  OPE_STAGE(4)
+// clang-format on
 
 extern const char *const ope_rows[];
 

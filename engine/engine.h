@@ -54,6 +54,10 @@ typedef struct rgm_field {
   const char *doc; // one sentence
 } rgm_field;
 
+// A row for a text without unit, range or choices.
+#define RGM_TEXT(key, offset, fallback, flags, doc) \
+  { key, RGM_STRING, offset, "", fallback, 0, 0, NULL, flags, doc }
+
 typedef struct rgm_config rgm_config;
 
 // Reads a YAML file, the files that it extends (nearest wins) and the `path=value` overrides of the
