@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Targets, losses and gradients of actors and critics, multipliers, actions of tanh-Gaussian
-// policies. A unit of parallel work is a block of 256 rows of one replica (and net).
+// policies. A unit of parallel work is some rows of one replica (and net).
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/actor_critic.h"
+
+enum { PIECE = 64 }; // rows of a unit
 
 // rows `begin` to `end` of replica r, net n
 typedef struct piece {
@@ -12,15 +14,15 @@ typedef struct piece {
 
 
 static int64_t pieces_of(int64_t rows) {
-  return (rows + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
+  return (rows + PIECE - 1) / PIECE;
 }
 
 
 static piece piece_of(int64_t index, int64_t nets, int64_t rows) {
-  const int64_t blocks = pieces_of(rows), begin = index % blocks * RGM_ROW_BLOCK;
+  const int64_t blocks = pieces_of(rows), begin = index % blocks * PIECE;
   const int64_t left = rows - begin;
   return (piece){index / blocks / nets, index / blocks % nets, begin,
-                 begin + (left < RGM_ROW_BLOCK ? left : RGM_ROW_BLOCK)};
+                 begin + (left < PIECE ? left : PIECE)};
 }
 
 

@@ -46,42 +46,66 @@ void RGM_CPU(replay_append)(rgm_stream *s, const rgm_ring *to, const rgm_tensor 
 }
 
 
-static void replay_gather_task(void *arg, int64_t r) {
-  const rgm_gather *a = arg;
+enum { DRAWN = 64 }; // rows of a batch that are drawn, asked for, and then copied
+
+typedef struct gather_args {
+  rgm_gather gather;
+  int64_t blocks; // of a replica
+} gather_args;
+
+
+static uint32_t item_of(const rgm_gather *a, const rgm_ring *ring, int64_t r, int64_t row) {
+  const uint32_t count = rgm_u32(ring->count, r)[0];
+  if (a->given || count == 0) {
+    return a->given ? rgm_u32(a->items, r)[row] : 0;
+  }
+  const rgm_key key = rgm_stream_key(rgm_u32(a->seeds, r), a->random);
+  return rgm_below(key, rgm_u32(a->clock, r)[0], (uint32_t)row, a->member, count);
+}
+
+
+// Rows lie anywhere in a ring: all of a block are asked for before the first is copied.
+static void replay_gather_task(void *arg, int64_t index) {
+  const rgm_gather *a = &((const gather_args *)arg)->gather;
+  const int64_t blocks = ((const gather_args *)arg)->blocks, r = index / blocks;
+  const int64_t rows = a->row[0].dims[1], begin = index % blocks * DRAWN;
+  const int64_t end = rows - begin < DRAWN ? rows : begin + DRAWN;
   if (rgm_u32(a->active, r)[0] == 0) {
     return;
   }
-  const int64_t rows = a->row[0].dims[1];
   const int64_t share = a->other != NULL ? (int64_t)rgm_u32(a->share, r)[0] : rows;
-  uint32_t *items = a->items.data != NULL ? rgm_u32(a->items, r) : NULL;
-  for (int64_t b = 0; b < rows; b++) {
+  uint32_t item[DRAWN];
+  for (int64_t b = begin; b < end; b++) {
     const rgm_ring *ring = b < share ? a->from : a->other;
-    const uint32_t count = rgm_u32(ring->count, r)[0];
-    uint32_t item = 0;
-    if (a->given) {
-      item = items[b];
-    } else if (count > 0) {
-      const rgm_key key = rgm_stream_key(rgm_u32(a->seeds, r), a->random);
-      item = rgm_below(key, rgm_u32(a->clock, r)[0], (uint32_t)b, a->member, count);
-    }
+    item[b - begin] = item_of(a, ring, r, b);
     for (int k = 0; k < a->from->columns; k++) {
-      const int64_t width = a->row[k].dims[2];
-      const float *from = rgm_f32(ring->column[k], r) + item * width;
+      __builtin_prefetch(rgm_f32(ring->column[k], r) + item[b - begin] * a->row[k].dims[2]);
+    }
+  }
+  for (int k = 0; k < a->from->columns; k++) {
+    const int64_t width = a->row[k].dims[2];
+    for (int64_t b = begin; b < end; b++) {
+      const rgm_ring *ring = b < share ? a->from : a->other;
       float *to = rgm_f32(a->row[k], r) + b * width;
+      if (item[b - begin] < rgm_u32(ring->count, r)[0]) {
+        memcpy(to, rgm_f32(ring->column[k], r) + item[b - begin] * width,
+               (size_t)width * sizeof *to);
+        continue;
+      }
       for (int64_t i = 0; i < width; i++) {
-        to[i] = item < count ? from[i] : rgm_from_bits(0x7fc00000u);
+        to[i] = rgm_from_bits(0x7fc00000u);
       }
     }
-    if (items != NULL && !a->given) {
-      items[b] = item;
-    }
+  }
+  if (a->items.data != NULL && !a->given) {
+    memcpy(rgm_u32(a->items, r) + begin, item, (size_t)(end - begin) * sizeof *item);
   }
 }
 
 
 void RGM_CPU(replay_gather)(rgm_stream *s, const rgm_gather *gather) {
-  rgm_gather a = *gather;
-  rgm_cpu_parallel(s, a.row[0].dims[0], replay_gather_task, &a);
+  gather_args a = {*gather, (gather->row[0].dims[1] + DRAWN - 1) / DRAWN};
+  rgm_cpu_parallel(s, gather->row[0].dims[0] * a.blocks, replay_gather_task, &a);
 }
 
 
