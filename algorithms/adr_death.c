@@ -2,14 +2,14 @@
 // Logistic regressions of rare deaths, sixteen resamples in lanes, by Newton's method from the
 // sample's coefficients. In many resamples the few deaths are told apart from all others without
 // error, so that the likelihood has no maximum: steps no longer shrink, and each makes what is
-// predicted a little more certain. Such lanes stop after ten steps, close to 0 and 1 as they are.
+// predicted a little more certain. Such lanes stop after eight steps, close to 0 and 1 as they are.
 
 #include "algorithms/adr.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { L = RGM_FIT_LANES, STEPS = 25, PATIENCE = 10 };
+enum { L = RGM_FIT_LANES, STEPS = 25, PATIENCE = 8 };
 
 #define TOLERANCE 1e-6
 

@@ -459,6 +459,23 @@ bool ope_logistic(const ope_data *d, const ope_design *x, const double *label, c
 
 // ---- resamples ---------------------------------------------------------------------------------
 
+// four draws from a philox call, each without bias: a word that is refused is drawn anew elsewhere
+static void draw_units(rgm_key key, uint32_t table, uint32_t item, uint32_t n, uint8_t *drawn) {
+  const uint32_t refused = (0u - n) % n;
+  for (uint32_t j = 0; j < n; j += 4) {
+    const rgm_words words = rgm_philox(key, table, item, j / 4, 0);
+    const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
+    for (uint32_t k = 0; k < 4 && j + k < n; k++) {
+      const uint64_t product = (uint64_t)word[k] * n;
+      uint8_t *c = &drawn[(uint32_t)product >= refused
+                              ? (uint32_t)(product >> 32)
+                              : rgm_below(key, table, item, j + k + 1, n)];
+      *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
+    }
+  }
+}
+
+
 bool ope_draw(const ope_data *d, int64_t seed, int64_t replicate, uint8_t *count, int64_t stride) {
   const uint32_t words[2] = {(uint32_t)seed, (uint32_t)((uint64_t)seed >> 32)};
   const rgm_key key = rgm_stream_key(words, RGM_RANDOM_RESAMPLE);
@@ -467,10 +484,8 @@ bool ope_draw(const ope_data *d, int64_t seed, int64_t replicate, uint8_t *count
     return false;
   }
   memset(drawn, replicate == 0, (size_t)d->clusters);
-  for (int64_t j = 0; j < d->clusters && replicate > 0; j++) {
-    uint8_t *c = &drawn[rgm_below(key, (uint32_t)d->table, (uint32_t)(replicate - 1), (uint32_t)j,
-                                  (uint32_t)d->clusters)];
-    *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
+  if (replicate > 0) {
+    draw_units(key, (uint32_t)d->table, (uint32_t)(replicate - 1), (uint32_t)d->clusters, drawn);
   }
   for (int64_t i = 0; i < d->N; i++) {
     count[i * stride] = drawn[d->cluster[i]];

@@ -11,9 +11,13 @@
 #include <math.h>
 #include <stdlib.h>
 
+static const char *const observed_names[] = {"corrected", "published", NULL};
+
 static const rgm_field fields[] = {
     {"outcomes", RGM_STRING, OPE_KEY(outcomes), "", NULL, 0, 0, NULL, 0,
      "Expressions of outcomes, by commas."},
+    {"observed", RGM_CHOICE, OPE_KEY(observed), "", "corrected", 0, 0, observed_names, RGM_ADDED,
+     "Weights of the observed starts: 1; published: as of any policy (biased)."},
     OPE_FIELDS,
     {0},
 };
@@ -78,7 +82,8 @@ static void weigh(const ope_data *d, const ope_policy *p, const double *count, c
       continue;
     }
     // what was done is what the observed policy does, however unlikely
-    const double w = p->is_observed ? count[i] : count[i] / l[i];
+    const bool certain = p->is_observed && d->keys->observed == COMPAT_CORRECTED;
+    const double w = certain ? count[i] : count[i] / l[i];
     v->match += count[i];
     sum += w;
     square += w * w;
