@@ -21,6 +21,7 @@
 
 static const char *const observed_names[] = {"corrected", "published", NULL};
 static const char *const split_names[] = {"patient", "row", NULL};
+static const char *const nuisance_names[] = {"linear", "forest", NULL};
 
 static const rgm_field fields[] = {
     {"outcome", RGM_STRING, OPE_KEY(outcome), "", NULL, 0, 0, NULL, 0,
@@ -38,6 +39,17 @@ static const rgm_field fields[] = {
      "Augment the death model too: - 1{a_k = 0} (1{alive} - (1 - rho)) U / (1 - e)."},
     {"normalise", RGM_BOOL, OPE_KEY(normalise), "", "false", 0, 0, NULL, 0,
      "Each of the three terms is divided by its own sum of weights at every stage."},
+    {"nuisance", RGM_CHOICE, OPE_KEY(nuisance), "", "linear", 0, 0, nuisance_names, RGM_ADDED,
+     "Models of outcomes and deaths: regressions, or random forests; propensities are logistic."},
+    {"trees", RGM_INT, OPE_KEY(trees), "1", "100", 1, 100000, NULL, RGM_ADDED, "Trees of a forest."},
+    {"leaf", RGM_INT, OPE_KEY(leaf), "1", "5", 1, 1e6, NULL, RGM_ADDED,
+     "Draws of a tree's leaf, at least."},
+    {"tries", RGM_INT, OPE_KEY(tries), "1", "0", 0, FOREST_FEATURES, NULL, RGM_ADDED,
+     "Covariates looked at for a split; 0: a third of them for outcomes, the root for deaths."},
+    {"bins", RGM_INT, OPE_KEY(bins), "1", "256", 2, FOREST_BINS, NULL, RGM_ADDED,
+     "Bins of a covariate, at most."},
+    {"share", RGM_FLOAT, OPE_KEY(share), "1", "1", 0, 4, NULL, RGM_ADDED,
+     "Rows that a tree draws with replacement, over those there are; 0: it takes each once."},
     OPE_FIELDS,
     {0},
 };
@@ -171,7 +183,7 @@ static rgm_status answer_table(rgm_run *run, rgm_stream *stream, const ope_data 
   const int64_t wave = WAVE * (threads > 0 ? threads : 1), G = all < wave ? all : wave;
   adr_fits f;
   double *value = malloc((size_t)((d->policies + 1) * (B + d->N)) * sizeof *value);
-  rgm_status status = adr_open(d, stream, G > 0 ? G : 1, &f);
+  rgm_status status = adr_open(d, stream, rgm_run_seed(run, 0), G > 0 ? G : 1, &f);
   if (status == RGM_OK && value == NULL) {
     status = rgm_fail(RGM_EMEMORY, "no memory for resamples");
   }
@@ -182,7 +194,7 @@ static rgm_status answer_table(rgm_run *run, rgm_stream *stream, const ope_data 
     for (; job.first < B; job.first += G * RGM_FIT_LANES) {
       const int64_t left = (B - job.first + RGM_FIT_LANES - 1) / RGM_FIT_LANES;
       const int64_t n = left < G ? left : G;
-      adr_fit(&f, rgm_run_seed(run, 0), job.first + 1, n);
+      adr_fit(&f, job.first + 1, n);
       rgm_cpu_parallel(stream, n, score_task, &job);
       for (int64_t i = 0; i < n * RGM_FIT_LANES && job.first + i < B; i++) {
         out->separated += f.separated[i] > 0;
@@ -247,6 +259,7 @@ static void write_answers(const ope_data *d, const answer *a, int64_t tables, rg
   rgm_json_number(json, "patients", (double)d->clusters);
   rgm_json_number(json, "imputations", (double)tables);
   rgm_json_string(json, "propensity_rows", ope_rows[d->keys->rows]);
+  rgm_json_string(json, "nuisance", nuisance_names[d->keys->nuisance]);
   rgm_json_string(json, "observed", observed_names[d->keys->observed]);
   rgm_json_number(json, "e_min", least);
   rgm_json_number(json, "e_max", most);

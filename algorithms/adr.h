@@ -53,18 +53,23 @@ typedef struct adr_fits {
   uint32_t *lost;      // (G, 16) whether a model has no fit
   uint32_t *separated; // (G, 16) how many models of deaths have no maximum
   adr_newton newton;
-  forest_data *bins[OPE_STAGES]; // the covariates of a stage, for forests
+  forest_data bins[OPE_STAGES]; // the covariates of a stage, for forests
+  int64_t seed;
   void *memory;
 } adr_fits;
 
 // Memory and designs for G groups at a time, and the sample's coefficients. Errors: RGM_EMEMORY,
 // RGM_ENUMERIC where a model of the sample has no fit. adr_close in any case.
-rgm_status adr_open(const ope_data *d, rgm_stream *stream, int64_t groups, adr_fits *f);
+rgm_status adr_open(const ope_data *d, rgm_stream *stream, int64_t seed, int64_t groups,
+                    adr_fits *f);
 void adr_close(adr_fits *f);
 
 // Fits resamples `first` ... first + 16 n - 1 (0: the sample, 1: the first resample): fills `of` and
 // `lost` of n <= G groups.
-void adr_fit(adr_fits *f, int64_t seed, int64_t first, int64_t n);
+void adr_fit(adr_fits *f, int64_t first, int64_t n);
+
+// The same by forests, once propensities are fitted: fills mu, u and rho of n groups.
+void adr_fit_forests(adr_fits *f, int64_t first, int64_t n);
 
 // A stage's deaths among its rows in n groups: beta and status (RGM_FIT_EMPTY: none, or all, die).
 void adr_fit_deaths(const adr_fits *f, const adr_regression *r, adr_newton *scratch, int64_t n);

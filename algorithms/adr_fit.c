@@ -212,6 +212,10 @@ static rgm_status make_all(adr_fits *f) {
     for (int j = 0; j < 4; j++) {
       RGM_TRY(make(f, RGM_F64, f->groups, N, RGM_FIT_LANES, of[j]));
     }
+    if (d->keys->nuisance == NUISANCE_FOREST) {
+      RGM_TRY(forest_bin(d->mu[k].x, N, d->mu[k].columns, 1, d->alive + k * N, d->keys->bins,
+                         &f->bins[k]));
+    }
     for (int fold = 0; fold < (int)d->keys->folds; fold++) {
       RGM_TRY(make_stage(f, fold, k, used, label));
     }
@@ -338,9 +342,8 @@ static void rescue(adr_fits *f, adr_regression *r, const adr_regression *e, rgm_
 }
 
 
-static void fit_fold(adr_fits *f, adr_stage *stage, int64_t n) {
-  const int K = f->d->K;
-  for (int k = 0; k < K; k++) {
+static void fit_propensities(adr_fits *f, adr_stage *stage, int64_t n) {
+  for (int k = 0; k < f->d->K; k++) {
     adr_stage *s = &stage[k];
     fit_propensity(f, &s->e, n);
     look_at_propensity(f, &s->e, n);
@@ -348,6 +351,11 @@ static void fit_fold(adr_fits *f, adr_stage *stage, int64_t n) {
       predict(f, &s->e, s->held_e, s->held, true, n, f->of[k].e);
     }
   }
+}
+
+
+static void fit_outcomes(adr_fits *f, adr_stage *stage, int64_t n) {
+  const int K = f->d->K;
   for (int k = 0; k < K; k++) {
     adr_stage *s = &stage[k];
     const adr_regression *next = k + 1 < K ? &stage[k + 1].e : NULL;
@@ -374,7 +382,7 @@ static void fit_fold(adr_fits *f, adr_stage *stage, int64_t n) {
 
 typedef struct drawing {
   adr_fits *f;
-  int64_t seed, first;
+  int64_t first;
 } drawing;
 
 
@@ -385,16 +393,22 @@ static void draw_task(void *arg, int64_t at) {
   // the sample fills all lanes of its group
   const int64_t resample = job->first > 0 ? job->first + at : 0;
   f->separated[at] = 0;
-  f->lost[at] = !ope_draw(f->d, job->seed, resample,
+  f->lost[at] = !ope_draw(f->d, f->seed, resample,
                           (uint8_t *)f->counts.data + g * f->counts.stride0 + lane, RGM_FIT_LANES);
 }
 
 
-void adr_fit(adr_fits *f, int64_t seed, int64_t first, int64_t n) {
-  drawing job = {f, seed, first};
+void adr_fit(adr_fits *f, int64_t first, int64_t n) {
+  drawing job = {f, first};
   rgm_cpu_parallel(f->stream, n * RGM_FIT_LANES, draw_task, &job);
   for (int fold = 0; fold < (int)f->d->keys->folds; fold++) {
-    fit_fold(f, f->stage[fold], n);
+    fit_propensities(f, f->stage[fold], n);
+    if (f->d->keys->nuisance == NUISANCE_LINEAR) {
+      fit_outcomes(f, f->stage[fold], n);
+    }
+  }
+  if (f->d->keys->nuisance == NUISANCE_FOREST) {
+    adr_fit_forests(f, first, n);
   }
 }
 
@@ -402,7 +416,7 @@ void adr_fit(adr_fits *f, int64_t seed, int64_t first, int64_t n) {
 // resamples start where the sample ended
 static rgm_status fit_sample(adr_fits *f) {
   const ope_data *d = f->d;
-  adr_fit(f, 0, 0, 1);
+  adr_fit(f, 0, 1);
   if (f->lost[0]) {
     return rgm_fail(RGM_ENUMERIC,
                     "%s: a nuisance model has no fit in a fold: too few starts or "
@@ -423,14 +437,18 @@ static rgm_status fit_sample(adr_fits *f) {
 }
 
 
-rgm_status adr_open(const ope_data *d, rgm_stream *stream, int64_t groups, adr_fits *f) {
-  *f = (adr_fits){.d = d, .stream = stream, .groups = groups};
+rgm_status adr_open(const ope_data *d, rgm_stream *stream, int64_t seed, int64_t groups,
+                    adr_fits *f) {
+  *f = (adr_fits){.d = d, .stream = stream, .groups = groups, .seed = seed};
   RGM_TRY(make_all(f));
   return fit_sample(f);
 }
 
 
 void adr_close(adr_fits *f) {
+  for (int k = 0; k < OPE_STAGES; k++) {
+    forest_free(&f->bins[k]);
+  }
   for (adr_block *block = f->memory; block != NULL;) {
     adr_block *next = block->next;
     free(block);

@@ -12,6 +12,7 @@
 enum { OPE_STAGES = 4, OPE_POLICIES = 8, OPE_CLIPS = 8, OPE_OUTCOMES = 4 };
 enum { COMPAT_CORRECTED, COMPAT_PUBLISHED };
 enum { FOLDS_ID, FOLDS_ROW };
+enum { NUISANCE_LINEAR, NUISANCE_FOREST };
 
 typedef struct ope_stage_keys {
   char treatment[RGM_STRING_SIZE], alive[RGM_STRING_SIZE], propensity[RGM_STRING_SIZE];

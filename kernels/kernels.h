@@ -60,6 +60,7 @@ typedef enum rgm_random {
   RGM_RANDOM_LEARN = 13,     // tabular learning: step, item = stream of a replica, draw
   RGM_RANDOM_RESAMPLE = 20,  // bootstrap: step = imputation, item = resample, draw = row / 4
   RGM_RANDOM_IMPUTE = 21,    // chains: step = imputation and iteration, item = column, draw = cell
+  RGM_RANDOM_FOREST = 22,    // trees: step = table, item = resample, draw = tree, member = model
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
