@@ -7,10 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-// What a bin has of a node's rows.
+// Weight and weighed outcome side by side, so that they are added at one time.
+typedef double pair __attribute__((vector_size(16)));
+
+// What a row, a bin or a node has: {w, w y}, and how many draws.
 typedef struct cell {
-  double w, wy;
-  int64_t draws;
+  pair sum;
+  int64_t draws, unused;
 } cell;
 
 // A tree on its way. Rows of the sample and rows to predict are two orders, of which a node has a
@@ -21,8 +24,7 @@ typedef struct tree {
   rgm_key key;
   int64_t n;                // rows drawn, each once
   uint32_t *row, *spare;    // (n) places in the task's rows; for parting
-  uint32_t *draws;          // (task n) how often each was drawn
-  double *w, *wy;           // (task n) weight by draws, times y
+  cell *of;                 // (task n) what each row has
   uint32_t *held, *aside;   // (m) places in the task's held rows
   uint8_t *seen, *asked;    // (features, n), (features, m) their bins
   cell *cells;              // (256) zero but in use
@@ -120,53 +122,45 @@ void forest_free(forest_data *d) {
 // ---- a split -----------------------------------------------------------------------------------
 
 // the best threshold of a column among a node's rows, if it is better than `best`
-static void try_feature(const tree *t, const node *at, int feature, split *best) {
+static void try_feature(const tree *t, const node *at, const cell *all, int feature, split *best) {
   const uint8_t *bin = t->seen + feature * t->task->n;
   const int64_t least = t->keys->leaf;
   uint64_t met[4] = {0};
-  cell all = {0}, left = {0};
   for (int64_t i = at->first; i < at->end; i++) {
     const uint32_t p = t->row[i];
     const uint8_t b = bin[p];
     cell *c = &t->cells[b];
-    c->w += t->w[p];
-    c->wy += t->wy[p];
-    c->draws += t->draws[p];
+    c->sum += t->of[p].sum;
+    c->draws += t->of[p].draws;
     met[b >> 6] |= (uint64_t)1 << (b & 63);
   }
-  for (int word = 0; word < 4; word++) {
-    for (uint64_t rest = met[word]; rest != 0; rest &= rest - 1) {
-      const cell *c = &t->cells[word * 64 + __builtin_ctzll(rest)];
-      all.w += c->w;
-      all.wy += c->wy;
-      all.draws += c->draws;
-    }
-  }
+  cell left = {{0.0, 0.0}, 0, 0};
   int before = -1;
-  const double base = all.wy * all.wy / all.w;
+  const double base = all->sum[1] * all->sum[1] / all->sum[0];
   for (int word = 0; word < 4; word++) {
     for (uint64_t rest = met[word]; rest != 0; rest &= rest - 1) {
       const int b = word * 64 + __builtin_ctzll(rest);
       // between the bins before and this one
-      if (before >= 0 && left.draws >= least && all.draws - left.draws >= least) {
-        const double w = all.w - left.w, wy = all.wy - left.wy;
-        const double gain = left.wy * left.wy / left.w + wy * wy / w - base;
+      if (left.draws >= least && all->draws - left.draws >= least) {
+        const pair right = all->sum - left.sum;
+        const double l = left.sum[1] * left.sum[1], r = right[1] * right[1];
+        const double gain =
+            (l * right[0] + r * left.sum[0]) / (left.sum[0] * right[0]) - base;
         if (gain > best->gain) {
           *best = (split){feature, (uint8_t)((before + b) / 2), gain};
         }
       }
       before = b;
-      left.w += t->cells[b].w;
-      left.wy += t->cells[b].wy;
+      left.sum += t->cells[b].sum;
       left.draws += t->cells[b].draws;
-      t->cells[b] = (cell){0};
+      t->cells[b] = (cell){{0.0, 0.0}, 0, 0};
     }
   }
 }
 
 
 // columns in random order, until `tries` were looked at and one of them splits
-static split find_split(tree *t, const node *at, double scale) {
+static split find_split(tree *t, const node *at, const cell *all, double scale) {
   const int features = t->task->data->features;
   uint8_t order[FOREST_FEATURES];
   split best = {-1, 0, 1e-12 * scale};
@@ -182,7 +176,7 @@ static split find_split(tree *t, const node *at, double scale) {
     const int k = j + (int)(((uint64_t)word[j % 4] * (uint64_t)(features - j)) >> 32);
     const uint8_t feature = order[k];
     order[k] = order[j];
-    try_feature(t, at, feature, &best);
+    try_feature(t, at, all, feature, &best);
   }
   t->nodes++;
   return best;
@@ -213,25 +207,24 @@ static int64_t part(const uint8_t *bin, uint8_t threshold, uint32_t *order, uint
 static bool draw(tree *t, const uint32_t *expanded, int64_t size) {
   const forest_task *task = t->task;
   const int64_t draws = (int64_t)(t->keys->share * (double)size + 0.5);
-  memset(t->draws, 0, (size_t)task->n * sizeof *t->draws);
+  memset(t->of, 0, (size_t)task->n * sizeof *t->of);
   if (t->keys->share <= 0.0) {
     for (int64_t i = 0; i < size; i++) {
-      t->draws[expanded[i]]++;
+      t->of[expanded[i]].draws++;
     }
   }
   for (int64_t j = 0; j < draws; j += 4) {
     const rgm_words words = rgm_philox(t->key, 0, (uint32_t)(j / 4), 0, 0);
     const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
     for (int64_t k = 0; k < 4 && j + k < draws; k++) {
-      t->draws[expanded[((uint64_t)word[k] * (uint64_t)size) >> 32]]++;
+      t->of[expanded[((uint64_t)word[k] * (uint64_t)size) >> 32]].draws++;
     }
   }
   t->n = 0;
   for (int64_t i = 0; i < task->n; i++) {
-    if (t->draws[i] > 0) {
-      const double w = (double)t->draws[i] * (task->weight != NULL ? task->weight[i] : 1.0);
-      t->w[i] = w;
-      t->wy[i] = w * task->y[i];
+    if (t->of[i].draws > 0) {
+      const double w = (double)t->of[i].draws * (task->weight != NULL ? task->weight[i] : 1.0);
+      t->of[i].sum = (pair){w, w * task->y[i]};
       t->row[t->n++] = (uint32_t)i;
     }
   }
@@ -240,30 +233,29 @@ static bool draw(tree *t, const uint32_t *expanded, int64_t size) {
 
 
 // a leaf's mean joins what its rows are predicted
-static void settle(const tree *t, const node *at, double *out) {
-  double w = 0.0, wy = 0.0;
-  for (int64_t i = at->first; i < at->end; i++) {
-    w += t->w[t->row[i]];
-    wy += t->wy[t->row[i]];
-  }
+static void settle(const tree *t, const node *at, const cell *all, double *out) {
+  const double mean = all->sum[1] / all->sum[0];
   for (int64_t i = at->held_first; i < at->held_end; i++) {
-    out[t->held[i]] += wy / w;
+    out[t->held[i]] += mean;
   }
 }
 
 
-// whether a node may be split: enough draws, and outcomes that differ; *scale of its squares
-static bool is_open(const tree *t, const node *at, double *scale) {
-  int64_t draws = 0;
+// what a node has, its squares, and whether it may be split: enough draws, and outcomes that differ
+static bool look_at(const tree *t, const node *at, cell *all, double *scale) {
+  const double first = t->task->y[t->row[at->first]];
   bool differ = false;
+  *all = (cell){{0.0, 0.0}, 0, 0};
   *scale = 0.0;
   for (int64_t i = at->first; i < at->end; i++) {
     const uint32_t p = t->row[i];
-    draws += t->draws[p];
-    differ = differ || t->task->y[p] != t->task->y[t->row[at->first]];
-    *scale += t->wy[p] * t->task->y[p];
+    const double y = t->task->y[p];
+    all->sum += t->of[p].sum;
+    all->draws += t->of[p].draws;
+    differ = differ || y != first;
+    *scale += t->of[p].sum[1] * y;
   }
-  return differ && draws >= 2 * t->keys->leaf;
+  return differ && all->draws >= 2 * t->keys->leaf;
 }
 
 
@@ -274,14 +266,15 @@ static void grow(tree *t, double *out) {
   t->nodes = 0;
   while (depth > 0) {
     node at = stack[--depth];
+    cell all;
     double scale;
     if (at.held_first == at.held_end) {
       continue;
     }
-    const bool open = depth + 2 < 64 + FOREST_BINS && is_open(t, &at, &scale);
-    const split s = open ? find_split(t, &at, scale) : (split){.feature = -1};
+    const bool open = look_at(t, &at, &all, &scale) && depth + 2 < 64 + FOREST_BINS;
+    const split s = open ? find_split(t, &at, &all, scale) : (split){.feature = -1};
     if (s.feature < 0) {
-      settle(t, &at, out);
+      settle(t, &at, &all, out);
       continue;
     }
     const int64_t middle =
@@ -325,19 +318,18 @@ bool forest_block(const forest_keys *keys, const forest_task *task, int64_t bloc
   const size_t n = (size_t)task->n, m = (size_t)task->m, p = (size_t)task->data->features;
   const int64_t size = expand(task, NULL);
   memset(out, 0, m * sizeof *out);
-  double *memory = malloc(2 * n * sizeof *memory + FOREST_BINS * sizeof(cell) +
-                          (3 * n + 2 * m + (size_t)size) * sizeof(uint32_t) + p * (n + m));
+  // aligned as malloc does, which is enough for pairs
+  cell *memory = malloc((n + FOREST_BINS) * sizeof *memory +
+                        (2 * n + 2 * m + (size_t)size) * sizeof(uint32_t) + p * (n + m));
   if (memory == NULL || size == 0) {
     free(memory);
     return false;
   }
-  tree t = {.keys = keys, .task = task, .w = memory, .wy = memory + n};
-  t.cells = (cell *)(t.wy + n);
+  tree t = {.keys = keys, .task = task, .cells = memory, .of = memory + FOREST_BINS};
   memset(t.cells, 0, FOREST_BINS * sizeof *t.cells);
-  t.row = (uint32_t *)(t.cells + FOREST_BINS);
+  t.row = (uint32_t *)(t.of + n);
   t.spare = t.row + n;
-  t.draws = t.spare + n;
-  t.held = t.draws + n;
+  t.held = t.spare + n;
   t.aside = t.held + m;
   uint32_t *expanded = t.aside + m;
   expand(task, expanded);
