@@ -41,7 +41,8 @@ static const rgm_field fields[] = {
      "Each of the three terms is divided by its own sum of weights at every stage."},
     {"nuisance", RGM_CHOICE, OPE_KEY(nuisance), "", "linear", 0, 0, nuisance_names, RGM_ADDED,
      "Models of outcomes and deaths: regressions, or random forests; propensities are logistic."},
-    {"trees", RGM_INT, OPE_KEY(trees), "1", "100", 1, 100000, NULL, RGM_ADDED, "Trees of a forest."},
+    {"trees", RGM_INT, OPE_KEY(trees), "1", "100", 1, 100000, NULL, RGM_ADDED,
+     "Trees of a forest."},
     {"leaf", RGM_INT, OPE_KEY(leaf), "1", "5", 1, 1e6, NULL, RGM_ADDED,
      "Draws of a tree's leaf, at least."},
     {"tries", RGM_INT, OPE_KEY(tries), "1", "0", 0, FOREST_FEATURES, NULL, RGM_ADDED,
@@ -238,8 +239,8 @@ static void write_policy(const ope_data *d, int p, const answer *a, int64_t tabl
     fprintf(text,
             "  %-12s %9.3f  cluster se %.3f  (%.2f, %.2f)   minus observed %8.3f (%.2f, %.2f)  "
             "clip 0: %.3f  0.05: %.3f\n",
-            d->policy[p].name, never.value, never.cluster_se, never.low, never.high, usual.value, usual.low,
-            usual.high, cut[0], cut[CLIPS - 1]);
+            d->policy[p].name, never.value, never.cluster_se, never.low, never.high, usual.value,
+            usual.low, usual.high, cut[0], cut[CLIPS - 1]);
   }
 }
 

@@ -33,11 +33,11 @@ typedef struct adr_stage {
 
 // What Newton's method works in, for the largest model of deaths, of M rows.
 typedef struct adr_newton {
-  rgm_tensor p, right;     // (G, M, 16) predictions, then weights; right sides of rows
-  rgm_tensor gram, step;   // (G, most products, 16), (G, most columns, 16)
-  rgm_tensor solved;       // (G, 16)
-  rgm_tensor places;       // (1, M) 0, 1, 2 ...
-  double *before;          // (G, 16) the largest step before
+  rgm_tensor p, right;   // (G, M, 16) predictions, then weights; right sides of rows
+  rgm_tensor gram, step; // (G, most products, 16), (G, most columns, 16)
+  rgm_tensor solved;     // (G, 16)
+  rgm_tensor places;     // (1, M) 0, 1, 2 ...
+  double *before;        // (G, 16) the largest step before
 } adr_newton;
 
 typedef struct adr_fits {
@@ -45,8 +45,8 @@ typedef struct adr_fits {
   rgm_stream *stream; // the CPU
   int64_t groups;     // G, at a time
   adr_stage (*stage)[OPE_STAGES];
-  rgm_tensor counts;               // (G, N, 16) u8
-  rgm_tensor y;                    // (1, N, 1)
+  rgm_tensor counts; // (G, N, 16) u8
+  rgm_tensor y;      // (1, N, 1)
   struct {
     rgm_tensor e, mu, u, rho; // (G, N, 16) what is predicted for every row by other folds
   } of[OPE_STAGES];

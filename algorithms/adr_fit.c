@@ -141,9 +141,9 @@ static rgm_status make_stage(adr_fits *f, int fold, int k, uint8_t *used, double
     for (int64_t i = 0; i < N; i++) {
       used[i] = is_used(d, which, fold, k, i);
       // of least squares: all count as treated, whose weight is 1 / e
-      label[i] = which == USED_E                       ? d->a[k * N + i]
-                 : which == USED_RHO && k + 1 < d->K   ? !d->alive[(k + 1) * N + i]
-                                                       : 1.0;
+      label[i] = which == USED_E                     ? d->a[k * N + i]
+                 : which == USED_RHO && k + 1 < d->K ? !d->alive[(k + 1) * N + i]
+                                                     : 1.0;
     }
     if (which == USED_HELD) {
       RGM_TRY(find_rows(f, used, &s->held));
@@ -152,9 +152,8 @@ static rgm_status make_stage(adr_fits *f, int fold, int k, uint8_t *used, double
     }
   }
   if (s->e.n == 0 || s->mu.n == 0 || s->u.n == 0) {
-    return rgm_fail(RGM_ENUMERIC,
-                    "%s: stage %d: fold %d: nobody outside it %s: take fewer folds", d->path,
-                    k + 1, fold + 1, s->mu.n == 0 ? "starts" : "waits and starts next");
+    return rgm_fail(RGM_ENUMERIC, "%s: stage %d: fold %d: nobody outside it %s: take fewer folds",
+                    d->path, k + 1, fold + 1, s->mu.n == 0 ? "starts" : "waits and starts next");
   }
   if (k + 1 < d->K) {
     RGM_TRY(gather(f, &d->e[k + 1], s->u.rows, &s->weigher));
@@ -330,8 +329,7 @@ static void rescue(adr_fits *f, adr_regression *r, const adr_regression *e, rgm_
       weight[i] /= e != NULL ? rgm_sigmoid64(eta) : 1.0;
       weight[r->n + i] = f->d->y[row];
     }
-    if (weight == NULL ||
-        !ope_linear(r->x.data, r->n, (int)q, weight + r->n, weight, beta)) {
+    if (weight == NULL || !ope_linear(r->x.data, r->n, (int)q, weight + r->n, weight, beta)) {
       f->lost[at] = 1;
     }
     for (int64_t j = 0; j < q && weight != NULL; j++) {

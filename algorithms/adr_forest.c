@@ -37,8 +37,8 @@ static void weigh(const adr_fits *f, int fold, int k, int64_t g, int64_t lane, d
 static rgm_key make_key(const adr_fits *f, int64_t resample, int fold, int k, int model) {
   const uint32_t seed[2] = {(uint32_t)f->seed, (uint32_t)((uint64_t)f->seed >> 32)};
   const uint32_t number = (uint32_t)((fold * OPE_STAGES + k) * MODELS + model);
-  const rgm_words words = rgm_philox(rgm_stream_key(seed, RGM_RANDOM_FOREST),
-                                     (uint32_t)f->d->table, (uint32_t)resample, number, 0);
+  const rgm_words words = rgm_philox(rgm_stream_key(seed, RGM_RANDOM_FOREST), (uint32_t)f->d->table,
+                                     (uint32_t)resample, number, 0);
   return (rgm_key){words.w0, words.w1};
 }
 
@@ -75,7 +75,9 @@ static void plant_task(void *arg, int64_t at) {
   const int root = (int)sqrt((double)features), usual = model == 2 ? root : third;
   const forest_keys forest = {.trees = keys->trees,
                               .leaf = keys->leaf,
-                              .tries = keys->tries > 0 ? keys->tries : usual > 0 ? usual : 1,
+                              .tries = keys->tries > 0 ? keys->tries
+                                       : usual > 0     ? usual
+                                                       : 1,
                               .share = keys->share};
   const forest_task task = {.data = &f->bins[k],
                             .rows = rows,
@@ -85,7 +87,8 @@ static void plant_task(void *arg, int64_t at) {
                             .count = count,
                             .held = s->held.data,
                             .m = m,
-                            .key = make_key(f, job->first > 0 ? job->first + of : 0, fold, k, model)};
+                            .key =
+                                make_key(f, job->first > 0 ? job->first + of : 0, fold, k, model)};
   good = good && forest_predict(&forest, &task, out);
   for (int64_t i = 0; i < m && good; i++) {
     ((double *)to.data)[g * to.stride0 + (int64_t)task.held[i] * L + lane] = out[i];

@@ -22,13 +22,13 @@ typedef struct tree {
   const forest_keys *keys;
   const forest_task *task;
   rgm_key key;
-  int64_t n;                // rows drawn, each once
-  uint32_t *row, *spare;    // (n) places in the task's rows; for parting
-  cell *of;                 // (task n) what each row has
-  uint32_t *held, *aside;   // (m) places in the task's held rows
-  uint8_t *seen, *asked;    // (features, n), (features, m) their bins
-  cell *cells;              // (256) zero but in use
-  uint32_t nodes;           // so far: random numbers of a node
+  int64_t n;              // rows drawn, each once
+  uint32_t *row, *spare;  // (n) places in the task's rows; for parting
+  cell *of;               // (task n) what each row has
+  uint32_t *held, *aside; // (m) places in the task's held rows
+  uint8_t *seen, *asked;  // (features, n), (features, m) their bins
+  cell *cells;            // (256) zero but in use
+  uint32_t nodes;         // so far: random numbers of a node
 } tree;
 
 typedef struct node {
@@ -144,8 +144,7 @@ static void try_feature(const tree *t, const node *at, const cell *all, int feat
       if (left.draws >= least && all->draws - left.draws >= least) {
         const pair right = all->sum - left.sum;
         const double l = left.sum[1] * left.sum[1], r = right[1] * right[1];
-        const double gain =
-            (l * right[0] + r * left.sum[0]) / (left.sum[0] * right[0]) - base;
+        const double gain = (l * right[0] + r * left.sum[0]) / (left.sum[0] * right[0]) - base;
         if (gain > best->gain) {
           *best = (split){feature, (uint8_t)((before + b) / 2), gain};
         }
@@ -279,8 +278,8 @@ static void grow(tree *t, double *out) {
     }
     const int64_t middle =
         part(t->seen + s.feature * task->n, s.bin, t->row, t->spare, at.first, at.end);
-    const int64_t held = part(t->asked + s.feature * task->m, s.bin, t->held, t->aside,
-                              at.held_first, at.held_end);
+    const int64_t held =
+        part(t->asked + s.feature * task->m, s.bin, t->held, t->aside, at.held_first, at.held_end);
     stack[depth++] = (node){middle, at.end, held, at.held_end};
     stack[depth++] = (node){at.first, middle, at.held_first, held};
   }

@@ -132,8 +132,8 @@ static rgm_status read_stages(const rgm_run *run, ope_data *d, bool nuisances) {
       // tables put the dead back to untreated
       a[i] = k > 0 && !alive[i] ? a[i - N] : a[i];
       if (k > 0 && ((a[i - N] && !a[i]) || (!alive[i - N] && alive[i]))) {
-        return rgm_fail(RGM_EDATA, "%s:%lld: stage %d: %s is undone", d->path, line(d, i),
-                        k + 1, a[i - N] && !a[i] ? "a treatment" : "a death");
+        return rgm_fail(RGM_EDATA, "%s:%lld: stage %d: %s is undone", d->path, line(d, i), k + 1,
+                        a[i - N] && !a[i] ? "a treatment" : "a death");
       }
       const bool open = alive[i] && (k == 0 || !a[i - N]);
       left += open;
@@ -237,8 +237,8 @@ static rgm_status read_patients(const rgm_run *run, ope_data *d) {
   }
   for (int64_t i = 0; i < N && status == RGM_OK; i++) {
     all[i] = (member){x[i], i};
-    status = isnan(x[i]) ? rgm_fail(RGM_EDATA, "%s:%lld: the id %s is missing", d->path,
-                                    line(d, i), d->keys->id)
+    status = isnan(x[i]) ? rgm_fail(RGM_EDATA, "%s:%lld: the id %s is missing", d->path, line(d, i),
+                                    d->keys->id)
                          : RGM_OK;
   }
   if (status == RGM_OK) {
@@ -467,9 +467,8 @@ static void draw_units(rgm_key key, uint32_t table, uint32_t item, uint32_t n, u
     const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
     for (uint32_t k = 0; k < 4 && j + k < n; k++) {
       const uint64_t product = (uint64_t)word[k] * n;
-      uint8_t *c = &drawn[(uint32_t)product >= refused
-                              ? (uint32_t)(product >> 32)
-                              : rgm_below(key, table, item, j + k + 1, n)];
+      uint8_t *c = &drawn[(uint32_t)product >= refused ? (uint32_t)(product >> 32)
+                                                       : rgm_below(key, table, item, j + k + 1, n)];
       *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
     }
   }

@@ -54,7 +54,7 @@ typedef struct ope_data {
   const ope_keys *keys;
   const char *path;
   rgm_frame frame;
-  const int64_t *line; // (N) rows of the file
+  const int64_t *line;                  // (N) rows of the file
   int64_t table, N, clusters, *cluster; // (N) the cluster of a row
   int K, policies, outcomes;
   char outcome_name[OPE_OUTCOMES][64];

@@ -55,8 +55,8 @@ ope_pooled ope_pool(const ope_keys *keys, const ope_estimate *e, int64_t stride,
     const double one = 1.0;
     dwols_pool rubin;
     dwols_pool_make(tables, 1, psi, psi + tables, &rubin);
-    const dwols_form form = dwols_pool_form(&rubin, &one, 0, 1, (double)(patients - 1),
-                                            keys->interval, keys->level);
+    const dwols_form form =
+        dwols_pool_form(&rubin, &one, 0, 1, (double)(patients - 1), keys->interval, keys->level);
     out.se = form.se;
     out.lambda = form.lambda;
     out.df = form.df;

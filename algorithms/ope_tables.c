@@ -27,8 +27,7 @@ static rgm_status evaluate(const rgm_run *run, const rgm_frame *frame, const cha
     RGM_TRY(rgm_formula_parse(what, text, frame, true, &f));
   }
   for (int64_t i = 0; i < frame->rows; i++) {
-    out[i] = text[0] == '\0' ? otherwise
-                             : rgm_formula_value(&f, frame->value + i * frame->columns);
+    out[i] = text[0] == '\0' ? otherwise : rgm_formula_value(&f, frame->value + i * frame->columns);
     if (isnan(out[i])) {
       return rgm_fail(RGM_EDATA, "%s:%lld: %s: %s is missing", run->data.path, (long long)i + 2,
                       key, text);

@@ -182,8 +182,7 @@ static void write_policy(const ope_data *d, int p, const answer *a, int64_t tabl
   rgm_json_number(json, "max_share", most);
   for (int j = 0; j <= d->outcomes; j++) {
     const char *name = j < d->outcomes ? d->outcome_name[j] : "starts";
-    const ope_pooled e =
-        ope_pool(d->keys, &a[0].estimate[p][j], sizeof *a, tables, d->clusters);
+    const ope_pooled e = ope_pool(d->keys, &a[0].estimate[p][j], sizeof *a, tables, d->clusters);
     double is = 0.0;
     for (int64_t t = 0; t < tables; t++) {
       is += a[t].of[p].is[j] / (double)tables;
