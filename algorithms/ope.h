@@ -104,9 +104,9 @@ typedef struct ope_estimate {
   ope_spread spread;
 } ope_estimate;
 
-// The same from several tables: means of them; limits low and high, of one table its percentiles,
-// of several by Rubin's rules with the bootstrap's variance (without resamples the clusters')
-// within.
+// The same from several tables: means of them; limits low and high, of one table its percentiles
+// (without resamples by the clusters' error), of several by Rubin's rules with the bootstrap's
+// variance (without resamples the clusters') within.
 typedef struct ope_pooled {
   double value, cluster_se;
   ope_spread spread; // means over tables; se: root of the mean square

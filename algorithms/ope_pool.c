@@ -49,8 +49,9 @@ ope_pooled ope_pool(const ope_keys *keys, const ope_estimate *e, int64_t stride,
     return out;
   }
   average(keys, e, stride, tables, psi, psi + tables, &out);
-  out.low = out.spread.low;
-  out.high = out.spread.high;
+  const double half = dwols_quantile(keys->level, INFINITY) * out.cluster_se;
+  out.low = keys->replicates > 1 ? out.spread.low : out.value - half;
+  out.high = keys->replicates > 1 ? out.spread.high : out.value + half;
   if (tables > 1) {
     const double one = 1.0;
     dwols_pool rubin;

@@ -41,6 +41,12 @@ static const dtr_case cases[] = {
      "rrt/val_cohort.csv",
      {"algorithm.replicates=999"},
      20},
+    // one table once, as a share of 96
+    {"adr_forest",
+     "configs/rrt_evaluate.yaml",
+     "rrt/val_cohort.csv",
+     {"algorithm.replicates=95", "algorithm.nuisance=forest"},
+     1.0 / 96},
 };
 
 
