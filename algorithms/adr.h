@@ -64,8 +64,8 @@ rgm_status adr_open(const ope_data *d, rgm_stream *stream, int64_t seed, int64_t
                     adr_fits *f);
 void adr_close(adr_fits *f);
 
-// Fits resamples `first` ... first + 16 n - 1 (0: the sample, 1: the first resample): fills `of` and
-// `lost` of n <= G groups.
+// Fits resamples `first` ... first + 16 n - 1 (0: the sample, 1: the first resample): fills `of`
+// and `lost` of n <= G groups.
 void adr_fit(adr_fits *f, int64_t first, int64_t n);
 
 // The same by forests, once propensities are fitted: fills mu, u and rho of n groups.

@@ -30,8 +30,8 @@ typedef struct ope_keys {
   ope_stage_keys stage[OPE_STAGES];
 } ope_keys;
 
-// The tables of a file: one, or one for each imputation, all with the same patients in as many rows,
-// clones among them.
+// The tables of a file: one, or one for each imputation, all with the same patients in as many
+// rows, clones among them.
 typedef struct ope_tables {
   rgm_frame frame;     // as read
   int64_t count, rows; // tables, rows of each
@@ -97,8 +97,8 @@ typedef struct ope_spread {
 } ope_spread;
 ope_spread ope_summarise(double *x, int64_t count, double level);
 
-// An estimate from one table: its value, its standard error over patients (NaN: not known), and what
-// resamples say of it.
+// An estimate from one table: its value, its standard error over patients (NaN: not known), and
+// what resamples say of it.
 typedef struct ope_estimate {
   double value, cluster_se;
   ope_spread spread;
@@ -143,7 +143,7 @@ void ope_parallel(const rgm_run *run, int64_t count, void (*fn)(void *, int64_t)
 // clang-format off
 #define OPE_FIELDS                                                                                 \
   RGM_TEXT("policies", OPE_KEY(policies), "", 0,                                                   \
-    "Policies by commas, an expression a stage: \"crude: r_1 r_2 r_3\"; treat_all, observed "       \
+    "Policies by commas, an expression a stage: \"crude: r_1 r_2 r_3\"; treat_all, observed "      \
     "come along."),                                                                                \
   {"stages", RGM_INT, OPE_KEY(stages), "1", "3", 1, OPE_STAGES, NULL, 0, "Stages, K."},            \
   RGM_TEXT("id", OPE_KEY(id), "", 0,                                                               \

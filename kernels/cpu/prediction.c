@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Predictions of regressions with sixteen resamples in lanes: eight rows at a time (two on AVX2), so
-// that a coefficient is loaded once for all of them. A task is a group.
+// Predictions of regressions with sixteen resamples in lanes: eight rows at a time (two on AVX2),
+// so that a coefficient is loaded once for all of them. A task is a group.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/logistic.h"

@@ -19,8 +19,7 @@ RGM_KERNEL(THREADS) predict_kernel(rgm_predict p) {
       for (int64_t j = 0; j < columns; j++) {
         eta = rgm_fma64(x[row * columns + j], beta[j * LANES + lane], eta);
       }
-      out[(int64_t)rgm_u32(p.rows, g)[row] * LANES + lane] =
-          p.logistic ? rgm_logistic64(eta) : eta;
+      out[(int64_t)rgm_u32(p.rows, g)[row] * LANES + lane] = p.logistic ? rgm_logistic64(eta) : eta;
     }
   }
 }
