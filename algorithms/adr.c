@@ -13,8 +13,7 @@
 // k: its expectation 1 - prod_(s<=k) (1 - e_s) stands in its place (`observed: published`: it does
 // not, which is biased). The outcome is 0 for the dead.
 
-#include "algorithms/ope.h"
-#include "kernels/scalar.h"
+#include "algorithms/adr.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,6 +21,7 @@
 
 static const char *const observed_names[] = {"corrected", "published", NULL};
 static const char *const split_names[] = {"patient", "row", NULL};
+static const char *const nuisance_names[] = {"linear", "forest", NULL};
 
 static const rgm_field fields[] = {
     {"outcome", RGM_STRING, OPE_KEY(outcome), "", NULL, 0, 0, NULL, 0,
@@ -39,201 +39,49 @@ static const rgm_field fields[] = {
      "Augment the death model too: - 1{a_k = 0} (1{alive} - (1 - rho)) U / (1 - e)."},
     {"normalise", RGM_BOOL, OPE_KEY(normalise), "", "false", 0, 0, NULL, 0,
      "Each of the three terms is divided by its own sum of weights at every stage."},
+    {"nuisance", RGM_CHOICE, OPE_KEY(nuisance), "", "linear", 0, 0, nuisance_names, RGM_ADDED,
+     "Models of outcomes and deaths: regressions, or random forests; propensities are logistic."},
+    {"trees", RGM_INT, OPE_KEY(trees), "1", "100", 1, 100000, NULL, RGM_ADDED,
+     "Trees of a forest."},
+    {"leaf", RGM_INT, OPE_KEY(leaf), "1", "5", 1, 1e6, NULL, RGM_ADDED,
+     "Draws of a tree's leaf, at least."},
+    {"tries", RGM_INT, OPE_KEY(tries), "1", "0", 0, FOREST_FEATURES, NULL, RGM_ADDED,
+     "Covariates looked at for a split; 0: a third of them for outcomes, the root for deaths."},
+    {"bins", RGM_INT, OPE_KEY(bins), "1", "256", 2, FOREST_BINS, NULL, RGM_ADDED,
+     "Bins of a covariate, at most."},
+    {"share", RGM_FLOAT, OPE_KEY(share), "1", "1", 0, 4, NULL, RGM_ADDED,
+     "Rows that a tree draws with replacement, over those there are; 0: it takes each once."},
     OPE_FIELDS,
     {0},
 };
 
 static const double clips[] = {0.0, 0.005, 0.01, 0.02, 0.05};
-enum { CLIPS = 5 };
+enum { CLIPS = 5, WAVE = 4 }; // groups of resamples at a time, of each thread
 
-// What the models of all stages predict for every row, each from folds other than its own.
-typedef struct nuisances {
-  double *e, *mu, *u, *rho; // (K, N)
-} nuisances;
+// A policy in one table: against never treating, and against the observed starts.
+typedef struct figure {
+  double clip[CLIPS];
+  ope_estimate never, usual;
+} figure;
+
+// A table's figures (policies) and how far its propensities go.
+typedef struct answer {
+  figure policy[OPE_POLICIES];
+  double e_min, e_max, cut;
+  int64_t separated; // resamples
+} answer;
 
 typedef struct adr_job {
-  const ope_data *d;
-  int64_t seed, replicates;
+  adr_fits *f;
+  int64_t first, replicates;
   double *value; // (policies, replicates)
 } adr_job;
 
 
-static bool is_open(const ope_data *d, int k, int64_t i) {
-  return k == 0 || !d->a[(k - 1) * d->N + i];
-}
+// ---- a table -----------------------------------------------------------------------------------
 
-
-// which rows a propensity is fitted on
-static bool is_at_risk(const ope_data *d, int k, int64_t i) {
-  const bool newly_dead = d->keys->rows == COMPAT_PUBLISHED;
-  return is_open(d, k, i) &&
-         (newly_dead ? k == 0 || d->alive[(k - 1) * d->N + i] : d->alive[k * d->N + i]);
-}
-
-
-// ---- nuisances ---------------------------------------------------------------------------------
-
-// the propensities of a fold's rows from the others; beta of every stage
-static bool fit_propensities(const ope_data *d, int fold, const double *count, double *label,
-                             double *weight, double (*beta)[RGM_FORMULA_COLUMNS], nuisances *v) {
-  bool good = true;
-  for (int k = 0; k < d->K && good; k++) {
-    for (int64_t i = 0; i < d->N; i++) {
-      label[i] = d->a[k * d->N + i];
-      weight[i] = d->fold[i] != fold && is_at_risk(d, k, i) ? count[i] : 0.0;
-    }
-    good = ope_logistic(d, &d->e[k], label, weight, beta[k]);
-    for (int64_t i = 0; i < d->N && good; i++) {
-      if (d->fold[i] == fold) {
-        v->e[k * d->N + i] = rgm_sigmoid64(ope_score(&d->e[k], beta[k], i));
-      }
-    }
-  }
-  return good;
-}
-
-
-// outcome models and death of a stage
-static bool fit_outcomes(const ope_data *d, int fold, int k, const double *count, double *label,
-                         double *weight, double (*beta)[RGM_FORMULA_COLUMNS], nuisances *v) {
-  const int64_t N = d->N;
-  const uint8_t *a = d->a + k * N, *alive = d->alive + k * N;
-  const bool last = k == d->K - 1;
-  double coef[3][RGM_FORMULA_COLUMNS] = {{0}};
-  for (int64_t i = 0; i < N; i++) {
-    const bool used = d->fold[i] != fold && alive[i] && is_open(d, k, i);
-    weight[i] = used && a[i] ? count[i] : 0.0;
-  }
-  bool good = ope_linear(d, &d->mu[k], d->y, weight, coef[0]);
-  for (int64_t i = 0; i < N; i++) {
-    const bool used = d->fold[i] != fold && !a[i];
-    if (last) {
-      weight[i] = used && alive[i] ? count[i] : 0.0;
-    } else {
-      // those who start next stand for those who might have
-      const bool next = used && alive[N + i] && a[N + i];
-      const double eta = next ? ope_score(&d->e[k + 1], beta[k + 1], i) : 0.0;
-      weight[i] = next ? count[i] / rgm_sigmoid64(eta) : 0.0;
-    }
-  }
-  good = good && ope_linear(d, &d->mu[k], d->y, weight, coef[1]);
-  int64_t deaths = 0;
-  for (int64_t i = 0; i < N && !last; i++) {
-    const bool used = d->fold[i] != fold && alive[i] && !a[i];
-    label[i] = !alive[N + i];
-    weight[i] = used ? count[i] : 0.0;
-    deaths += weight[i] > 0 && label[i] != 0;
-  }
-  const bool mortal = !last && deaths > 0;
-  good = good && (!mortal || ope_logistic(d, &d->mu[k], label, weight, coef[2]));
-  for (int64_t i = 0; i < N && good; i++) {
-    if (d->fold[i] == fold) {
-      v->mu[k * N + i] = ope_score(&d->mu[k], coef[0], i);
-      v->u[k * N + i] = ope_score(&d->mu[k], coef[1], i);
-      v->rho[k * N + i] = mortal ? rgm_sigmoid64(ope_score(&d->mu[k], coef[2], i)) : 0.0;
-    }
-  }
-  return good;
-}
-
-
-static bool fit(const ope_data *d, const double *count, nuisances *v) {
-  double *label = malloc(2 * (size_t)d->N * sizeof *label), *weight = label + d->N;
-  bool good = label != NULL;
-  for (int fold = 0; fold < (int)d->keys->folds && good; fold++) {
-    double beta[OPE_STAGES][RGM_FORMULA_COLUMNS];
-    good = fit_propensities(d, fold, count, label, weight, beta, v);
-    for (int k = 0; k < d->K && good; k++) {
-      good = fit_outcomes(d, fold, k, count, label, weight, beta, v);
-    }
-  }
-  free(label);
-  return good;
-}
-
-
-// ---- scores ------------------------------------------------------------------------------------
-
-static double clip(double e, double c) {
-  return e < c ? c : e > 1.0 - c ? 1.0 - c : e;
-}
-
-
-// the three terms of psi_k of a row, without the weight of its history; *weight of the last two
-static void terms(const ope_data *d, const nuisances *v, double c, int k, int64_t i, double term[3],
-                  double weight[3]) {
-  const int64_t N = d->N, at = k * N + i;
-  const bool last = k == d->K - 1;
-  const double e = clip(v->e[at], c), y = d->y[i], u = v->u[at], mu = v->mu[at];
-  const double rho = last ? 0.0 : v->rho[at];
-  const bool started = d->a[at];
-  const bool alive = last || d->alive[at + N], next = !last && alive && d->a[at + N];
-  weight[0] = 1.0;
-  weight[1] = started ? 1.0 / e : 0.0;
-  weight[2] = started ? 0.0
-              : last  ? 1.0 / (1.0 - e)
-              : next  ? 1.0 / ((1.0 - e) * clip(v->e[at + N], c))
-                      : 0.0;
-  term[0] = mu - (1.0 - rho) * u;
-  if (d->keys->cure && !last && !started) {
-    term[0] -= ((alive ? 1.0 : 0.0) - (1.0 - rho)) * u / (1.0 - e);
-  }
-  term[1] = y - mu;
-  term[2] = -(y - u);
-}
-
-
-// the score of every row under a policy: their count-weighted mean is the advantage
-static void score(const ope_data *d, const nuisances *v, const ope_policy *p, double c,
-                  const double *count, double *out) {
-  const int64_t N = d->N;
-  const bool expected = p->is_observed && d->keys->observed == COMPAT_CORRECTED;
-  memset(out, 0, (size_t)N * sizeof *out);
-  for (int k = 0; k < d->K; k++) {
-    double sum[3] = {0}, all = 0.0, factor[3] = {1.0, 1.0, 1.0};
-    for (int pass = d->keys->normalise ? 0 : 1; pass < 2; pass++) {
-      for (int64_t i = 0; i < N; i++) {
-        if (!d->alive[k * N + i] || !is_open(d, k, i)) {
-          all += pass == 0 ? count[i] : 0.0;
-          continue;
-        }
-        double history = 1.0, share = 1.0, term[3], weight[3];
-        bool started = false;
-        for (int s = 0; s <= k; s++) {
-          const double stay = 1.0 - clip(v->e[s * N + i], c);
-          history *= s < k ? 1.0 / stay : 1.0;
-          share *= stay;
-          started = started || p->start[s * N + i];
-        }
-        terms(d, v, c, k, i, term, weight);
-        for (int j = 0; j < 3 && pass == 0; j++) {
-          sum[j] += count[i] * history * weight[j];
-        }
-        all += pass == 0 ? count[i] : 0.0;
-        const double chosen = expected ? 1.0 - share : started ? 1.0 : 0.0;
-        for (int j = 0; j < 3 && pass == 1 && chosen != 0.0; j++) {
-          out[i] += chosen * history * weight[j] * factor[j] * term[j];
-        }
-      }
-      for (int j = 0; j < 3 && pass == 0; j++) {
-        factor[j] = sum[j] > 0 ? sum[0] / sum[j] * all / sum[0] : 0.0;
-      }
-    }
-  }
-}
-
-
-static double mean(const ope_data *d, const double *count, const double *x) {
-  double sum = 0.0, all = 0.0;
-  for (int64_t i = 0; i < d->N; i++) {
-    sum += count[i] > 0 ? count[i] * x[i] : 0.0;
-    all += count[i];
-  }
-  return sum / all;
-}
-
-
-// standard error of a mean over rows, which patients share
+// standard error of a mean over rows, which patients share: sqrt(sum over patients of the square
+// of their sum of x - mean) / n
 static double clustered_error(const ope_data *d, const double *x) {
   const double n = (double)d->N;
   double *sum = calloc((size_t)d->clusters, sizeof *sum), average = 0.0, square = 0.0;
@@ -252,179 +100,224 @@ static double clustered_error(const ope_data *d, const double *x) {
 }
 
 
-// ---- resamples ---------------------------------------------------------------------------------
-
-static bool allocate(const ope_data *d, double **memory, nuisances *v, double **count,
-                     double **out) {
-  const size_t size = (size_t)(d->K * d->N), N = (size_t)d->N;
-  *memory = calloc(4 * size + 2 * N, sizeof **memory);
-  if (*memory == NULL) {
-    return false;
+// how far propensities go, and what clipping takes
+static void look_at_overlap(const adr_fits *f, answer *out) {
+  const ope_data *d = f->d;
+  double cut = 0.0, all = 0.0;
+  out->e_min = 1.0;
+  out->e_max = 0.0;
+  for (int k = 0; k < d->K; k++) {
+    for (int64_t i = 0; i < d->N; i++) {
+      const double e = ((const double *)f->of[k].e.data)[i * RGM_FIT_LANES];
+      if (d->alive[k * d->N + i] && (k == 0 || !d->a[(k - 1) * d->N + i])) {
+        out->e_min = fmin(out->e_min, e);
+        out->e_max = fmax(out->e_max, e);
+        cut += e < d->keys->clip || e > 1.0 - d->keys->clip;
+        all += 1.0;
+      }
+    }
   }
-  *v = (nuisances){*memory, *memory + size, *memory + 2 * size, *memory + 3 * size};
-  *count = *memory + 4 * size;
-  *out = *count + N;
-  return true;
+  out->cut = cut / all;
 }
 
 
-static void resample_task(void *arg, int64_t b) {
-  const adr_job *job = arg;
-  const ope_data *d = job->d;
-  double *memory = NULL, *count, *out;
-  nuisances v;
-  bool good = allocate(d, &memory, &v, &count, &out);
-  if (good) {
-    ope_draw(d, job->seed, b + 1, count);
-    good = fit(d, count, &v);
-  }
-  for (int p = 0; p < d->policies; p++) {
-    if (good) {
-      score(d, &v, &d->policy[p], d->keys->clip, count, out);
+// the sample's figures; scores (2 policies + 1, N) is scratch
+static void score_sample(const adr_fits *f, double *scores, answer *out) {
+  const ope_data *d = f->d;
+  const int64_t N = d->N;
+  const int observed = d->policies - 1;
+  double value[OPE_POLICIES * RGM_FIT_LANES];
+  look_at_overlap(f, out);
+  for (int c = 0; c < CLIPS; c++) {
+    adr_score(f, 0, clips[c], value, NULL);
+    for (int p = 0; p < d->policies; p++) {
+      out->policy[p].clip[c] = value[p * RGM_FIT_LANES];
     }
-    job->value[p * job->replicates + b] = good ? mean(d, count, out) : NAN;
   }
-  free(memory);
+  adr_score(f, 0, d->keys->clip, value, scores);
+  for (int p = 0; p < d->policies; p++) {
+    figure *fig = &out->policy[p];
+    double *against = scores + d->policies * N;
+    for (int64_t i = 0; i < N; i++) {
+      against[i] = scores[p * N + i] - scores[observed * N + i];
+    }
+    fig->never.value = value[p * RGM_FIT_LANES];
+    fig->never.cluster_se = clustered_error(d, scores + p * N);
+    fig->usual.value = fig->never.value - value[observed * RGM_FIT_LANES];
+    fig->usual.cluster_se = clustered_error(d, against);
+  }
+}
+
+
+static void score_task(void *arg, int64_t g) {
+  const adr_job *job = arg;
+  double value[OPE_POLICIES * RGM_FIT_LANES];
+  adr_score(job->f, g, job->f->d->keys->clip, value, NULL);
+  for (int p = 0; p < job->f->d->policies; p++) {
+    for (int l = 0; l < RGM_FIT_LANES; l++) {
+      const int64_t b = job->first + g * RGM_FIT_LANES + l;
+      if (b < job->replicates) {
+        job->value[p * job->replicates + b] = value[p * RGM_FIT_LANES + l];
+      }
+    }
+  }
+}
+
+
+static void summarise(const ope_data *d, const adr_job *job, double *copy, answer *out) {
+  const int64_t B = job->replicates;
+  const double *usual = job->value + (d->policies - 1) * B;
+  for (int p = 0; p < d->policies; p++) {
+    memcpy(copy, job->value + p * B, (size_t)B * sizeof *copy);
+    out->policy[p].never.spread = ope_summarise(copy, B, d->keys->level);
+    for (int64_t b = 0; b < B; b++) {
+      copy[b] = job->value[p * B + b] - usual[b];
+    }
+    out->policy[p].usual.spread = ope_summarise(copy, B, d->keys->level);
+  }
+}
+
+
+static rgm_status answer_table(rgm_run *run, rgm_stream *stream, const ope_data *d, answer *out) {
+  const int64_t B = d->keys->replicates, threads = run->keys.threads;
+  const int64_t all = (B + RGM_FIT_LANES - 1) / RGM_FIT_LANES;
+  const int64_t wave = WAVE * (threads > 0 ? threads : 1), G = all < wave ? all : wave;
+  adr_fits f;
+  double *value = malloc((size_t)((d->policies + 1) * (B + d->N)) * sizeof *value);
+  rgm_status status = adr_open(d, stream, rgm_run_seed(run, 0), G > 0 ? G : 1, &f);
+  if (status == RGM_OK && value == NULL) {
+    status = rgm_fail(RGM_EMEMORY, "no memory for resamples");
+  }
+  if (status == RGM_OK) {
+    adr_job job = {&f, 0, B, value + (d->policies + 1) * d->N};
+    out->separated = 0;
+    score_sample(&f, value, out);
+    for (; job.first < B; job.first += G * RGM_FIT_LANES) {
+      const int64_t left = (B - job.first + RGM_FIT_LANES - 1) / RGM_FIT_LANES;
+      const int64_t n = left < G ? left : G;
+      adr_fit(&f, job.first + 1, n);
+      rgm_cpu_parallel(stream, n, score_task, &job);
+      for (int64_t i = 0; i < n * RGM_FIT_LANES && job.first + i < B; i++) {
+        out->separated += f.separated[i] > 0;
+      }
+    }
+    summarise(d, &job, job.value + d->policies * B, out);
+  }
+  adr_close(&f);
+  free(value);
+  return status;
 }
 
 
 // ---- results -----------------------------------------------------------------------------------
 
-static void write_interval(rgm_json *json, const char *key, double *values, const adr_job *job,
-                           double level, ope_spread *out) {
-  *out = ope_summarise(values, job->replicates, level);
-  rgm_json_open(json, key, '{');
-  rgm_json_number(json, "se", out->se);
-  rgm_json_number(json, "robust_se", out->robust);
-  rgm_json_open(json, "ci", '[');
-  rgm_json_number(json, NULL, out->low);
-  rgm_json_number(json, NULL, out->high);
-  rgm_json_close(json, ']');
-  rgm_json_number(json, "resamples_without_fit", (double)out->lost);
-  rgm_json_close(json, '}');
-}
-
-
-static void write_policy(const ope_data *d, int p, const nuisances *v, const double *count,
-                         double *out, const adr_job *job, rgm_json *json, FILE *text) {
-  const ope_policy *policy = &d->policy[p];
-  const int observed = d->policies - 1;
-  double *against = malloc((size_t)(job->replicates + 1) * sizeof *against), values[CLIPS];
-  rgm_json_open(json, policy->name, '{');
+static void write_policy(const ope_data *d, int p, const answer *a, int64_t tables, rgm_json *json,
+                         FILE *text) {
+  const int64_t stride = sizeof *a, n = d->clusters;
+  const ope_pooled never = ope_pool(d->keys, &a[0].policy[p].never, stride, tables, n);
+  const ope_pooled usual = ope_pool(d->keys, &a[0].policy[p].usual, stride, tables, n);
+  double cut[CLIPS] = {0};
+  rgm_json_open(json, d->policy[p].name, '{');
   rgm_json_open(json, "clip", '{');
   for (int c = 0; c < CLIPS; c++) {
-    char name[16];
-    snprintf(name, sizeof name, "%g", clips[c]);
-    score(d, v, policy, clips[c], count, out);
-    values[c] = mean(d, count, out);
-    rgm_json_number(json, name, values[c]);
+    char at[16];
+    snprintf(at, sizeof at, "%g", clips[c]);
+    for (int64_t t = 0; t < tables; t++) {
+      cut[c] += a[t].policy[p].clip[c] / (double)tables;
+    }
+    rgm_json_number(json, at, cut[c]);
   }
   rgm_json_close(json, '}');
-  score(d, v, &d->policy[observed], d->keys->clip, count, out);
-  const double other = mean(d, count, out);
-  score(d, v, policy, d->keys->clip, count, out);
-  const double value = mean(d, count, out), error = clustered_error(d, out);
-  rgm_json_number(json, "value", value);
-  rgm_json_number(json, "cluster_se", error);
-  for (int64_t b = 0; b < job->replicates && against != NULL; b++) {
-    against[b] = job->value[p * job->replicates + b] - job->value[observed * job->replicates + b];
-  }
-  ope_spread never, usual = {NAN, NAN, NAN, NAN, 0};
-  rgm_json_number(json, "minus_observed", value - other);
-  if (against != NULL) {
-    write_interval(json, "minus_observed_bootstrap", against, job, d->keys->level, &usual);
-  }
-  // last, since the observed policy's values are needed until here
-  if (p != observed || job->replicates == 0) {
-    double *copy = malloc((size_t)(job->replicates + 1) * sizeof *copy);
-    if (copy != NULL) {
-      memcpy(copy, job->value + p * job->replicates, (size_t)job->replicates * sizeof *copy);
-      write_interval(json, "bootstrap", copy, job, d->keys->level, &never);
-      free(copy);
-    }
-  } else {
-    write_interval(json, "bootstrap", job->value + p * job->replicates, job, d->keys->level,
-                   &never);
-  }
+  rgm_json_number(json, "value", never.value);
+  rgm_json_number(json, "cluster_se", never.cluster_se);
+  ope_write_spread(json, "", &never);
+  rgm_json_number(json, "minus_observed", usual.value);
+  rgm_json_number(json, "minus_observed_cluster_se", usual.cluster_se);
+  ope_write_spread(json, "minus_observed_", &usual);
   rgm_json_close(json, '}');
   if (text != NULL) {
     fprintf(text,
             "  %-12s %9.3f  cluster se %.3f  (%.2f, %.2f)   minus observed %8.3f (%.2f, %.2f)  "
             "clip 0: %.3f  0.05: %.3f\n",
-            policy->name, value, error, never.low, never.high, value - other, usual.low, usual.high,
-            values[0], values[CLIPS - 1]);
-  }
-  free(against);
-}
-
-
-// how far propensities go, and what clipping takes
-static void write_overlap(const ope_data *d, const nuisances *v, rgm_json *json, FILE *text) {
-  double least = 1.0, most = 0.0, cut = 0.0, all = 0.0;
-  for (int k = 0; k < d->K; k++) {
-    for (int64_t i = 0; i < d->N; i++) {
-      if (d->alive[k * d->N + i] && is_open(d, k, i)) {
-        const double e = v->e[k * d->N + i];
-        least = fmin(least, e);
-        most = fmax(most, e);
-        cut += clip(e, d->keys->clip) != e;
-        all += 1.0;
-      }
-    }
-  }
-  rgm_json_number(json, "e_min", least);
-  rgm_json_number(json, "e_max", most);
-  rgm_json_number(json, "clipped_share", cut / all);
-  if (text != NULL) {
-    fprintf(text, "%lld rows, %lld patients; propensities %.2g to %.2g, %.1f %% clipped at %g\n",
-            (long long)d->N, (long long)d->clusters, least, most, 100 * cut / all, d->keys->clip);
+            d->policy[p].name, never.value, never.cluster_se, never.low, never.high, usual.value,
+            usual.low, usual.high, cut[0], cut[CLIPS - 1]);
   }
 }
 
 
-static rgm_status evaluate(rgm_run *run, const ope_data *d, rgm_json *json, FILE *text) {
-  const int64_t B = d->keys->replicates;
-  double *memory = NULL, *count, *out;
-  nuisances v;
-  adr_job job = {d, rgm_run_seed(run, 0), B,
-                 calloc((size_t)(OPE_POLICIES * (B + 1)), sizeof(double))};
-  if (job.value == NULL || !allocate(d, &memory, &v, &count, &out)) {
-    free(job.value);
-    return rgm_fail(RGM_EMEMORY, "no memory for the nuisances");
+// what all tables say together; d is the last one
+static void write_answers(const ope_data *d, const answer *a, int64_t tables, rgm_json *json,
+                          FILE *text) {
+  double least = 1.0, most = 0.0, cut = 0.0, separated = 0.0;
+  for (int64_t t = 0; t < tables; t++) {
+    least = fmin(least, a[t].e_min);
+    most = fmax(most, a[t].e_max);
+    cut += a[t].cut / (double)tables;
+    separated += (double)a[t].separated;
   }
-  ope_draw(d, 0, 0, count);
-  if (!fit(d, count, &v)) {
-    free(memory);
-    free(job.value);
-    return rgm_fail(RGM_ENUMERIC,
-                    "%s: a nuisance model has no fit in a fold: too few starts or "
-                    "deaths for its terms; take fewer terms or folds",
-                    d->path);
-  }
-  ope_parallel(run, B, resample_task, &job);
   rgm_json_open(json, NULL, '{');
   rgm_json_number(json, "n", (double)d->N);
   rgm_json_number(json, "patients", (double)d->clusters);
+  rgm_json_number(json, "imputations", (double)tables);
   rgm_json_string(json, "propensity_rows", ope_rows[d->keys->rows]);
+  rgm_json_string(json, "nuisance", nuisance_names[d->keys->nuisance]);
   rgm_json_string(json, "observed", observed_names[d->keys->observed]);
-  write_overlap(d, &v, json, text);
+  rgm_json_number(json, "e_min", least);
+  rgm_json_number(json, "e_max", most);
+  rgm_json_number(json, "clipped_share", cut);
+  rgm_json_number(json, "resamples_separated", separated);
+  if (text != NULL) {
+    fprintf(text, "%lld rows, %lld patients", (long long)d->N, (long long)d->clusters);
+    if (tables > 1) {
+      fprintf(text, ", %lld imputed sets", (long long)tables);
+    }
+    fprintf(text, "; propensities %.2g to %.2g, %.1f %% clipped at %g\n", least, most, 100 * cut,
+            d->keys->clip);
+  }
   rgm_json_open(json, "policies", '{');
   for (int p = 0; p < d->policies; p++) {
-    write_policy(d, p, &v, count, out, &job, json, text);
+    write_policy(d, p, a, tables, json, text);
   }
   rgm_json_close(json, '}');
   rgm_json_close(json, '}');
-  free(memory);
-  free(job.value);
-  return RGM_OK;
 }
 
 
+static rgm_status evaluate(rgm_run *run, rgm_stream *stream, const ope_tables *t, rgm_json *json,
+                           FILE *text) {
+  answer *answers = calloc((size_t)t->count, sizeof *answers);
+  rgm_status status = answers != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for results");
+  for (int64_t i = 0; i < t->count && status == RGM_OK; i++) {
+    ope_data d;
+    status = ope_load(run, t, i, false, true, &d);
+    if (status == RGM_OK) {
+      status = answer_table(run, stream, &d, &answers[i]);
+    }
+    if (status == RGM_OK && i == t->count - 1) {
+      write_answers(&d, answers, t->count, json, text);
+    }
+    ope_free(&d);
+  }
+  free(answers);
+  return status;
+}
+
+
+// on the CPU, whatever the run's device: a table takes a tenth of a second
 static rgm_status adr_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
-  ope_data d;
-  rgm_status status = ope_load(run, false, true, &d);
-  status = status == RGM_OK ? evaluate(run, &d, json, text) : status;
-  ope_free(&d);
+  ope_tables t;
+  rgm_stream *own = NULL;
+  char note[512];
+  rgm_status status = ope_open(run, &t);
+  if (status == RGM_OK && !rgm_is_cpu(run->stream)) {
+    const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, 0};
+    status = rgm_open("cpu", &options, &own, note, sizeof note);
+  }
+  if (status == RGM_OK) {
+    status = evaluate(run, own != NULL ? own : run->stream, &t, json, text);
+  }
+  rgm_close(own);
+  ope_close(&t);
   return status;
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 const char *const ope_rows[] = {"alive", "published", NULL};
+const char *const ope_intervals[] = {"normal", "t", NULL};
 
 
 static void where(const rgm_run *run, int stage, const char *key, char *text, size_t size) {
@@ -22,6 +23,12 @@ static void where(const rgm_run *run, int stage, const char *key, char *text, si
     snprintf(name, sizeof name, "algorithm.%s", key);
   }
   snprintf(text, size, "%s: %s", rgm_config_where(run->config, name), name);
+}
+
+
+// the line of a row in the file
+static long long line(const ope_data *d, int64_t i) {
+  return (long long)d->line[i] + 2;
 }
 
 
@@ -51,7 +58,7 @@ static rgm_status evaluate_flag(const rgm_run *run, const ope_data *d, int stage
     out[i] = x[i] == 1;
     if (x[i] != 0 && x[i] != 1 && (needed == NULL || needed[i])) {
       status = rgm_fail(RGM_EDATA, "%s:%lld: stage %d: %s: %s is neither 0 nor 1", d->path,
-                        (long long)i + 2, stage + 1, key, text);
+                        line(d, i), stage + 1, key, text);
     }
   }
   free(x);
@@ -80,7 +87,7 @@ static rgm_status read_design(const rgm_run *run, const ope_data *d, int k, cons
     for (int j = 0; j < f->columns; j++) {
       if (keep[i] && !isfinite(row[j])) {
         status = rgm_fail(RGM_EDATA, "%s:%lld: stage %d: %s: the term %s is missing or infinite",
-                          d->path, (long long)i + 2, k + 1, key, f->name[j]);
+                          d->path, line(d, i), k + 1, key, f->name[j]);
       }
     }
   }
@@ -125,8 +132,8 @@ static rgm_status read_stages(const rgm_run *run, ope_data *d, bool nuisances) {
       // tables put the dead back to untreated
       a[i] = k > 0 && !alive[i] ? a[i - N] : a[i];
       if (k > 0 && ((a[i - N] && !a[i]) || (!alive[i - N] && alive[i]))) {
-        return rgm_fail(RGM_EDATA, "%s:%lld: stage %d: %s is undone", d->path, (long long)i + 2,
-                        k + 1, a[i - N] && !a[i] ? "a treatment" : "a death");
+        return rgm_fail(RGM_EDATA, "%s:%lld: stage %d: %s is undone", d->path, line(d, i), k + 1,
+                        a[i - N] && !a[i] ? "a treatment" : "a death");
       }
       const bool open = alive[i] && (k == 0 || !a[i - N]);
       left += open;
@@ -223,15 +230,15 @@ static rgm_status read_patients(const rgm_run *run, ope_data *d) {
                           ? RGM_OK
                           : rgm_fail(RGM_EMEMORY, "no memory for the patients");
   for (int64_t i = 0; i < N && status == RGM_OK; i++) {
-    x[i] = (double)i;
+    x[i] = (double)d->line[i];
   }
   if (status == RGM_OK && d->keys->id[0] != '\0') {
     status = evaluate(run, d, -1, "id", d->keys->id, x);
   }
   for (int64_t i = 0; i < N && status == RGM_OK; i++) {
     all[i] = (member){x[i], i};
-    status = isnan(x[i]) ? rgm_fail(RGM_EDATA, "%s:%lld: the id %s is missing", d->path,
-                                    (long long)i + 2, d->keys->id)
+    status = isnan(x[i]) ? rgm_fail(RGM_EDATA, "%s:%lld: the id %s is missing", d->path, line(d, i),
+                                    d->keys->id)
                          : RGM_OK;
   }
   if (status == RGM_OK) {
@@ -255,7 +262,7 @@ static rgm_status read_patients(const rgm_run *run, ope_data *d) {
       d->fold[i] = (int)x[i] - 1;
       if (!(x[i] >= 1 && x[i] <= (double)d->keys->folds && x[i] == floor(x[i]))) {
         status = rgm_fail(RGM_EDATA, "%s:%lld: the fold %s is not a number from 1 to %lld", d->path,
-                          (long long)i + 2, d->keys->fold, (long long)d->keys->folds);
+                          line(d, i), d->keys->fold, (long long)d->keys->folds);
       }
     }
   }
@@ -283,7 +290,7 @@ static rgm_status read_outcomes(const rgm_run *run, ope_data *d, bool several) {
     for (int64_t i = 0; i < d->N; i++) {
       if (!isfinite(y[i])) {
         return rgm_fail(RGM_EDATA, "%s:%lld: the outcome %s is missing or infinite", d->path,
-                        (long long)i + 2, item);
+                        line(d, i), item);
       }
     }
   }
@@ -292,12 +299,33 @@ static rgm_status read_outcomes(const rgm_run *run, ope_data *d, bool several) {
 }
 
 
-rgm_status ope_load(rgm_run *run, bool outcomes_of_wis, bool nuisances, ope_data *d) {
-  *d = (ope_data){.keys = rgm_algorithm_keys(run, 0), .path = run->data.path};
-  RGM_TRY(rgm_frame_read(d->path, &d->frame));
-  memcpy(run->data_digest, d->frame.digest, sizeof run->data_digest);
-  d->N = d->frame.rows;
+// the rows of one table, of those by `keep`
+static rgm_status read_rows(const ope_tables *t, ope_data *d) {
+  const int columns = t->frame.columns;
+  d->frame = (rgm_frame){.rows = t->rows, .columns = columns};
+  d->frame.column = malloc((size_t)columns * sizeof *d->frame.column);
+  d->frame.value = malloc((size_t)(t->rows * columns) * sizeof *d->frame.value);
+  if (d->frame.column == NULL || d->frame.value == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for a table of %lld rows", (long long)t->rows);
+  }
+  memcpy(d->frame.column, t->frame.column, (size_t)columns * sizeof *d->frame.column);
+  for (int64_t i = 0; i < t->rows; i++) {
+    memcpy(d->frame.value + i * columns, t->frame.value + d->line[i] * columns,
+           (size_t)columns * sizeof *d->frame.value);
+  }
+  return RGM_OK;
+}
+
+
+rgm_status ope_load(rgm_run *run, const ope_tables *t, int64_t table, bool outcomes_of_wis,
+                    bool nuisances, ope_data *d) {
+  *d = (ope_data){.keys = rgm_algorithm_keys(run, 0),
+                  .path = run->data.path,
+                  .line = t->row + table * t->rows,
+                  .table = table,
+                  .N = t->rows};
   d->K = (int)d->keys->stages;
+  RGM_TRY(read_rows(t, d));
   RGM_TRY(read_outcomes(run, d, outcomes_of_wis));
   RGM_TRY(read_stages(run, d, nuisances));
   RGM_TRY(read_policies(run, d));
@@ -347,13 +375,13 @@ static bool finish(double *gram, double *right, int q) {
 }
 
 
-bool ope_linear(const ope_data *d, const ope_design *x, const double *y, const double *weight,
+bool ope_linear(const double *x, int64_t n, int q, const double *y, const double *weight,
                 double *beta) {
-  const int q = x->columns;
   double gram[RGM_FORMULA_COLUMNS * RGM_FORMULA_COLUMNS] = {0};
+  bool left[RGM_FORMULA_COLUMNS];
   memset(beta, 0, (size_t)q * sizeof *beta);
-  for (int64_t i = 0; i < d->N; i++) {
-    const double *row = x->x + i * q;
+  for (int64_t i = 0; i < n; i++) {
+    const double *row = x + i * q;
     for (int j = 0; j < q && weight[i] > 0; j++) {
       const double v = weight[i] * row[j];
       for (int k = 0; k <= j; k++) {
@@ -362,7 +390,35 @@ bool ope_linear(const ope_data *d, const ope_design *x, const double *y, const d
       beta[j] += v * y[i];
     }
   }
-  return finish(gram, beta, q);
+  // Cholesky by rows, column by column, around those that have nothing of their own
+  for (int j = 0; j < q; j++) {
+    const double whole = gram[j * q + j];
+    for (int k = 0; k <= j; k++) {
+      double sum = gram[j * q + k];
+      for (int i = 0; i < k; i++) {
+        sum -= left[i] ? gram[j * q + i] * gram[k * q + i] : 0.0;
+      }
+      if (k == j) {
+        left[j] = sum > 1e-12 * whole;
+        gram[j * q + j] = left[j] ? sqrt(sum) : 1.0;
+      } else {
+        gram[j * q + k] = left[k] ? sum / gram[k * q + k] : 0.0;
+      }
+    }
+  }
+  for (int j = 0; j < q; j++) {
+    for (int k = 0; k < j; k++) {
+      beta[j] -= left[k] ? gram[j * q + k] * beta[k] : 0.0;
+    }
+    beta[j] = left[j] ? beta[j] / gram[j * q + j] : 0.0;
+  }
+  for (int j = q - 1; j >= 0; j--) {
+    for (int k = j + 1; k < q; k++) {
+      beta[j] -= left[j] ? gram[k * q + j] * beta[k] : 0.0;
+    }
+    beta[j] = left[j] ? beta[j] / gram[j * q + j] : 0.0;
+  }
+  return left[0];
 }
 
 
@@ -403,17 +459,38 @@ bool ope_logistic(const ope_data *d, const ope_design *x, const double *label, c
 
 // ---- resamples ---------------------------------------------------------------------------------
 
-void ope_draw(const ope_data *d, int64_t seed, int64_t replicate, double *count) {
+// four draws from a philox call, each without bias: a word that is refused is drawn anew elsewhere
+static void draw_units(rgm_key key, uint32_t table, uint32_t item, uint32_t n, uint8_t *drawn) {
+  const uint32_t refused = (0u - n) % n;
+  for (uint32_t j = 0; j < n; j += 4) {
+    const rgm_words words = rgm_philox(key, table, item, j / 4, 0);
+    const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
+    for (uint32_t k = 0; k < 4 && j + k < n; k++) {
+      const uint64_t product = (uint64_t)word[k] * n;
+      uint8_t *c = &drawn[(uint32_t)product >= refused ? (uint32_t)(product >> 32)
+                                                       : rgm_below(key, table, item, j + k + 1, n)];
+      *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
+    }
+  }
+}
+
+
+bool ope_draw(const ope_data *d, int64_t seed, int64_t replicate, uint8_t *count, int64_t stride) {
   const uint32_t words[2] = {(uint32_t)seed, (uint32_t)((uint64_t)seed >> 32)};
   const rgm_key key = rgm_stream_key(words, RGM_RANDOM_RESAMPLE);
-  uint32_t *drawn = replicate > 0 ? calloc((size_t)d->clusters, sizeof *drawn) : NULL;
-  for (int64_t j = 0; j < d->clusters && drawn != NULL; j++) {
-    drawn[rgm_below(key, 0, (uint32_t)(replicate - 1), (uint32_t)j, (uint32_t)d->clusters)]++;
+  uint8_t *drawn = malloc((size_t)d->clusters);
+  if (drawn == NULL) {
+    return false;
+  }
+  memset(drawn, replicate == 0, (size_t)d->clusters);
+  if (replicate > 0) {
+    draw_units(key, (uint32_t)d->table, (uint32_t)(replicate - 1), (uint32_t)d->clusters, drawn);
   }
   for (int64_t i = 0; i < d->N; i++) {
-    count[i] = replicate == 0 ? 1.0 : drawn != NULL ? (double)drawn[d->cluster[i]] : NAN;
+    count[i * stride] = drawn[d->cluster[i]];
   }
   free(drawn);
+  return true;
 }
 
 

@@ -11,9 +11,13 @@
 #include <math.h>
 #include <stdlib.h>
 
+static const char *const observed_names[] = {"corrected", "published", NULL};
+
 static const rgm_field fields[] = {
     {"outcomes", RGM_STRING, OPE_KEY(outcomes), "", NULL, 0, 0, NULL, 0,
      "Expressions of outcomes, by commas."},
+    {"observed", RGM_CHOICE, OPE_KEY(observed), "", "corrected", 0, 0, observed_names, RGM_ADDED,
+     "Weights of the observed starts: 1; published: as of any policy (biased)."},
     OPE_FIELDS,
     {0},
 };
@@ -77,7 +81,9 @@ static void weigh(const ope_data *d, const ope_policy *p, const double *count, c
     if (!match || !(count[i] > 0)) {
       continue;
     }
-    const double w = count[i] / l[i];
+    // what was done is what the observed policy does, however unlikely
+    const bool certain = p->is_observed && d->keys->observed == COMPAT_CORRECTED;
+    const double w = certain ? count[i] : count[i] / l[i];
     v->match += count[i];
     sum += w;
     square += w * w;
@@ -95,15 +101,23 @@ static void weigh(const ope_data *d, const ope_policy *p, const double *count, c
 }
 
 
+// the counts of a resample as numbers
+static bool draw(const ope_data *d, int64_t seed, int64_t replicate, double *count) {
+  uint8_t *drawn = malloc((size_t)d->N);
+  const bool good = drawn != NULL && ope_draw(d, seed, replicate, drawn, 1);
+  for (int64_t i = 0; i < d->N && good; i++) {
+    count[i] = drawn[i];
+  }
+  free(drawn);
+  return good;
+}
+
+
 static void resample_task(void *arg, int64_t b) {
   const wis_job *job = arg;
   const ope_data *d = job->d;
   double *count = malloc(2 * (size_t)d->N * sizeof *count), *l = count + d->N;
-  bool good = count != NULL;
-  if (good) {
-    ope_draw(d, job->seed, b + 1, count);
-    good = probabilities(d, count, l);
-  }
+  const bool good = count != NULL && draw(d, job->seed, b + 1, count) && probabilities(d, count, l);
   for (int p = 0; p < d->policies; p++) {
     wis_value v;
     if (good) {
@@ -117,72 +131,115 @@ static void resample_task(void *arg, int64_t b) {
 }
 
 
-static void write_policy(const ope_data *d, int p, const wis_value *v, const wis_job *job,
-                         rgm_json *json, FILE *text) {
+// ---- results -----------------------------------------------------------------------------------
+
+// Every policy in one table: its values, and the estimates that are pooled.
+typedef struct answer {
+  wis_value of[OPE_POLICIES];
+  ope_estimate estimate[OPE_POLICIES][MOST];
+} answer;
+
+
+static rgm_status answer_table(rgm_run *run, const ope_data *d, answer *out) {
+  const int64_t B = d->keys->replicates;
+  double *count = malloc((2 * (size_t)d->N + (size_t)(OPE_POLICIES * MOST * B)) * sizeof *count);
+  if (count == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for resamples");
+  }
+  wis_job job = {d, rgm_run_seed(run, 0), B, count + 2 * d->N};
+  if (!draw(d, 0, 0, count) || !probabilities(d, count, count + d->N)) {
+    free(count);
+    return rgm_fail(RGM_ENUMERIC,
+                    "%s: a propensity has no fit: its terms separate the "
+                    "treatments, or repeat each other",
+                    d->path);
+  }
+  ope_parallel(run, B, resample_task, &job);
+  for (int p = 0; p < d->policies; p++) {
+    weigh(d, &d->policy[p], count, count + d->N, &out->of[p]);
+    for (int j = 0; j <= d->outcomes; j++) {
+      const ope_spread spread =
+          ope_summarise(job.value + (p * (d->outcomes + 1) + j) * B, B, d->keys->level);
+      out->estimate[p][j] = (ope_estimate){out->of[p].wis[j], NAN, spread};
+    }
+  }
+  free(count);
+  return RGM_OK;
+}
+
+
+static void write_policy(const ope_data *d, int p, const answer *a, int64_t tables, rgm_json *json,
+                         FILE *text) {
+  double match = 0.0, ess = 0.0, most = 0.0;
+  for (int64_t t = 0; t < tables; t++) {
+    match += a[t].of[p].match / (double)tables;
+    ess += a[t].of[p].ess / (double)tables;
+    most = fmax(most, a[t].of[p].most);
+  }
   rgm_json_open(json, d->policy[p].name, '{');
-  rgm_json_number(json, "match", v->match);
-  rgm_json_number(json, "ess", v->ess);
-  rgm_json_number(json, "max_share", v->most);
+  rgm_json_number(json, "match", match);
+  rgm_json_number(json, "ess", ess);
+  rgm_json_number(json, "max_share", most);
   for (int j = 0; j <= d->outcomes; j++) {
     const char *name = j < d->outcomes ? d->outcome_name[j] : "starts";
-    const ope_spread s = ope_summarise(job->value + (p * (d->outcomes + 1) + j) * job->replicates,
-                                       job->replicates, d->keys->level);
+    const ope_pooled e = ope_pool(d->keys, &a[0].estimate[p][j], sizeof *a, tables, d->clusters);
+    double is = 0.0;
+    for (int64_t t = 0; t < tables; t++) {
+      is += a[t].of[p].is[j] / (double)tables;
+    }
     rgm_json_open(json, name, '{');
-    rgm_json_number(json, "wis", v->wis[j]);
-    rgm_json_number(json, "is", v->is[j]);
-    rgm_json_number(json, "se", s.se);
-    rgm_json_open(json, "ci", '[');
-    rgm_json_number(json, NULL, s.low);
-    rgm_json_number(json, NULL, s.high);
-    rgm_json_close(json, ']');
-    rgm_json_number(json, "resamples_without_fit", (double)s.lost);
+    rgm_json_number(json, "wis", e.value);
+    rgm_json_number(json, "is", is);
+    ope_write_spread(json, "", &e);
     rgm_json_close(json, '}');
     if (text != NULL) {
       fprintf(text,
               "  %-12s %-16s %9.4f  (%.4f, %.4f)  match %.0f, effective %.0f, largest %.1f "
               "%%\n",
-              d->policy[p].name, name, v->wis[j], s.low, s.high, v->match, v->ess, 100 * v->most);
+              d->policy[p].name, name, e.value, e.low, e.high, match, ess, 100 * most);
     }
   }
   rgm_json_close(json, '}');
 }
 
 
+// what all tables say together; d is the last one
+static void write_answers(const ope_data *d, const answer *a, int64_t tables, rgm_json *json,
+                          FILE *text) {
+  rgm_json_open(json, NULL, '{');
+  rgm_json_number(json, "n", (double)d->N);
+  rgm_json_number(json, "patients", (double)d->clusters);
+  rgm_json_number(json, "imputations", (double)tables);
+  rgm_json_string(json, "propensity_rows", ope_rows[d->keys->rows]);
+  rgm_json_open(json, "policies", '{');
+  for (int p = 0; p < d->policies; p++) {
+    write_policy(d, p, a, tables, json, text);
+  }
+  rgm_json_close(json, '}');
+  rgm_json_close(json, '}');
+}
+
+
 static rgm_status wis_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
-  ope_data d;
-  rgm_status status = ope_load(run, true, false, &d);
-  const int64_t B = status == RGM_OK ? d.keys->replicates : 0;
-  const size_t size = (size_t)(OPE_POLICIES * MOST * B);
-  double *count = malloc((2 * (size_t)d.N + size + 1) * sizeof *count);
-  if (status == RGM_OK && count == NULL) {
-    status = rgm_fail(RGM_EMEMORY, "no memory for resamples");
+  ope_tables t;
+  rgm_status status = ope_open(run, &t);
+  answer *answers = calloc((size_t)t.count + 1, sizeof *answers);
+  if (status == RGM_OK && answers == NULL) {
+    status = rgm_fail(RGM_EMEMORY, "no memory for results");
   }
-  if (status == RGM_OK) {
-    wis_job job = {&d, rgm_run_seed(run, 0), B, count + 2 * d.N};
-    ope_draw(&d, 0, 0, count);
-    if (!probabilities(&d, count, count + d.N)) {
-      status = rgm_fail(RGM_ENUMERIC,
-                        "%s: a propensity has no fit: its terms separate the "
-                        "treatments, or repeat each other",
-                        d.path);
-    } else {
-      ope_parallel(run, B, resample_task, &job);
-      rgm_json_open(json, NULL, '{');
-      rgm_json_number(json, "n", (double)d.N);
-      rgm_json_number(json, "patients", (double)d.clusters);
-      rgm_json_string(json, "propensity_rows", ope_rows[d.keys->rows]);
-      rgm_json_open(json, "policies", '{');
-      for (int p = 0; p < d.policies; p++) {
-        wis_value v;
-        weigh(&d, &d.policy[p], count, count + d.N, &v);
-        write_policy(&d, p, &v, &job, json, text);
-      }
-      rgm_json_close(json, '}');
-      rgm_json_close(json, '}');
+  for (int64_t i = 0; i < t.count && status == RGM_OK; i++) {
+    ope_data d;
+    status = ope_load(run, &t, i, true, false, &d);
+    if (status == RGM_OK) {
+      status = answer_table(run, &d, &answers[i]);
     }
+    if (status == RGM_OK && i == t.count - 1) {
+      write_answers(&d, answers, t.count, json, text);
+    }
+    ope_free(&d);
   }
-  free(count);
-  ope_free(&d);
+  free(answers);
+  ope_close(&t);
   return status;
 }
 

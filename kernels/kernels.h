@@ -15,6 +15,7 @@
 #define RGM_KERNELS_H
 
 #include "kernels/base.h"
+#include "kernels/prediction.h"
 #include "kernels/regression.h"
 
 #ifdef __cplusplus
@@ -59,6 +60,7 @@ typedef enum rgm_random {
   RGM_RANDOM_LEARN = 13,     // tabular learning: step, item = stream of a replica, draw
   RGM_RANDOM_RESAMPLE = 20,  // bootstrap: step = imputation, item = resample, draw = row / 4
   RGM_RANDOM_IMPUTE = 21,    // chains: step = imputation and iteration, item = column, draw = cell
+  RGM_RANDOM_FOREST = 22,    // trees: step = table, item = resample, draw = tree, member = model
   RGM_RANDOM_EVAL = 0x100, // added to the above for evaluation, so that test patients are disjoint
 } rgm_random;
 
@@ -82,7 +84,7 @@ typedef struct rgm_device_options {
   X(triad) X(burn) X(library_gemm)                                                                 \
   X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
   X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn)                                     \
-  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo)                                         \
+  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(predict)                              \
   X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -391,6 +393,7 @@ struct rgm_backend {
   void (*irls)(rgm_stream *s, const rgm_irls *fit);
   void (*wls)(rgm_stream *s, const rgm_wls *fit);
   void (*pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
+  void (*predict)(rgm_stream *s, const rgm_predict *predict);
 };
 
 

@@ -81,4 +81,5 @@ const rgm_backend RGM_CPU(backend) = {
     .irls = RGM_CPU(irls),
     .wls = RGM_CPU(wls),
     .pseudo = RGM_CPU(pseudo),
+    .predict = RGM_CPU(predict),
 };
