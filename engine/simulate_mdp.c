@@ -160,7 +160,7 @@ static void write_stay(writing *w, int64_t patient) {
   const rgm_mdp *m = w->m;
   rgm_rng rng = {key_of(w, RGM_RANDOM_PATIENT), 0, (uint32_t)patient, 0};
   int64_t s = choose(m->begin, m->states, rgm_unit64(rgm_rng_next(&rng)));
-  for (int64_t t = 0; t < w->k->longest && !rgm_mdp_is_end(m, s); t++) {
+  for (int64_t t = 0; t < w->k->longest && !rgm_mdp_is_absorbing(m, s); t++) {
     const int64_t first = m->first[s];
     const int64_t row =
         first + choose(w->weight + first, m->first[s + 1] - first, rgm_unit64(rgm_rng_next(&rng)));
@@ -168,7 +168,7 @@ static void write_stay(writing *w, int64_t patient) {
         m->start[row] + choose(m->p + m->start[row], m->start[row + 1] - m->start[row],
                                rgm_unit64(rgm_rng_next(&rng)));
     const int64_t next = m->next[at];
-    const bool ends = rgm_mdp_is_end(m, next);
+    const bool ends = rgm_mdp_is_absorbing(m, next);
     const char *outcome = !ends ? "" : m->good != NULL && m->good[next] != 0 ? "0" : "1";
     write_row(w, patient, t, s, m->action[row], outcome);
     w->died += ends && outcome[0] == '1';

@@ -48,7 +48,8 @@ static rgm_status find_edges(trajectories *t, int d, double *work) {
   for (int64_t b = 1; b < o->bins; b++) {
     edge[b] = b + 1 < o->bins ? rgm_quantile_sorted(work, n, (double)b / (double)(o->bins - 1))
                               : INFINITY;
-    if (b > 1 && edge[b] <= edge[b - 1]) {
+    // no bin is empty, the last one neither
+    if (b > 1 && (edge[b] <= edge[b - 1] || edge[b - 1] >= work[n - 1])) {
       return rgm_fail(RGM_EDATA,
                       "%s: column %s: two of its %lld quantiles are one dose; lower actions.bins",
                       t->path, t->drug[d], (long long)o->bins - 1);

@@ -7,6 +7,7 @@
 #include "kernels/tabular.h"
 
 #include <math.h>
+#include <string.h>
 
 enum {
   ROWS = 4,
@@ -48,20 +49,35 @@ RGM_INLINE void tile(const float *x, const float *c, int64_t features, int64_t c
 }
 
 
-// What the lanes of a row have found so far.
+// What the lanes of a row have found so far: of each the least distance, and its group's first.
 typedef struct found {
   float least[GROUP];
-  int32_t index[GROUP];
+  int32_t first[GROUP];
 } found;
 
 
-// distances to centres k ... k + 15 join those found
+// distances to centres k ... k + 15 join those found; vectors by hand, since gcc makes sixteen
+// scalars of these sixteen lanes
 static inline void join(found *f, const float *distance, int32_t k) {
+#if defined(__AVX512F__)
+  const __m512 own = _mm512_loadu_ps(distance), old = _mm512_loadu_ps(f->least);
+  const __mmask16 nearer = _mm512_cmp_ps_mask(own, old, _CMP_LT_OQ);
+  _mm512_mask_storeu_ps(f->least, nearer, own);
+  _mm512_mask_storeu_epi32(f->first, nearer, _mm512_set1_epi32(k));
+#elif defined(__AVX2__)
+  for (int l = 0; l < GROUP; l += 8) {
+    const __m256 own = _mm256_loadu_ps(distance + l), old = _mm256_loadu_ps(f->least + l);
+    const __m256 nearer = _mm256_cmp_ps(own, old, _CMP_LT_OQ);
+    _mm256_storeu_ps(f->least + l, _mm256_blendv_ps(old, own, nearer));
+    _mm256_maskstore_epi32(f->first + l, _mm256_castps_si256(nearer), _mm256_set1_epi32(k));
+  }
+#else
   for (int l = 0; l < GROUP; l++) {
     const bool nearer = distance[l] < f->least[l];
     f->least[l] = nearer ? distance[l] : f->least[l];
-    f->index[l] = nearer ? k + l : f->index[l];
+    f->first[l] = nearer ? k : f->first[l];
   }
+#endif
 }
 
 
@@ -74,37 +90,45 @@ RGM_INLINE void find(const rgm_nearest_centre *a, int64_t r, int64_t row, int ro
   for (int i = 0; i < rows; i++) {
     for (int l = 0; l < GROUP; l++) {
       f[i].least[l] = INFINITY;
-      f[i].index[l] = l;
+      f[i].first[l] = 0;
     }
   }
   for (int64_t k = 0; k < centres;) {
     float out[ROWS][MOST];
-    const int many = holes ? WIDE : PAIR;
-    const bool whole = centres - k >= many * RGM_LANE_WIDTH;
-    const int64_t step = whole ? many * RGM_LANE_WIDTH : GROUP;
-    if (whole) {
-      tile(x, c + k, features, centres, rows, many, holes, out);
+    const int64_t left = (centres - k) / RGM_LANE_WIDTH;
+    int64_t step;
+    if (holes && left >= WIDE) {
+      tile(x, c + k, features, centres, rows, WIDE, holes, out);
+      step = WIDE;
+    } else if (holes && left >= WIDE / 2 && WIDE / 2 >= VECTORS) {
+      tile(x, c + k, features, centres, rows, WIDE / 2, holes, out);
+      step = WIDE / 2;
+    } else if (left >= PAIR) {
+      tile(x, c + k, features, centres, rows, PAIR, holes, out);
+      step = PAIR;
     } else {
       tile(x, c + k, features, centres, rows, VECTORS, holes, out);
+      step = VECTORS;
     }
+    step *= RGM_LANE_WIDTH;
     for (int i = 0; i < rows; i++) {
       for (int64_t g = 0; g < step; g += GROUP) {
         join(&f[i], out[i] + g, (int32_t)(k + g));
       }
-      for (int64_t l = 0; l < step && a->all.data != NULL; l++) {
-        rgm_f32(a->all, r)[(row + i) * centres + k + l] = out[i][l];
+      if (a->all.data != NULL) {
+        memcpy(rgm_f32(a->all, r) + (row + i) * centres + k, out[i], (size_t)step * sizeof(float));
       }
     }
     k += step;
   }
   for (int i = 0; i < rows; i++) {
     float least = f[i].least[0];
-    int32_t index = f[i].index[0];
+    int32_t index = f[i].first[0];
     for (int l = 1; l < GROUP; l++) {
-      const bool nearer =
-          f[i].least[l] < least || (f[i].least[l] == least && f[i].index[l] < index);
+      const int32_t at = f[i].first[l] + l;
+      const bool nearer = f[i].least[l] < least || (f[i].least[l] == least && at < index);
       least = nearer ? f[i].least[l] : least;
-      index = nearer ? f[i].index[l] : index;
+      index = nearer ? at : index;
     }
     rgm_f32(a->least, r)[row + i] = least;
     ((int32_t *)a->index.data)[r * a->index.stride0 + row + i] = index;
