@@ -40,6 +40,14 @@ rgm_status dp_direct(const rgm_mdp *chain, double gamma, dp_goal goal, double *x
 // policy may keep from all ends for ever.
 rgm_status dp_longest(const rgm_mdp *m, double *most);
 
+// Weighted importance sampling: of n patients ratio (n) and earned (n) the estimate, how many
+// patients it rests on, and the 95 % interval over `resamples` of them; work (resamples).
+typedef struct dp_weighed {
+  double wis, low, high, ess;
+} dp_weighed;
+void dp_weigh(const double *ratio, const double *earned, int64_t n, int64_t resamples,
+              uint64_t seed, double *work, dp_weighed *out);
+
 // q of a row.
 double dp_row(const rgm_mdp *m, int64_t row, double gamma, const double *value);
 

@@ -7,7 +7,6 @@
 // nothing.
 
 #include "algorithms/dp.h"
-#include "engine/csv.h"
 #include "kernels/rng.h"
 
 #include <math.h>
@@ -68,44 +67,9 @@ typedef struct records {
 } records;
 
 typedef struct judged {
-  double model, wis, low, high, ess, truth;
+  double model, wis, low, ess, truth;
   int64_t kept; // pairs
 } judged;
-
-
-// ---- the clinicians ----------------------------------------------------------------------------
-
-// weights of the truth's rows from a table of states and actions
-static rgm_status read_behaviour(const char *path, const rgm_mdp *m, double *weight) {
-  rgm_csv *csv;
-  char *line;
-  RGM_TRY(rgm_text_open(path, &csv));
-  rgm_status status = RGM_OK;
-  for (int64_t s = 0; s < m->states && status == RGM_OK; s++) {
-    status = rgm_text_line(csv, &line);
-    double sum = 0.0;
-    for (int64_t a = 0; a < m->actions && status == RGM_OK; a++) {
-      char *end = line;
-      const double p = line != NULL ? strtod(line, &end) : 0.0;
-      if (line == NULL || end == line || !(p >= 0.0 && p <= 1.0)) {
-        status = rgm_fail(RGM_EDATA, "%s: row %lld: %lld probabilities of actions are expected",
-                          path, (long long)s + 1, (long long)m->actions);
-        break;
-      }
-      line = end + strspn(end, ",; \t");
-      const int64_t row = rgm_mdp_row(m, s, a);
-      if (row >= 0) {
-        weight[row] = p;
-        sum += p;
-      }
-    }
-    for (int64_t n = m->first[s]; n < m->first[s + 1] && status == RGM_OK; n++) {
-      weight[n] = sum > 0.0 ? weight[n] / sum : 1.0 / (double)(m->first[s + 1] - m->first[s]);
-    }
-  }
-  rgm_csv_close(csv);
-  return status;
-}
 
 
 // ---- records -----------------------------------------------------------------------------------
@@ -234,36 +198,6 @@ static void weigh(const audit_keys *k, const records *all, int64_t first, const 
 }
 
 
-static void summarise(const audit_keys *k, const double *each, int64_t n, uint64_t seed,
-                      double *work, judged *out) {
-  const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-  double sum = 0.0, square = 0.0, total = 0.0;
-  for (int64_t i = 0; i < n; i++) {
-    sum += each[i];
-    square = fma(each[i], each[i], square);
-    total = fma(each[i], each[n + i], total);
-  }
-  out->wis = total / sum;
-  out->ess = sum * sum / square;
-  int64_t good = 0;
-  for (int64_t b = 0; b < k->resamples; b++) {
-    double w = 0.0, x = 0.0;
-    for (int64_t i = 0; i < n; i++) {
-      const uint32_t j = rgm_below(rgm_stream_key(words, RGM_RANDOM_EVAL + RGM_RANDOM_BOOTSTRAP),
-                                   (uint32_t)b, (uint32_t)i, 0, (uint32_t)n);
-      w += each[j];
-      x = fma(each[j], each[n + j], x);
-    }
-    if (w > 0.0) {
-      work[good++] = x / w;
-    }
-  }
-  (void)rgm_summarise(work, good);
-  out->low = good > 0 ? rgm_quantile_sorted(work, good, 0.025) : NAN;
-  out->high = good > 0 ? rgm_quantile_sorted(work, good, 0.975) : NAN;
-}
-
-
 // ---- one record --------------------------------------------------------------------------------
 
 // What a record is judged with: arrays of the truth's rows, states and patients.
@@ -346,7 +280,12 @@ static rgm_status judge(const bench *w, const records *all, double least, uint64
     }
     translate(w, model, w->k->soften, w->target);
     weigh(w->k, all, first, w->target, w->own, w->each);
-    summarise(w->k, w->each, all->patients - first, seed, w->work, out);
+    const int64_t n = all->patients - first;
+    dp_weighed weighed;
+    dp_weigh(w->each, w->each + n, n, w->k->resamples, seed, w->work, &weighed);
+    out->wis = weighed.wis;
+    out->low = weighed.low;
+    out->ess = weighed.ess;
 
     // the truth
     translate(w, model, 0.0, w->target);
@@ -490,10 +429,7 @@ static rgm_status audit_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
     w.work = w.each + 2 * P;
     w.choice = w.owner + N;
     owners(m, w.owner);
-    dp_weights_uniform(m, w.clinicians);
-    if (k->behaviour[0] != '\0') {
-      status = read_behaviour(k->behaviour, m, w.clinicians);
-    }
+    status = rgm_mdp_read_policy(k->behaviour, m, w.clinicians);
   }
   status = status == RGM_OK ? audit_records(run, &w, j) : status;
   status = status == RGM_OK ? write_all(&w, j, json, text) : status;

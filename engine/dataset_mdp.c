@@ -5,6 +5,7 @@
 
 #include "engine/image.h"
 #include "engine/mdp_private.h"
+#include "engine/trajectories.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,7 +24,7 @@ typedef struct part {
   bool optional;
 } part;
 
-enum { PARTS = 11 };
+enum { PARTS = 11, ORIGIN_PARTS = 11 };
 
 
 static void list_parts(rgm_mdp *m, part out[PARTS]) {
@@ -40,6 +41,25 @@ static void list_parts(rgm_mdp *m, part out[PARTS]) {
       {"count", H5T_STD_U32LE, H5T_NATIVE_UINT32, (void **)&m->count, 4, E, true},
       {"begin", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&m->begin, 8, S, true},
       {"good", H5T_STD_U8LE, H5T_NATIVE_UINT8, (void **)&m->good, 1, S, true},
+  };
+  memcpy(out, all, sizeof all);
+}
+
+
+static void list_origin(rgm_mdp_origin *o, part out[ORIGIN_PARTS]) {
+  const int64_t D = o->features, N = o->stays, V = o->visits, bins = o->drugs * o->bins;
+  const part all[ORIGIN_PARTS] = {
+      {"mean", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->mean, 8, D, false},
+      {"sd", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->sd, 8, D, false},
+      {"scaling", H5T_STD_U8LE, H5T_NATIVE_UINT8, (void **)&o->scaling, 1, D, false},
+      {"centre", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, (void **)&o->centre, 4, o->centres * D, false},
+      {"edge", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->edge, 8, bins, bins == 0},
+      {"dose", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->dose, 8, bins, bins == 0},
+      {"first", H5T_STD_I64LE, H5T_NATIVE_INT64, (void **)&o->first, 8, N + 1, false},
+      {"held", H5T_STD_U8LE, H5T_NATIVE_UINT8, (void **)&o->held, 1, N, false},
+      {"end", H5T_STD_U8LE, H5T_NATIVE_UINT8, (void **)&o->end, 1, N, false},
+      {"state", H5T_STD_I32LE, H5T_NATIVE_INT32, (void **)&o->state, 4, V, false},
+      {"action", H5T_STD_I32LE, H5T_NATIVE_INT32, (void **)&o->action, 4, V, false},
   };
   memcpy(out, all, sizeof all);
 }
@@ -82,6 +102,35 @@ static bool put_names(hid_t group, const char *name, char *const *names, int64_t
 }
 
 
+// the group /origin of a problem that was counted from trajectories
+static bool put_origin(hid_t file, const rgm_mdp_origin *o) {
+  rgm_mdp_origin copy = *o;
+  part all[ORIGIN_PARTS];
+  hid_t list = rgm_hdf5_creation(H5P_GROUP_CREATE);
+  hid_t group = H5Gcreate2(file, "origin", H5P_DEFAULT, list, H5P_DEFAULT);
+  const struct {
+    const char *name;
+    const int64_t *value;
+  } sizes[] = {{"features", &o->features}, {"centres", &o->centres}, {"drugs", &o->drugs},
+               {"bins", &o->bins},         {"stays", &o->stays},     {"visits", &o->visits}};
+  bool ok = group >= 0;
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes && ok; i++) {
+    ok = rgm_hdf5_put(group, sizes[i].name, H5T_STD_I64LE, H5T_NATIVE_INT64, sizes[i].value);
+  }
+  ok = ok && rgm_hdf5_put(group, "died_pays", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &o->pay[1]) &&
+       rgm_hdf5_put(group, "survived_pays", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &o->pay[2]);
+  list_origin(&copy, all);
+  for (int i = 0; i < ORIGIN_PARTS && ok; i++) {
+    ok = all[i].count == 0 || put_part(group, &all[i]);
+  }
+  ok = ok && put_names(group, "feature_names", o->feature, o->features) &&
+       put_names(group, "drug_names", o->drug, o->drugs);
+  rgm_hdf5_drop(group);
+  rgm_hdf5_drop(list);
+  return ok;
+}
+
+
 static bool put_all(hid_t file, const rgm_mdp *m) {
   rgm_mdp copy = *m;
   part all[PARTS];
@@ -103,6 +152,7 @@ static bool put_all(hid_t file, const rgm_mdp *m) {
   }
   ok = ok && put_names(group, "state_names", m->state_name, m->states) &&
        put_names(group, "action_names", m->action_name, m->actions);
+  ok = ok && (m->origin == NULL || put_origin(file, m->origin));
   rgm_hdf5_drop(group);
   rgm_hdf5_drop(list);
   return ok;
@@ -128,7 +178,9 @@ rgm_status rgm_mdp_file_write(const char *path, const rgm_mdp *m) {
       ok && rgm_image_trim(&image)
           ? rgm_prefix_fill(image.data, image.size, MDP_SCHEMA)
           : rgm_fail(why.memory ? RGM_EMEMORY : RGM_EINTERNAL, "%s: HDF5: %s", path, why.text);
-  status = status == RGM_OK ? rgm_durable_write(path, image.data, image.size, 0666) : status;
+  // visits of patients are for whoever made the file
+  const mode_t mode = m->origin != NULL ? 0600 : 0666;
+  status = status == RGM_OK ? rgm_durable_write(path, image.data, image.size, mode) : status;
   free(image.data);
   return status;
 }
@@ -223,6 +275,74 @@ static rgm_status check_arrays(const char *path, const rgm_mdp *m) {
 }
 
 
+// What can be trusted of visits and centres: indices lie inside, numbers are numbers.
+static bool check_origin(const rgm_mdp *m, const rgm_mdp_origin *o) {
+  bool ok = o->centres <= m->states && o->first[0] == 0 && o->first[o->stays] == o->visits &&
+            o->feature != NULL && (o->drugs == 0 || o->drug != NULL);
+  for (int64_t d = 0; d < o->features && ok; d++) {
+    ok = isfinite(o->mean[d]) && o->sd[d] > 0.0 && isfinite(o->sd[d]) &&
+         o->scaling[d] <= RGM_SCALE_BINARY;
+  }
+  for (int64_t i = 0; i < o->centres * o->features && ok; i++) {
+    ok = isfinite(o->centre[i]);
+  }
+  for (int64_t i = 0; i < o->stays && ok; i++) {
+    ok = o->first[i] < o->first[i + 1] && o->first[i + 1] <= o->visits && o->held[i] <= 1 &&
+         o->end[i] <= RGM_STAY_SURVIVED;
+  }
+  for (int64_t i = 0; i < o->visits && ok; i++) {
+    ok = o->state[i] >= -1 && o->state[i] < o->centres && o->action[i] >= 0 &&
+         o->action[i] < m->actions;
+  }
+  return ok;
+}
+
+
+static bool get_number(hid_t group, const char *name, double *out) {
+  hid_t id = H5Aexists(group, name) > 0 ? H5Aopen(group, name, H5P_DEFAULT) : -1;
+  hid_t type = id < 0 ? -1 : H5Aget_type(id), space = id < 0 ? -1 : H5Aget_space(id);
+  const bool ok = type >= 0 && H5Tequal(type, H5T_IEEE_F64LE) > 0 &&
+                  H5Sget_simple_extent_type(space) == H5S_SCALAR &&
+                  H5Aread(id, H5T_NATIVE_DOUBLE, out) >= 0 && isfinite(*out);
+  rgm_hdf5_drop(space);
+  rgm_hdf5_drop(type);
+  rgm_hdf5_drop(id);
+  return ok;
+}
+
+
+static rgm_status get_origin(const char *path, hid_t file, int64_t most, rgm_mdp *m) {
+  if (H5Lexists(file, "origin", H5P_DEFAULT) <= 0) {
+    return RGM_OK;
+  }
+  rgm_mdp_origin *o = m->origin = calloc(1, sizeof *o);
+  hid_t group = o != NULL ? H5Gopen2(file, "origin", H5P_DEFAULT) : -1;
+  const bool sized =
+      group >= 0 && get_size(group, "features", RGM_FEATURES, &o->features) &&
+      get_size(group, "centres", INT32_MAX, &o->centres) &&
+      get_size(group, "drugs", RGM_DRUGS, &o->drugs) &&
+      get_size(group, "bins", RGM_BINS, &o->bins) && get_size(group, "stays", most, &o->stays) &&
+      get_size(group, "visits", most, &o->visits) && get_number(group, "died_pays", &o->pay[1]) &&
+      get_number(group, "survived_pays", &o->pay[2]);
+  rgm_status status = sized && o->stays > 0 && o->features > 0 ? RGM_OK : refuse(path, "origin");
+  part all[ORIGIN_PARTS];
+  if (status == RGM_OK) {
+    list_origin(o, all);
+  }
+  for (int i = 0; i < ORIGIN_PARTS && status == RGM_OK; i++) {
+    status = get_part(path, group, &all[i], most);
+  }
+  status =
+      status == RGM_OK ? get_names(path, group, "feature_names", o->features, &o->feature) : status;
+  status = status == RGM_OK ? get_names(path, group, "drug_names", o->drugs, &o->drug) : status;
+  if (status == RGM_OK && !check_origin(m, o)) {
+    status = refuse(path, "visits or centres");
+  }
+  rgm_hdf5_drop(group);
+  return status;
+}
+
+
 static rgm_status get_all(const char *path, hid_t file, size_t bytes, rgm_mdp *m) {
   hid_t group = H5Lexists(file, "mdp", H5P_DEFAULT) > 0 ? H5Gopen2(file, "mdp", H5P_DEFAULT) : -1;
   int64_t grid[2] = {0, 0};
@@ -249,6 +369,7 @@ static rgm_status get_all(const char *path, hid_t file, size_t bytes, rgm_mdp *m
       status == RGM_OK ? get_names(path, group, "state_names", m->states, &m->state_name) : status;
   status = status == RGM_OK ? get_names(path, group, "action_names", m->actions, &m->action_name)
                             : status;
+  status = status == RGM_OK ? get_origin(path, file, most, m) : status;
   rgm_hdf5_drop(group);
   return status;
 }

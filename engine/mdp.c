@@ -3,7 +3,7 @@
 // of rows, masks. See mdp.h.
 
 #include "engine/checkpoint_private.h"
-#include "engine/mdp.h"
+#include "engine/trajectories.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -41,6 +41,7 @@ void rgm_mdp_free(rgm_mdp *m) {
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     free(parts[i]);
   }
+  rgm_mdp_origin_free(m->origin);
   free(m);
 }
 

@@ -14,6 +14,8 @@
 #include "engine/engine.h"
 #include "kernels/tabular.h"
 
+typedef struct rgm_mdp_origin rgm_mdp_origin; // engine/trajectories.h
+
 // Invariants: rows of a state are neighbours, by action; entries of a row ascend by next state,
 // each state once; p > 0 or, where it was given, 0; p of a row sums to 1 to `tolerance` of the
 // checks. A state without rows is an end. `reward` is the expected one, sum p gain.
@@ -35,6 +37,7 @@ typedef struct rgm_mdp {
   uint8_t *good;               // (states) 1: who comes here survives; NULL: not known
   double gamma;                // that comes with it, NaN: none
   int grid_rows, grid_columns; // states as a table to be printed, 0: a list
+  rgm_mdp_origin *origin;      // of one counted from trajectories (trajectories.h), else NULL
   int64_t merged;              // rows that were given twice and added up
   int64_t renormalised;        // rows that were scaled to sum 1
   double off;                  // the largest |sum - 1| before that
@@ -118,6 +121,11 @@ extern const char *const rgm_mdp_kinds[]; // "auto", "text", "icu-sepsis", "mdp"
 
 // Reads a problem. Errors name file and row: RGM_EDATA, RGM_EIO, RGM_EMEMORY, RGM_EUSAGE.
 rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out);
+
+// A stochastic policy from a text file, a line of probabilities of all actions for each state, as
+// weight (rows): of what is allowed, scaled to sum 1; "" and states without any: all actions alike.
+// RGM_EDATA, RGM_EIO.
+rgm_status rgm_mdp_read_policy(const char *path, const rgm_mdp *m, double *weight);
 
 // Writes one by the end of the name: .h5 our own file; the allowed rows as .tsv lines of s a s' p
 // r, .json (Gymnasium's table), .petsc (its binary matrix) or .tra (PRISM), the last two without

@@ -95,6 +95,58 @@ rgm_status rgm_mdp_read(const rgm_mdp_source *source, rgm_mdp **out) {
 }
 
 
+// probabilities of the allowed rows of state s from a line
+static rgm_status read_weights(const char *path, const rgm_mdp *m, int64_t s, const char *line,
+                               double *weight) {
+  for (int64_t a = 0; a < m->actions; a++) {
+    char *end = NULL;
+    const double p = line != NULL ? strtod(line, &end) : 0.0;
+    if (line == NULL || end == line || !(p >= 0.0 && p <= 1.0)) {
+      return rgm_fail(RGM_EDATA, "%s: row %lld: %lld probabilities of actions are expected", path,
+                      (long long)s + 1, (long long)m->actions);
+    }
+    line = end + strspn(end, ",; \t");
+    const int64_t row = rgm_mdp_row(m, s, a);
+    if (row >= 0) {
+      weight[row] = m->allowed[row] != 0 ? p : 0.0;
+    }
+  }
+  return RGM_OK;
+}
+
+
+// scales the weights of state s to sum 1; all actions alike where they are 0
+static void scale_weights(const rgm_mdp *m, int64_t s, double *weight) {
+  double sum = 0.0;
+  int64_t allowed = 0;
+  for (int64_t n = m->first[s]; n < m->first[s + 1]; n++) {
+    sum += weight[n];
+    allowed += m->allowed[n] != 0;
+  }
+  for (int64_t n = m->first[s]; n < m->first[s + 1]; n++) {
+    const double even = m->allowed[n] != 0 ? 1.0 / (double)allowed : 0.0;
+    weight[n] = sum > 0.0 ? weight[n] / sum : even;
+  }
+}
+
+
+rgm_status rgm_mdp_read_policy(const char *path, const rgm_mdp *m, double *weight) {
+  rgm_csv *csv = NULL;
+  rgm_status status = path[0] != '\0' ? rgm_text_open(path, &csv) : RGM_OK;
+  memset(weight, 0, (size_t)m->rows * sizeof *weight);
+  for (int64_t s = 0; s < m->states && status == RGM_OK; s++) {
+    char *line = NULL;
+    if (csv != NULL) {
+      status = rgm_text_line(csv, &line);
+      status = status == RGM_OK ? read_weights(path, m, s, line, weight) : status;
+    }
+    scale_weights(m, s, weight);
+  }
+  rgm_csv_close(csv);
+  return status;
+}
+
+
 static void print_text(const rgm_mdp *m, FILE *out) {
   fprintf(out, "s\ta\ts_next\tp\tr\n");
   for (int64_t s = 0; s < m->states; s++) {

@@ -6,6 +6,7 @@
 #include "engine/dataset.h"
 #include "engine/load.h"
 #include "engine/regimen.h"
+#include "engine/simulate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -234,6 +235,12 @@ rgm_status rgm_simulate(const rgm_options *options) {
     return rgm_fail(RGM_EUSAGE, "regimen simulate CONFIG -o FILE: a file to write is needed");
   }
   RGM_TRY(rgm_load_config(options, &config, NULL));
+  const char *name = rgm_config_text(config, "env.name");
+  for (int i = 0; name != NULL && rgm_envs[i] != NULL; i++) {
+    if (strcmp(rgm_envs[i]->name, name) == 0 && rgm_envs[i]->tabulate != NULL) {
+      return rgm_simulate_stays(config, options);
+    }
+  }
   rgm_status status = rgm_config_read(config, "simulate", rgm_simulate_fields, &keys);
   if (status == RGM_OK) {
     status = rgm_run_create(config, &s.run); // the run's from here on

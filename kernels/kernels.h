@@ -32,8 +32,10 @@ typedef struct rgm_mdp_pick rgm_mdp_pick;
 typedef struct rgm_mdp_solve rgm_mdp_solve;
 typedef struct rgm_mdp_draw rgm_mdp_draw;
 typedef struct rgm_mdp_learn rgm_mdp_learn;
+typedef struct rgm_nearest_centre rgm_nearest_centre;
+typedef struct rgm_induction rgm_induction;
 
-enum { RGM_BACKEND_ABI = 6, RGM_ROW_BLOCK = 256 };
+enum { RGM_BACKEND_ABI = 7, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
   RGM_LINEAR = 0,
@@ -58,6 +60,7 @@ typedef enum rgm_random {
   RGM_RANDOM_BOOTSTRAP = 12, // a problem drawn again: step, item = row, draw = transition / 4,
                              // member
   RGM_RANDOM_LEARN = 13,     // tabular learning: step, item = stream of a replica, draw
+  RGM_RANDOM_CLUSTER = 14,   // k-means++: step = restart, item = centre
   RGM_RANDOM_RESAMPLE = 20,  // bootstrap: step = imputation, item = resample, draw = row / 4
   RGM_RANDOM_IMPUTE = 21,    // chains: step = imputation and iteration, item = column, draw = cell
   RGM_RANDOM_FOREST = 22,    // trees: step = table, item = resample, draw = tree, member = model
@@ -83,7 +86,7 @@ typedef struct rgm_device_options {
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
   X(triad) X(burn) X(library_gemm)                                                                 \
   X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
-  X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn)                                     \
+  X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn) X(nearest) X(induct)               \
   X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(predict)                              \
   X(sample) X(rollout) X(step)
 // clang-format on
@@ -386,6 +389,8 @@ struct rgm_backend {
   void (*mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
   void (*mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
   void (*mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
+  void (*nearest)(rgm_stream *s, const rgm_nearest_centre *nearest);
+  void (*induct)(rgm_stream *s, const rgm_induction *induct);
   // ---- regressions (kernels/regression.h)
   void (*products)(rgm_stream *s, rgm_tensor out, rgm_tensor z);
   void (*gram)(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tensor weight);

@@ -104,3 +104,33 @@ void rgm_mdp_learning(rgm_stream *s, const rgm_mdp_learn *a) {
   RGM_ASSERT(a->rule != RGM_LEARN_TD0 || is_vector(a->policy, RGM_U32, rows));
   LAUNCH(s, mdp_learn, 0.0, 0.0, a);
 }
+
+
+void rgm_mdp_nearest(rgm_stream *s, const rgm_nearest_centre *a) {
+  const int64_t replicas = a->index.dims[0], rows = a->index.dims[1];
+  const int64_t features = a->centre.dims[1], centres = a->centre.dims[2];
+  RGM_ASSERT(a->index.dtype == RGM_I32 && is_shape(a->least, replicas, rows, 1, 1));
+  RGM_ASSERT(is_shape(a->x, replicas, rows, features, 1) && features > 0);
+  RGM_ASSERT(is_shape(a->centre, replicas, features, centres, 1) && centres % 16 == 0);
+  RGM_ASSERT(a->all.data == NULL || is_shape(a->all, replicas, rows, centres, 1));
+  RGM_ASSERT(is_each(a->active, RGM_U32, replicas) && centres > 0);
+  const double work = (double)replicas * (double)rows * (double)features * (double)centres;
+  LAUNCH(s, nearest, 3.0 * work, size_of(a->x) + size_of(a->centre) + size_if(a->all), a);
+}
+
+
+void rgm_mdp_backward(rgm_stream *s, const rgm_induction *a) {
+  const int64_t replicas = a->value.dims[0], steps = a->value.dims[1] - 1;
+  const int64_t states = a->value.dims[2], actions = a->reward.dims[3], times = a->p.dims[1];
+  RGM_ASSERT(a->value.dtype == RGM_F64 && steps > 0 && states > 0);
+  RGM_ASSERT(a->action.dtype == RGM_I32 && a->action.dims[0] == replicas);
+  RGM_ASSERT(a->action.dims[1] == steps && a->action.dims[2] == states);
+  RGM_ASSERT(a->p.dtype == RGM_F64 && a->p.dims[0] == replicas && (times == 1 || times == steps));
+  RGM_ASSERT(a->p.dims[2] == states * states && a->p.dims[3] == actions);
+  RGM_ASSERT(actions > 0 && actions <= RGM_BACKWARD_ACTIONS);
+  RGM_ASSERT(a->reward.dtype == RGM_F64 && a->reward.dims[0] == replicas);
+  RGM_ASSERT(a->reward.dims[1] == times && a->reward.dims[2] == states);
+  RGM_ASSERT(is_each(a->gamma, RGM_F64, replicas) && is_each(a->active, RGM_U32, replicas));
+  const double sums = (double)(replicas * steps) * (double)(states * states * actions);
+  LAUNCH(s, induct, 2.0 * sums, size_of(a->p) + size_of(a->reward) + size_of(a->value), a);
+}

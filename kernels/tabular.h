@@ -139,12 +139,40 @@ struct rgm_mdp_learn {
   uint32_t updates, longest;
 };
 
+// The nearest of K centres for each row: distance = sum over features d, in order, of (x_d - c_d)^2
+// by fma, without those whose x is NaN: what was not measured says nothing. The first of equals.
+// Centres lie feature by feature; K is a multiple of 16, and what is no centre is infinite. Masked.
+struct rgm_nearest_centre {
+  rgm_tensor index;  // (R, N) i32, written
+  rgm_tensor least;  // (R, N) f32, written: the distance to it
+  rgm_tensor all;    // (R, N, K) f32, written: of all centres; data NULL: not asked for
+  rgm_tensor x;      // (R, N, D) f32
+  rgm_tensor centre; // (R, D, K) f32
+  rgm_tensor active; // (R) u32
+};
+
+// Backward induction (Puterman 4.5) on R small problems at once, dense: q = reward + gamma x, where
+// x = 0, then x = fma(p, v(s'), x) in the order of the next states; actions of reward -inf may not
+// be taken, maxima take the first of equals. Where no action may be taken, v stays what it is one
+// step later. T is H, or 1: the same in every step. Masked.
+struct rgm_induction {
+  rgm_tensor value;  // (R, H + 1, S) f64, written but for stage H, which is read
+  rgm_tensor action; // (R, H, S) i32, written; -1: there is none
+  rgm_tensor p;      // (R, T, S * S, A) f64: row s S + s' has all actions of s
+  rgm_tensor reward; // (R, T, S, A) f64
+  rgm_tensor gamma;  // (R) f64
+  rgm_tensor active; // (R) u32
+};
+enum { RGM_BACKWARD_ACTIONS = 64 }; // at most
+
 // Front doors; shapes as above, RGM_ASSERT where they do not fit.
 void rgm_mdp_bellman(rgm_stream *s, const rgm_bellman *b);
 void rgm_mdp_copy_rows(rgm_stream *s, const rgm_mdp_pick *pick);
 void rgm_mdp_solve_small(rgm_stream *s, const rgm_mdp_solve *solve);
 void rgm_mdp_bootstrap(rgm_stream *s, const rgm_mdp_draw *draw);
 void rgm_mdp_learning(rgm_stream *s, const rgm_mdp_learn *learn);
+void rgm_mdp_nearest(rgm_stream *s, const rgm_nearest_centre *nearest);
+void rgm_mdp_backward(rgm_stream *s, const rgm_induction *induct);
 
 #ifdef __cplusplus
 }
@@ -179,6 +207,20 @@ RGM_FN double rgm_mdp_best(const double *q, int count, int old, double tie, bool
       (least ? q[old < 0 ? 0 : old] - best <= tie : best - q[old < 0 ? 0 : old] <= tie);
   *action = keeps ? old : at;
   return best;
+}
+
+// The best of the q of a state's actions, those of reward -inf apart: value, and action or -1.
+RGM_FN void rgm_mdp_step_back(const double *q, const double *reward, int64_t actions, double later,
+                              double *value, int32_t *action) {
+  double best = later;
+  int32_t at = -1;
+  for (int64_t a = 0; a < actions; a++) {
+    const bool better = reward[a] > -1e300 && (at < 0 || q[a] > best);
+    best = better ? q[a] : best;
+    at = better ? (int32_t)a : at;
+  }
+  *value = best;
+  *action = at;
 }
 
 // Entry of a row, counted in the row, for a word: its high part is a column, its low part the coin

@@ -99,6 +99,8 @@ void RGM_CPU(mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick);
 void RGM_CPU(mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);
 void RGM_CPU(mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw);
 void RGM_CPU(mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn);
+void RGM_CPU(nearest)(rgm_stream *s, const rgm_nearest_centre *nearest);
+void RGM_CPU(induct)(rgm_stream *s, const rgm_induction *induct);
 void RGM_CPU(products)(rgm_stream *s, rgm_tensor out, rgm_tensor z);
 void RGM_CPU(gram)(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tensor weight);
 void RGM_CPU(cholesky)(rgm_stream *s, rgm_tensor gram, rgm_tensor right, rgm_tensor status);

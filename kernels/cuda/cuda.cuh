@@ -224,6 +224,8 @@ void rgm_cuda_mdp_pick(rgm_stream *s, const rgm_mdp_pick *pick);
 void rgm_cuda_mdp_solve(rgm_stream *s, const rgm_mdp_solve *solve);
 void rgm_cuda_mdp_draw(rgm_stream *s, const rgm_mdp_draw *draw);
 void rgm_cuda_mdp_learn(rgm_stream *s, const rgm_mdp_learn *learn);
+void rgm_cuda_nearest(rgm_stream *s, const rgm_nearest_centre *nearest);
+void rgm_cuda_induct(rgm_stream *s, const rgm_induction *induct);
 rgm_status rgm_cuda_library(rgm_stream *s, char *text, size_t size);
 void rgm_cuda_library_gemm(rgm_stream *s, rgm_tensor c, rgm_tensor a, rgm_tensor b,
                            bool transpose_a, bool transpose_b);

@@ -14,6 +14,8 @@ static void fill_more(rgm_backend &t) {
   t.mdp_solve = rgm_cuda_mdp_solve;
   t.mdp_draw = rgm_cuda_mdp_draw;
   t.mdp_learn = rgm_cuda_mdp_learn;
+  t.nearest = rgm_cuda_nearest;
+  t.induct = rgm_cuda_induct;
   t.library = rgm_cuda_library;
   t.library_gemm = rgm_cuda_library_gemm;
 
