@@ -342,6 +342,10 @@ typedef struct rgm_env {
   int return_metric;
   rgm_status (*optimum)(const void *keys, const void *config, const float *words, int64_t grid,
                         bool whole, double *value);
+  // a dose of one step, in `dose_unit`, as an action (act_dim), for agents that learned bins of it
+  // from a data set; NULL: its actions are those of data sets
+  const char *dose_unit;
+  void (*give_dose)(const void *keys, double dose, float *act);
   // episodes as a data set with the columns that imports of real patients have; NULL: it has none
   rgm_status (*record)(const void *keys, const rgm_episodes *episodes, rgm_dataset **out);
 
@@ -433,7 +437,7 @@ typedef struct rgm_run_keys {
 } rgm_run_keys;
 
 typedef struct rgm_eval_keys {
-  int64_t patients, seed;
+  int64_t patients, seed, optimum;
 } rgm_eval_keys;
 
 typedef struct rgm_data_keys {

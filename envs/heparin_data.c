@@ -149,7 +149,7 @@ static rgm_status find_edges(rgm_dataset *d, const rows *r, double *edges) {
     snprintf(text + used, sizeof text - used, "%s%.9g", b > 1 ? " " : "", edges[b - 1]);
   }
   free(sorted);
-  return apart ? rgm_dataset_note(d, "action.edges", text)
+  return apart ? rgm_dataset_note(d, "actions.edges", text)
                : rgm_fail(RGM_EDATA,
                           "simulate.bins: equal doses merge two of %lld bins of the "
                           "training part; fewer bins, or env.noise above 0",
