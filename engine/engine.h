@@ -295,6 +295,7 @@ typedef struct rgm_episodes {
   int64_t bins;            // actions of the data set are quantiles of dose
   uint64_t seed;           // of the split by patient
   double validation, test; // shares of it
+  bool history;            // what was given before is a state, where the environment knows it
 } rgm_episodes;
 
 // A group of test patients by name: the env.* keys that choose it.
@@ -505,6 +506,7 @@ struct rgm_run {
   char restored_digest[65]; // digest of the checkpoint that was restored, "" where none was
   rgm_best best;
   char out[2048]; // folder for the files of an evaluation, "" where none are wanted
+  int acting;     // which of the algorithm's contenders is asked to act
 };
 
 // A hyperparameter: an f32 vector (R) filled from the double at `offset` in each replica's keys.

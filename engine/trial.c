@@ -366,6 +366,7 @@ static rgm_status run_all(rgm_trial *t, const rgm_contender *contenders, int cou
                           bool baselines) {
   rgm_run *run = t->run;
   for (int i = 0; i < count; i++) {
+    run->acting = i;
     if (contenders[i].act != NULL) {
       RGM_TRY(add_stepped_scores(t, &contenders[i]));
     }

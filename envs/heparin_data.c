@@ -99,7 +99,8 @@ static rgm_status add_order(rgm_dataset *d, const rows *r) {
 static rgm_status add_sources(rgm_dataset *d, const rows *r) {
   for (size_t k = 0; k < sizeof sources / sizeof *sources; k++) {
     const source *s = &sources[k];
-    rgm_column *c = add(d, s->name, s->role, RGM_CELL_F32, s->unit,
+    const bool given = !s->signal && s->index == HEPARIN_SEE_HEPARIN && r->e->history;
+    rgm_column *c = add(d, s->name, given ? RGM_ROLE_STATE : s->role, RGM_CELL_F32, s->unit,
                         s->role == RGM_ROLE_AGE ? "aptt" : "", s->doc);
     if (c == NULL) {
       return RGM_EMEMORY;
