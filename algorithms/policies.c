@@ -75,8 +75,15 @@ static rgm_status take_net(const rgm_checkpoint *c, const char *path, const char
 }
 
 
-// bins of the same numbers may be other doses
-static rgm_status check_doses(const rgm_checkpoint *c, const char *path, const rgm_transitions *t) {
+// actions of the same kind; bins of the same numbers may be other doses
+static rgm_status check_actions(const rgm_checkpoint *c, const char *path,
+                                const rgm_transitions *t) {
+  const bool continuous = rgm_checkpoint_record(c, "action/scale") != NULL;
+  if (continuous != (t->choices == 0)) {
+    return rgm_fail(RGM_EDATA, "%s: its actions are %s, those of %s are %s", path,
+                    continuous ? "continuous" : "classes", t->path,
+                    continuous ? "classes" : "continuous");
+  }
   const rgm_record *record = rgm_checkpoint_record(c, "action/dose");
   for (int64_t a = 0; record != NULL && t->dose != NULL && a < t->choices; a++) {
     const double its = (double)((const float *)record->data)[a];
@@ -135,7 +142,7 @@ rgm_status rgm_policy_of(const rgm_checkpoint *c, const char *path, const rgm_tr
   RGM_TRY(rgm_config_parse(path, c->config, NULL, 0, &config));
   rgm_status status = read_keys(config, p, &net);
   rgm_config_free(config);
-  status = status == RGM_OK ? check_doses(c, path, t) : status;
+  status = status == RGM_OK ? check_actions(c, path, t) : status;
   status = status == RGM_OK ? take_net(c, path, net, replica, p) : status;
   const struct {
     const char *name;

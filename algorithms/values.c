@@ -2,10 +2,10 @@
 // What trained policies are worth, by patients that none of them has seen: fitted Q evaluation (Le,
 // Voloshin & Yue 2019) of every policy at once, each with a net of its own,
 //   y = r + gamma (1 - end) E_{a' ~ pi} Q'(s', t + 1, a'),   L = 1/2 mean (Q(s, t, a) - y)^2,
-// and, at evaluation, importance sampling, doubly robust estimates and intervals (estimates.h). What
-// is estimated: the discounted sum of rewards until an episode's record ends, or `horizon` steps. The
-// step of an episode is an input of the critics (`time`), since a value is about what is left of it.
-// A step is `updates` of all critics.
+// and, at evaluation, importance sampling, doubly robust estimates and intervals (estimates.h).
+// What is estimated: the discounted sum of rewards until an episode's record ends, or `horizon`
+// steps. The step of an episode is an input of the critics (`time`), since a value is about what
+// is left of it. A step is `updates` of all critics.
 
 #include "algorithms/bins.h"
 #include "algorithms/values.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the files of values: values.c fits critics to policies, values_rows.c has what policies do
-// at rows of the data, values_report.c weighs them, values_table.c prints.
+// Between the files of values: values.c fits critics to policies, values_rows.c has what policies
+// do at rows of the data, values_report.c weighs them, values_table.c prints.
 
 #ifndef RGM_VALUES_H
 #define RGM_VALUES_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What policies are worth on held-out patients, by the critics and by weights, and what they do in a
-// simulator. See values.h.
+// What policies are worth on held-out patients, by the critics and by weights, and what they do in
+// a simulator. See values.h.
 
 #include "algorithms/values.h"
 #include "kernels/rng.h"

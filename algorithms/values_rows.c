@@ -102,10 +102,12 @@ static rgm_status read_policies(rgm_run *run) {
     RGM_TRY(rgm_policy_read(word, t, 0, &s->policy[n]));
     s->valued[n] = (rgm_valued){.policy = &s->policy[n], .likeliest = k->acts == VALUES_LIKELIEST};
     snprintf(s->valued[n].name, sizeof s->valued[n].name, "%s", s->policy[n].name);
-    for (int m = 0; m < n; m++) {
-      if (strcmp(s->valued[m].name, s->valued[n].name) == 0) {
+  }
+  for (int i = 1; i < n; i++) {
+    for (int m = 0; m < i; m++) {
+      if (strcmp(s->valued[m].name, s->valued[i].name) == 0) {
         return rgm_fail(RGM_ECONFIG, "%s: algorithm.runs: two policies are called %s",
-                        rgm_config_where(run->config, "algorithm.runs"), s->valued[n].name);
+                        rgm_config_where(run->config, "algorithm.runs"), s->valued[i].name);
       }
     }
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `regimen eval` of values: the clone's calibration, clinical quantities where there is a simulator,
-// and then what every policy is worth by every estimate, with what speaks against believing it. As a
-// table, as JSON, and as values.csv in the run folder. See values.h.
+// `regimen eval` of values: clinical quantities where there is a simulator, the clone's
+// calibration, and then what every policy is worth by every estimate, with what speaks against
+// believing it. As a table, as JSON, and as values.csv in the run folder. See values.h.
 
 #include "algorithms/values.h"
 #include "engine/trial.h"

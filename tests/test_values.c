@@ -78,7 +78,7 @@ static double truth_of(const problem *m) {
 }
 
 
-// Episodes of the behaviour policy, two to a patient where `pairs`.
+// Episodes of the behaviour policy, one a patient.
 typedef struct drawn {
   rgm_courses c;
   int64_t start[EPISODES + 1], patient[EPISODES];
@@ -98,13 +98,13 @@ static int pick(const double *p, int n, uint64_t *state) {
 
 
 // `error` is added to every value of the critic
-static void draw(const problem *m, uint64_t *seed, bool pairs, double error, drawn *d) {
+static void draw(const problem *m, uint64_t *seed, double error, drawn *d) {
   static const double even[STATES] = {0.25, 0.25, 0.25, 0.25};
   int64_t row = 0;
   for (int e = 0; e < EPISODES; e++) {
     int s = pick(even, STATES, seed);
     d->start[e] = row;
-    d->patient[e] = pairs ? e / 2 : e;
+    d->patient[e] = e;
     for (int t = 0; t < STEPS; t++) {
       const int a = pick(m->behaviour[s], ACTIONS, seed);
       d->reward[row] = m->reward[s][a];
@@ -122,8 +122,7 @@ static void draw(const problem *m, uint64_t *seed, bool pairs, double error, dra
     }
   }
   d->start[EPISODES] = row;
-  d->c = (rgm_courses){row,       EPISODES, pairs ? EPISODES / 2 : EPISODES, d->start, d->patient,
-                       d->reward, GAMMA};
+  d->c = (rgm_courses){row, EPISODES, EPISODES, d->start, d->patient, d->reward, GAMMA};
 }
 
 
@@ -147,7 +146,7 @@ Test(values, estimates_against_exact_values) {
     double mean = 0.0, square = 0.0;
     for (int i = 0; i < SETS; i++) {
       rgm_estimates out;
-      draw(&m, &seed, false, cases[k].error, &d);
+      draw(&m, &seed, cases[k].error, &d);
       cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, 0, 0.95, 1, &out), RGM_OK);
       const double x = out.of[cases[k].method].value;
       square += (x - mean) * (x - mean) * i / (i + 1.0);
@@ -170,7 +169,7 @@ Test(values, a_good_critic_helps) {
   uint64_t seed = 5;
   for (int i = 0; i < 500; i++) {
     rgm_estimates out;
-    draw(&m, &seed, false, 0.0, &d);
+    draw(&m, &seed, 0.0, &d);
     cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, 0, 0.95, 1, &out), RGM_OK);
     square[0] += pow(out.of[RGM_ESTIMATE_DR].value - truth_of(&m), 2);
     square[1] += pow(out.of[RGM_ESTIMATE_PDIS].value - truth_of(&m), 2);
@@ -189,7 +188,7 @@ Test(values, intervals_hold_what_they_say) {
   uint64_t seed = 7;
   for (int i = 0; i < TRIES; i++) {
     rgm_estimates out;
-    draw(&m, &seed, false, 0.5, &d);
+    draw(&m, &seed, 0.5, &d);
     // by patient, then as if episodes were patients
     for (int by = 0; by < 2; by++) {
       static double reward[2 * EPISODES * STEPS], ratio[2 * EPISODES * STEPS];
