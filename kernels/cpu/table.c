@@ -24,7 +24,6 @@ const rgm_backend RGM_CPU(backend) = {
     .linear_dx = RGM_CPU(linear_dx),
     .linear_dw = RGM_CPU(linear_dw),
     .linear_dw_adam = RGM_CPU(linear_dw_adam),
-
     .softmax_xent = RGM_CPU(softmax_xent),
     .policy_xent = RGM_CPU(policy_xent),
 
@@ -37,12 +36,10 @@ const rgm_backend RGM_CPU(backend) = {
     .action_score = RGM_CPU(action_score),
     .gaussian_nll = RGM_CPU(gaussian_nll),
     .mse = RGM_CPU(mse),
-
     .schedule = RGM_CPU(schedule),
     .adam = RGM_CPU(adam),
     .sgd = RGM_CPU(sgd),
     .ema = RGM_CPU(ema),
-
     .gaussian_draw = RGM_CPU(gaussian_draw),
     .gaussian_refit = RGM_CPU(gaussian_refit),
     .exponential = RGM_CPU(exponential),
