@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_ACTIONS = 64 };
+enum { MOST_ACTIONS = 64, ROWS_IN_ENV = RGM_BC_ROWS / 4 };
 
 #define KEY(member) offsetof(rgm_bc_keys, member)
 
@@ -68,6 +68,7 @@ static const rgm_tensor none;
 
 static rgm_status bc_check(const rgm_run *run) {
   const rgm_transitions *t = run->transitions;
+  RGM_TRY(rgm_bins_check(run));
   for (int64_t r = 0; r < run->replicas; r++) {
     const rgm_bc_keys *k = rgm_algorithm_keys(run, r);
     if (k->log_sd_low >= k->log_sd_high) {
@@ -197,6 +198,7 @@ static rgm_status bc_plan(rgm_run *run) {
                            t->choices > 0 ? t->choices : 2 * t->actions, acts[k->activation],
                            RGM_STATE | RGM_EXPORTED, k->clip > 0 ? RGM_WITH_GRADIENT : 0);
   plan_owned(run, s);
+  rgm_bins_plan(run, &s->bins, run->env != NULL ? ROWS_IN_ENV : 0);
   plan_group(run, s);
   s->train = rgm_plan_ring(run, "data/train", RGM_TRAIN, columns);
   s->held[RGM_TRAIN] = s->train;
@@ -217,6 +219,7 @@ static rgm_status bc_init(rgm_run *run) {
   uint32_t member = 0;
   rgm_nets_init(run, &s->actor, 0.0f, &member);
   rgm_copy(run->stream, s->best.block.data, s->actor.net[0].block.data, rgm_bytes(s->best.block));
+  RGM_TRY(rgm_bins_init(run, &s->bins));
   RGM_TRY(rgm_put_rows(run, s->mean, t->mean));
   RGM_TRY(rgm_put_rows(run, s->sd, t->sd));
   RGM_TRY(rgm_put_number(run, s->least, FLT_MAX));
@@ -533,27 +536,30 @@ static double bc_work(const rgm_run *run) {
 
 // the mean, or the likeliest class, of the weights that evaluation uses
 static void act_in_env(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
-  const rgm_bc_self *s = run->self;
+  rgm_bc_self *s = run->self;
   const rgm_bc_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t R = run->replicas, group = s->obs.dims[0], rows = obs.dims[1];
+  const rgm_tensor state = rgm_bins_see(run, &s->bins, stream, obs);
+  const rgm_tensor choice = rgm_bins_choice(&s->bins, act);
   rgm_nets nets = s->actor;
   nets.net[0] = k->evaluate == RGM_BC_BEST ? s->best : nets.net[0];
   for (int64_t first = 0; first < R; first += group) {
     const int64_t n = R - first < group ? R - first : group;
     const rgm_nets actor = rgm_slice_nets(nets, first, n);
     const rgm_tensor log_pi = rgm_rows(rgm_slice(s->look_log, 0, n), 0, rows);
-    rgm_policy_draw draw = policy_at(run, stream, &actor, rgm_slice(obs, first, n), first, n);
-    draw.act = rgm_slice(act, first, n);
+    rgm_policy_draw draw = policy_at(run, stream, &actor, rgm_slice(state, first, n), first, n);
+    draw.act = rgm_slice(choice, first, n);
     draw.log_pi = log_pi;
     rgm_action_draw(stream, &draw);
   }
+  rgm_bins_give(&s->bins, stream, act);
 }
 
 
 static int bc_contenders(rgm_run *run, rgm_contender *out, int max) {
   (void)run;
   RGM_ASSERT(max > 0);
-  out[0] = (rgm_contender){.name = "bc", .act = act_in_env, .rows = RGM_BC_ROWS / 4};
+  out[0] = (rgm_contender){.name = "bc", .act = act_in_env, .rows = ROWS_IN_ENV};
   return 1;
 }
 

@@ -4,8 +4,7 @@
 #ifndef RGM_BC_H
 #define RGM_BC_H
 
-#include "algorithms/nets.h"
-#include "engine/transitions.h"
+#include "algorithms/bins.h"
 
 enum { RGM_BC_LIKELIHOOD, RGM_BC_MSE };
 enum { RGM_BC_BEST, RGM_BC_LAST };
@@ -40,6 +39,7 @@ typedef struct rgm_bc_self {
   rgm_tensor held_log;                 // (G, V) of all validation rows
   rgm_tensor held_mu, held_unit, held_error; // mse: (G, V, D) twice, (G, 1, D)
   rgm_pass pass, look;                       // (G, B), (G, C)
+  rgm_bins bins;                             // in a simulator
   bool over;                                 // all replicas have been retired
 } rgm_bc_self;
 

@@ -245,6 +245,11 @@ static rgm_status write_trial(rgm_run *run, rgm_trial *e, rgm_json *json, FILE *
               env->metrics[m].name, rgm_trial_pooled(e, i, rgm_trial_replicas(e, i), m).mean,
               env->metrics[m].unit);
     }
+    if (e->best != NULL && text != NULL) {
+      double mean, error;
+      rgm_trial_regret(e, i, rgm_trial_replicas(e, i), &mean, &error);
+      fprintf(text, "  %-14s %-13s %12.4f 1, +- %.4f\n", "", "regret", mean, error);
+    }
   }
   rgm_json_close(json, '}');
   return RGM_OK;

@@ -79,7 +79,7 @@ static rgm_status cql_check(const rgm_run *run) {
     return rgm_fail(RGM_EDATA, "%s: there are no rewards, so only behaviour can be cloned (bc)",
                     run->transitions->path);
   }
-  RGM_TRY(rgm_judge_check(run, &problem));
+  RGM_TRY(rgm_bins_check(run));
   return rgm_agent_check(run, &problem);
 }
 
@@ -103,6 +103,7 @@ static rgm_status cql_plan(rgm_run *run) {
 
 static rgm_status cql_init(rgm_run *run) {
   cql *s = run->self;
+  RGM_TRY(rgm_judge_init(run, &s->judge));
   return rgm_agent_init(run, &s->agent);
 }
 
@@ -211,8 +212,8 @@ static rgm_status cql_report(rgm_run *run) {
 
 
 static void act_mean(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
-  const cql *s = run->self;
-  rgm_judge_act(&s->judge, &s->agent, stream, act, obs);
+  cql *s = run->self;
+  rgm_judge_act(run, &s->judge, &s->agent, stream, act, obs);
 }
 
 

@@ -81,7 +81,7 @@ rgm_status rgm_imagined_check(const rgm_run *run) {
     RGM_TRY(check_box(run, k));
   }
   RGM_TRY(rgm_ensemble_check(run, RGM_IMAGINED_KEY(dynamics)));
-  RGM_TRY(rgm_judge_check(run, &problem));
+  RGM_TRY(rgm_bins_check(run));
   return rgm_agent_check(run, &problem);
 }
 
@@ -174,6 +174,7 @@ rgm_status rgm_imagined_init(rgm_run *run) {
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t R = run->replicas, S = s->agent.problem.obs;
   RGM_TRY(rgm_agent_init(run, &s->agent));
+  RGM_TRY(rgm_judge_init(run, &s->judge));
   RGM_TRY(rgm_ensemble_init(run, &s->ensemble));
   RGM_TRY(rgm_put_number(run, s->dream.ones, 1.0f));
   uint32_t *real = malloc((size_t)R * sizeof *real);
@@ -418,8 +419,8 @@ double rgm_imagined_work(const rgm_run *run) {
 
 
 static void act_mean(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
-  const rgm_imagined *s = run->self;
-  rgm_judge_act(&s->judge, &s->agent, stream, act, obs);
+  rgm_imagined *s = run->self;
+  rgm_judge_act(run, &s->judge, &s->agent, stream, act, obs);
 }
 
 

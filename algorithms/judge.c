@@ -16,32 +16,10 @@ rgm_problem rgm_env_problem(const rgm_run *run) {
 }
 
 
-rgm_status rgm_judge_check(const rgm_run *run, const rgm_problem *problem) {
-  if (run->env == NULL) {
-    return RGM_OK;
-  }
-  const rgm_problem there = rgm_env_problem(run);
-  const char *where = rgm_config_where(run->config, "env.name");
-  if (there.obs != problem->obs) {
-    return rgm_fail(RGM_ECONFIG,
-                    "%s: env.name: %s shows %lld numbers, and the data set has states of %lld; "
-                    "leave env out, or learn from data that it wrote",
-                    where, run->env->name, (long long)there.obs, (long long)problem->obs);
-  }
-  if (there.choices != problem->choices || there.dims != problem->dims) {
-    return rgm_fail(RGM_ECONFIG,
-                    "%s: env.name: %s takes %d classes or %lld numbers as action, and the data set "
-                    "has %d or %lld; leave env out, or learn from data that it wrote",
-                    where, run->env->name, there.choices, (long long)there.dims, problem->choices,
-                    (long long)problem->dims);
-  }
-  return RGM_OK;
-}
-
-
 void rgm_judge_plan(rgm_run *run, rgm_judge *j, const rgm_agent *agent, int64_t episodes) {
   const int64_t R = run->replicas, V = j->episodes = run->env != NULL ? episodes : 0;
   rgm_arena *arena = run->arena;
+  rgm_bins_plan(run, &j->bins, V);
   if (V == 0) {
     return;
   }
@@ -51,9 +29,9 @@ void rgm_judge_plan(rgm_run *run, rgm_judge *j, const rgm_agent *agent, int64_t 
     int64_t width; // 0: one number
   } rows[] = {
       {&j->state, "judge/state", run->env_kernels->words},
-      {&j->obs, "judge/obs", agent->problem.obs},
+      {&j->obs, "judge/obs", run->env->obs_dim},
       {&j->seen, "judge/seen", agent->problem.obs},
-      {&j->act, "judge/act", agent->problem.dims},
+      {&j->act, "judge/act", run->env->act_dim},
       {&j->log_pi, "judge/log_pi", 0},
       {&j->reward, "judge/reward", 0},
       {&j->terminated, "judge/terminated", 0},
@@ -71,13 +49,21 @@ void rgm_judge_plan(rgm_run *run, rgm_judge *j, const rgm_agent *agent, int64_t 
 }
 
 
-void rgm_judge_act(const rgm_judge *j, const rgm_agent *agent, rgm_stream *s, rgm_tensor act,
-                   rgm_tensor obs) {
-  rgm_agent_act(s, agent, &j->pass, j->seen, obs, act, j->log_pi, RGM_DRAW_MEAN, 0);
+rgm_status rgm_judge_init(rgm_run *run, rgm_judge *j) {
+  return rgm_bins_init(run, &j->bins);
 }
 
 
-rgm_status rgm_judge_report(rgm_run *run, const rgm_judge *j, const rgm_agent *agent) {
+void rgm_judge_act(rgm_run *run, rgm_judge *j, const rgm_agent *agent, rgm_stream *s,
+                   rgm_tensor act, rgm_tensor obs) {
+  const rgm_tensor state = rgm_bins_see(run, &j->bins, s, obs);
+  rgm_agent_act(s, agent, &j->pass, j->seen, state, rgm_bins_choice(&j->bins, act), j->log_pi,
+                RGM_DRAW_MEAN, 0);
+  rgm_bins_give(&j->bins, s, act);
+}
+
+
+rgm_status rgm_judge_report(rgm_run *run, rgm_judge *j, const rgm_agent *agent) {
   rgm_stream *s = run->stream;
   if (j->episodes == 0) {
     return RGM_OK;
@@ -105,7 +91,7 @@ rgm_status rgm_judge_report(rgm_run *run, const rgm_judge *j, const rgm_agent *a
 
   // an episode that is over earns nothing more
   for (int64_t t = 0; t < step.steps; t++) {
-    rgm_judge_act(j, agent, s, j->act, j->obs);
+    rgm_judge_act(run, j, agent, s, j->act, j->obs);
     rgm_env_step(run->env_kernels, s, &step);
     rgm_triad(s, j->total[(t + 1) % 2], j->total[t % 2], j->reward, 1.0f);
   }

@@ -24,16 +24,6 @@ static const rgm_field fields[] = {
 // Programmes of a patient: all actions or the first alone, on the whole grid or half of it.
 enum { WHOLE, WHOLE_HALF, FIRST, FIRST_HALF, PROGRAMMES };
 
-typedef struct solving {
-  const rgm_run *run;
-  const void *config; // of the environment
-  const float *words; // of a chunk of patients
-  int64_t grid, first, patients;
-  double *value; // (PROGRAMMES, patients)
-  rgm_status status;
-} solving;
-
-
 static rgm_status oracle_check(const rgm_run *run) {
   return run->env->optimum != NULL
              ? RGM_OK
@@ -53,46 +43,6 @@ static int oracle_contenders(rgm_run *run, rgm_contender *out, int max) {
   (void)out;
   (void)max;
   return 0;
-}
-
-
-static void solve_task(void *arg, int64_t i) {
-  solving *job = arg;
-  const rgm_env *env = job->run->env;
-  const float *words = job->words + i * env->patient_words;
-  for (int k = 0; k < PROGRAMMES; k++) {
-    const int64_t grid = k % 2 == 0 ? job->grid : job->grid / 2;
-    const rgm_status status = env->optimum(job->run->env_keys, job->config, words, grid, k < FIRST,
-                                           &job->value[k * job->patients + job->first + i]);
-    if (status != RGM_OK) {
-      job->status = status;
-    }
-  }
-}
-
-
-// the same patients as the trial's, chunk by chunk
-static rgm_status solve_all(rgm_trial *t, solving *job) {
-  const rgm_run *run = t->run;
-  for (job->first = 0; job->first < t->patients; job->first += t->chunk) {
-    const int64_t left = t->patients - job->first, n = left < t->chunk ? left : t->chunk;
-    rgm_cohort cohort = {
-        .patients = t->cohort,
-        .config = t->config,
-        .seeds = t->seeds,
-        .clock = t->clock,
-        .active = t->active,
-        .random = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL,
-        .first = job->first,
-    };
-    cohort.patients.dims[1] = n;
-    rgm_env_sample(run->env_kernels, run->stream, &cohort);
-    rgm_copy(run->stream, t->words, t->cohort.data, rgm_bytes(cohort.patients));
-    RGM_TRY(rgm_sync(run->stream));
-    rgm_cpu_parallel(t->threads, n, solve_task, job);
-    RGM_TRY(job->status);
-  }
-  return RGM_OK;
 }
 
 
@@ -164,25 +114,20 @@ static void write_all(const rgm_trial *t, const double *value, rgm_json *json, F
 static rgm_status oracle_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
   const oracle_keys *k = rgm_algorithm_keys(run, 0);
   rgm_trial t = {0};
-  void *config = malloc(run->env->config_size);
-  rgm_status status = config != NULL ? rgm_trial_run(&t, run, true)
-                                     : rgm_fail(RGM_EMEMORY, "no memory for the environment");
   double *value = NULL;
+  rgm_status status = rgm_trial_run(&t, run, true);
   if (status == RGM_OK) {
     value = calloc((size_t)(PROGRAMMES * t.patients), sizeof *value);
     status = value != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for the patients");
   }
-  if (status == RGM_OK) {
-    rgm_copy(run->stream, config, t.config.data, run->env->config_size);
-    solving job = {run, config, t.words, k->grid, 0, t.patients, value, RGM_OK};
-    status = rgm_sync(run->stream);
-    status = status == RGM_OK ? solve_all(&t, &job) : status;
+  for (int i = 0; i < PROGRAMMES && status == RGM_OK; i++) {
+    status = rgm_trial_optimum(&t, i % 2 == 0 ? k->grid : k->grid / 2, i < FIRST,
+                               value + i * t.patients);
   }
   if (status == RGM_OK) {
     write_all(&t, value, json, text);
   }
   free(value);
-  free(config);
   rgm_trial_free(&t);
   return status;
 }

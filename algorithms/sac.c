@@ -227,8 +227,8 @@ static rgm_status sac_report(rgm_run *run) {
 
 
 static void act_mean(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
-  const sac *s = run->self;
-  rgm_judge_act(&s->judge, &s->agent, stream, act, obs);
+  sac *s = run->self;
+  rgm_judge_act(run, &s->judge, &s->agent, stream, act, obs);
 }
 
 

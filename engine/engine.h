@@ -295,6 +295,7 @@ typedef struct rgm_episodes {
   int64_t bins;            // actions of the data set are quantiles of dose
   uint64_t seed;           // of the split by patient
   double validation, test; // shares of it
+  bool history;            // what was given before is a state, where the environment knows it
 } rgm_episodes;
 
 // A group of test patients by name: the env.* keys that choose it.
@@ -342,6 +343,10 @@ typedef struct rgm_env {
   int return_metric;
   rgm_status (*optimum)(const void *keys, const void *config, const float *words, int64_t grid,
                         bool whole, double *value);
+  // a dose of one step, in `dose_unit`, as an action (act_dim), for agents that learned bins of it
+  // from a data set; NULL: its actions are those of data sets
+  const char *dose_unit;
+  void (*give_dose)(const void *keys, double dose, float *act);
   // episodes as a data set with the columns that imports of real patients have; NULL: it has none
   rgm_status (*record)(const void *keys, const rgm_episodes *episodes, rgm_dataset **out);
 
@@ -442,7 +447,7 @@ typedef struct rgm_run_keys {
 } rgm_run_keys;
 
 typedef struct rgm_eval_keys {
-  int64_t patients, seed;
+  int64_t patients, seed, optimum;
 } rgm_eval_keys;
 
 typedef struct rgm_data_keys {
@@ -511,6 +516,7 @@ struct rgm_run {
   rgm_best best;
   char warning[256]; // of a report, for people and the log; "" once it was told
   char out[2048];    // folder for the files of an evaluation, "" where none are wanted
+  int acting;        // which of the algorithm's contenders is asked to act
 };
 
 // A hyperparameter: an f32 vector (R) filled from the double at `offset` in each replica's keys.

@@ -150,6 +150,12 @@ static void write_text(const rgm_trial *e, FILE *out) {
               s.mean, s.sd, s.median, s.q25, s.q75, s.p95, s.max,
               published(env, e->scores[i].name, q->name));
     }
+    if (e->best != NULL) {
+      double mean, error;
+      rgm_trial_regret(e, i, replicas, &mean, &error);
+      fprintf(out, "  %-19s %-7s %9.2f +- %.2f from the optimum of patients who are known\n",
+              "regret", "1", mean, error);
+    }
   }
   if (!has_baseline(e)) {
     return;

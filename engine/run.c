@@ -52,6 +52,10 @@ const rgm_field rgm_eval_fields[] = {
      RGM_PROVENANCE, "Test patients of an evaluation."},
     {"seed", RGM_INT, offsetof(rgm_eval_keys, seed), "1", "20260101", 0, 9e15, NULL, RGM_PROVENANCE,
      "Seed of the test patients, drawn from random streams that training never uses."},
+    {"optimum", RGM_INT, offsetof(rgm_eval_keys, optimum), "1", "0", 0, 4000, NULL,
+     RGM_PROVENANCE | RGM_ADDED,
+     "Where the environment's optimum is known: points of its dynamic programming, from which "
+     "regret is told; 0: no regret."},
     {0},
 };
 
@@ -203,7 +207,11 @@ static rgm_status read_dataset(rgm_run *run) {
   }
   RGM_TRY(rgm_transitions_read(data, &run->transitions));
   snprintf(run->data_digest, sizeof run->data_digest, "%s", run->transitions->digest);
-  if (run->env != NULL && run->env->obs_dim != run->transitions->states) {
+  // an environment that takes doses picks states by name: who acts in it checks them
+  if (run->env == NULL || run->env->give_dose != NULL) {
+    return RGM_OK;
+  }
+  if (run->env->obs_dim != run->transitions->states) {
     return rgm_fail(RGM_ECONFIG,
                     "%s: env.name: %s has %d observations where %s has %d: it is not what the data "
                     "are of",
@@ -212,7 +220,7 @@ static rgm_status read_dataset(rgm_run *run) {
   }
   const int64_t choices = run->transitions->choices;
   const int actions = run->transitions->actions;
-  if (run->env != NULL && (run->env->choices != choices || run->env->act_dim != actions)) {
+  if (run->env->choices != choices || run->env->act_dim != actions) {
     return rgm_fail(RGM_ECONFIG,
                     "%s: env.name: %s has %d actions of %d classes (0: continuous) where %s has %d "
                     "of %lld: it is not what the data are of",

@@ -13,6 +13,7 @@
 typedef struct simulate_keys {
   int64_t patients, seed, bins;
   double validation, test;
+  bool history;
   char controller[RGM_STRING_SIZE];
 } simulate_keys;
 
@@ -28,6 +29,8 @@ const rgm_field rgm_simulate_fields[] = {
      "Actions: quantiles of the dose in the training part."},
     {"validation", RGM_FLOAT, KEY(validation), "1", "0.2", 0, 1, NULL, 0,
      "Share of patients kept for validation."},
+    {"history", RGM_BOOL, KEY(history), "", "false", 0, 0, NULL, RGM_ADDED,
+     "Whether the dose of the hour before is a state, which imports leave out."},
     {"test", RGM_FLOAT, KEY(test), "1", "0", 0, 1, NULL, 0, "Share kept for tests."},
     {0},
 };
@@ -179,8 +182,9 @@ static rgm_status write_out(simulation *s, const simulate_keys *k, const rgm_opt
                                      "simulate.patients",
                                      (long long)k->patients);
   if (status == RGM_OK) {
-    const rgm_episodes episodes = {k->patients, s->steps,          obs,           act,    signals,
-                                   k->bins,     (uint64_t)k->seed, k->validation, k->test};
+    const rgm_episodes episodes = {
+        k->patients, s->steps,          obs,           act,     signals,
+        k->bins,     (uint64_t)k->seed, k->validation, k->test, k->history};
     status = env->record(s->run->env_keys, &episodes, &d);
   }
   status = status == RGM_OK ? annotate(s->run, d) : status;

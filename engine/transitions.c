@@ -383,6 +383,66 @@ static void tell_boxes(builder *b) {
 }
 
 
+// ---- doses -------------------------------------------------------------------------------------
+
+// numbers of a note, NaN where it has another count of them
+static void read_edges(const rgm_dataset *d, double *edge, int64_t count) {
+  const char *text = rgm_dataset_note_text(d, "actions.edges");
+  int64_t n = 0;
+  for (char *end; text != NULL && n <= count; text = end) {
+    const double value = strtod(text, &end);
+    if (end == text) {
+      break;
+    }
+    if (n < count) {
+      edge[n] = value;
+    }
+    n++;
+  }
+  for (int64_t k = 0; k < count && n != count; k++) {
+    edge[k] = NAN;
+  }
+}
+
+
+// the doses that classes stand for, where a column of role dose is about them
+static rgm_status describe_doses(builder *b) {
+  const rgm_dataset *d = b->d;
+  rgm_transitions *t = b->t;
+  const rgm_column *dose = NULL;
+  for (int i = 0; i < d->column_count && t->choices > 0; i++) {
+    const rgm_column *c = &d->column[i];
+    if (c->role == RGM_ROLE_DOSE && strcmp(c->of, d->column[b->act[0]].name) == 0) {
+      dose = c;
+    }
+  }
+  if (dose == NULL) {
+    return RGM_OK;
+  }
+  t->dose = malloc((size_t)t->choices * sizeof *t->dose);
+  t->edge = malloc((size_t)t->choices * sizeof *t->edge);
+  double *work = malloc((size_t)t->rows * sizeof *work);
+  if (t->dose == NULL || t->edge == NULL || work == NULL) {
+    free(work);
+    return rgm_fail(RGM_EMEMORY, "%s: no memory for its doses", t->path);
+  }
+  memcpy(t->dose_unit, dose->unit, sizeof t->dose_unit);
+  for (int64_t a = 0; a < t->choices; a++) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < t->rows; i++) {
+      const double given = rgm_cell_get(dose, t->row[i]);
+      if (t->split[i] == RGM_TRAIN && t->action[i] == (float)a && isfinite(given)) {
+        work[n++] = given;
+      }
+    }
+    t->dose[a] = n > 0 ? rgm_median(work, n) : NAN;
+  }
+  free(work);
+  read_edges(d, t->edge, t->choices - 1);
+  return RGM_OK;
+}
+
+
 // ---- figures of columns ------------------------------------------------------------------------
 
 // quantile of type 7 of x, which is reordered
@@ -571,9 +631,10 @@ static void tell_parts(builder *b, const rgm_data_keys *keys) {
 // ---- building ----------------------------------------------------------------------------------
 
 static void release(rgm_transitions *t) {
-  void *const memory[] = {t->obs,   t->next,  t->action, t->reward,  t->terminated, t->truncated,
-                          t->known, t->split, t->row,    t->episode, t->patient,    t->state,
-                          t->act,   t->mean,  t->sd,     t->act_low, t->act_high};
+  void *const memory[] = {t->obs,       t->next,     t->action, t->reward, t->terminated,
+                          t->truncated, t->known,    t->split,  t->row,    t->episode,
+                          t->patient,   t->state,    t->act,    t->mean,   t->sd,
+                          t->act_low,   t->act_high, t->dose,   t->edge};
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) {
     free(memory[i]);
   }
@@ -601,6 +662,7 @@ static rgm_status build(builder *b, const rgm_data_keys *keys) {
   RGM_TRY(fill_rows(b));
   RGM_TRY(check_parts(b));
   RGM_TRY(find_classes(b));
+  RGM_TRY(describe_doses(b));
   RGM_TRY(describe_all(b));
   tell_parts(b, keys);
   return RGM_OK;

@@ -45,6 +45,10 @@ struct rgm_transitions {
   int64_t *patient;          // (N) as in the data set, the episode where it has no patients
   rgm_feature *state;        // (S)
   rgm_feature *act;          // (D); of classes only the name
+  double *dose, *edge;       // (A), (A - 1) of classes that are bins of a dose: its median over the
+                             // training rows, NaN where none has it, and what lies between bins,
+                             // NaN where the data set does not say; NULL: no column of role dose
+  char dose_unit[32];
   float *mean, *sd;          // (S) as in `state`, what inputs are normalised by
   float *act_low, *act_high; // (D) the box of continuous actions, in their unit; not of classes
   char notes[1024];          // what people should know, a line each, "" where there is nothing

@@ -339,8 +339,8 @@ static rgm_status add_stepped_scores(rgm_trial *t, const rgm_contender *c) {
 
 // ---- all of them -------------------------------------------------------------------------------
 
-// the constants of a replica's environment, the test seed, and a controller's parameters
-static rgm_status load_replica(rgm_trial *t, const rgm_contender *c, int64_t r) {
+// the constants of a replica's environment, and the test seed
+static void load_env(rgm_trial *t, int64_t r) {
   rgm_run *run = t->run;
   const uint64_t seed = (uint64_t)run->eval.seed;
   const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)}, zero = 0, one = 1;
@@ -350,9 +350,15 @@ static rgm_status load_replica(rgm_trial *t, const rgm_contender *c, int64_t r) 
   rgm_copy(run->stream, t->seeds.data, words, sizeof words);
   rgm_copy(run->stream, t->clock.data, &zero, sizeof zero);
   rgm_copy(run->stream, t->active.data, &one, sizeof one);
-  rgm_copy(run->stream, t->params.data, (const float *)c->params.data + r * c->params.stride0,
+}
+
+
+// the same, and a controller's parameters
+static rgm_status load_replica(rgm_trial *t, const rgm_contender *c, int64_t r) {
+  load_env(t, r);
+  rgm_copy(t->run->stream, t->params.data, (const float *)c->params.data + r * c->params.stride0,
            (size_t)c->params.stride0 * sizeof(float));
-  return rgm_sync(run->stream);
+  return rgm_sync(t->run->stream);
 }
 
 
@@ -360,6 +366,7 @@ static rgm_status run_all(rgm_trial *t, const rgm_contender *contenders, int cou
                           bool baselines) {
   rgm_run *run = t->run;
   for (int i = 0; i < count; i++) {
+    run->acting = i;
     if (contenders[i].act != NULL) {
       RGM_TRY(add_stepped_scores(t, &contenders[i]));
     }
@@ -382,6 +389,118 @@ static rgm_status run_all(rgm_trial *t, const rgm_contender *contenders, int cou
     RGM_TRY(add_score(t, &c));
   }
   return RGM_OK;
+}
+
+
+// ---- regret ------------------------------------------------------------------------------------
+
+typedef struct solving {
+  const rgm_run *run;
+  const void *config; // of the environment
+  const float *words; // of a chunk of patients
+  int64_t grid;
+  bool whole;
+  double *value; // of these
+  rgm_status status;
+} solving;
+
+static void solve_task(void *arg, int64_t i) {
+  solving *job = arg;
+  const rgm_env *env = job->run->env;
+  const rgm_status status =
+      env->optimum(job->run->env_keys, job->config, job->words + i * env->patient_words, job->grid,
+                   job->whole, &job->value[i]);
+  if (status != RGM_OK) {
+    job->status = status;
+  }
+}
+
+
+rgm_status rgm_trial_optimum(rgm_trial *t, int64_t grid, bool whole, double *value) {
+  const rgm_run *run = t->run;
+  uint8_t *config = malloc(run->env->config_size);
+  if (config == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the environment");
+  }
+  load_env(t, 0);
+  rgm_copy(run->stream, config, t->config.data, run->env->config_size);
+  rgm_status status = rgm_sync(run->stream);
+  solving job = {run, config, t->words, grid, whole, value, RGM_OK};
+
+  // the same patients as the trial's, chunk by chunk
+  for (int64_t first = 0; first < t->patients && status == RGM_OK; first += t->chunk) {
+    const int64_t n = t->patients - first < t->chunk ? t->patients - first : t->chunk;
+    rgm_cohort cohort = {
+        .patients = t->cohort,
+        .config = t->config,
+        .seeds = t->seeds,
+        .clock = t->clock,
+        .active = t->active,
+        .random = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL,
+        .first = first,
+    };
+    cohort.patients.dims[1] = n;
+    rgm_env_sample(run->env_kernels, run->stream, &cohort);
+    rgm_copy(run->stream, t->words, t->cohort.data, rgm_bytes(cohort.patients));
+    status = rgm_sync(run->stream);
+    job.value = value + first;
+    if (status == RGM_OK) {
+      rgm_cpu_parallel(t->threads, n, solve_task, &job);
+      status = job.status;
+    }
+  }
+  free(config);
+  return status;
+}
+
+
+// where eval.optimum asks for it
+static rgm_status find_best(rgm_trial *t) {
+  const rgm_run *run = t->run;
+  if (run->eval.optimum == 0) {
+    return RGM_OK;
+  }
+  const char *where = rgm_config_where(run->config, "eval.optimum");
+  if (run->env->optimum == NULL || t->given.count > 0) {
+    return rgm_fail(RGM_ECONFIG, "%s: eval.optimum: nobody knows the optimum of %s; leave it out",
+                    where, run->env->name);
+  }
+  if (run->eval.optimum < 8) {
+    return rgm_fail(RGM_ECONFIG, "%s: eval.optimum: %lld points; 8 are the least, 240 is usual",
+                    where, (long long)run->eval.optimum);
+  }
+  t->best = malloc((size_t)t->patients * sizeof *t->best);
+  return t->best != NULL ? rgm_trial_optimum(t, run->eval.optimum, true, t->best)
+                         : rgm_fail(RGM_EMEMORY, "no memory for the patients");
+}
+
+
+static void regret_of(const rgm_trial *t, const rgm_score *s, double *mean, double *error) {
+  const double *value = s->value + t->run->env->return_metric * t->patients;
+  double square = 0.0;
+  *mean = 0.0;
+  for (int64_t i = 0; i < t->patients; i++) {
+    const double d = t->best[i] - value[i];
+    square += (d - *mean) * (d - *mean) * (double)i / (double)(i + 1);
+    *mean += (d - *mean) / (double)(i + 1);
+  }
+  const double n = (double)t->patients;
+  *error = n > 1.0 ? sqrt(square / (n - 1.0) / n) : NAN;
+}
+
+
+void rgm_trial_regret(const rgm_trial *t, int first, int replicas, double *mean, double *error) {
+  *mean = *error = NAN;
+  double *all = t->best != NULL ? malloc((size_t)(2 * replicas) * sizeof *all) : NULL;
+  if (all == NULL) {
+    return;
+  }
+  for (int r = 0; r < replicas; r++) {
+    regret_of(t, &t->scores[first + r], &all[r], &all[replicas + r]);
+  }
+  *mean = rgm_median(all, replicas);
+  *error = rgm_median(all + replicas, replicas);
+  free(all);
 }
 
 
@@ -445,6 +564,12 @@ void rgm_trial_write_metrics(const rgm_trial *t, rgm_json *json, int first, int 
     const rgm_summary s = rgm_trial_pooled(t, first, replicas, m);
     rgm_json_number(json, name, s.mean);
     write_figures(json, name, &s);
+  }
+  if (t->best != NULL) {
+    double mean, error;
+    rgm_trial_regret(t, first, replicas, &mean, &error);
+    rgm_json_number(json, "regret", mean);
+    rgm_json_number(json, "regret_error", error);
   }
 }
 
@@ -533,6 +658,7 @@ rgm_status rgm_trial_run(rgm_trial *t, rgm_run *run, bool baselines) {
                     (long long)t->patients);
   }
   RGM_TRY(run_all(t, contenders, count, baselines));
+  RGM_TRY(find_best(t));
   return t->count > 0 ? RGM_OK
                       : rgm_fail(RGM_ECONFIG,
                                  "%s: algorithm.name: %s brings no controller to evaluate, and %s "
@@ -551,6 +677,7 @@ void rgm_trial_free(rgm_trial *t) {
   free(t->host);
   free(t->words);
   free(t->work);
+  free(t->best);
   free(t->given.words);
   rgm_arena_free(t->arena);
   if (t->run != NULL && t->threads != t->run->stream) {

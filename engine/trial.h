@@ -25,6 +25,7 @@ typedef struct rgm_trial {
   rgm_score *scores;
   int count, baseline; // scores; index of the first baseline's score
   double *work;        // (patients)
+  double *best;        // (patients) the optimum of each, where eval.optimum asks; else NULL
 
   // what a rollout needs
   rgm_patients given; // patients of data, count 0 where they are drawn
@@ -39,6 +40,14 @@ typedef struct rgm_trial {
 // RGM_EMEMORY, RGM_EDATA and what the environment says of its patients.
 rgm_status rgm_trial_run(rgm_trial *trial, rgm_run *run, bool baselines);
 void rgm_trial_free(rgm_trial *trial);
+
+// The optimum of every patient of a trial that has run, by the environment's dynamic programming on
+// `grid` points, of all actions or (`whole` false) the first one: value (patients).
+rgm_status rgm_trial_optimum(rgm_trial *trial, int64_t grid, bool whole, double *value);
+
+// Mean over patients of best - return, and its Monte-Carlo standard error; of the score in the
+// middle where there are many. NAN where no optimum was asked for.
+void rgm_trial_regret(const rgm_trial *trial, int first, int replicas, double *mean, double *error);
 
 // How many scores from `first` on belong to the same controller.
 int rgm_trial_replicas(const rgm_trial *trial, int first);

@@ -249,6 +249,7 @@ enum {
   METRIC_BLEED,
   METRIC_CLOT,
   METRIC_DEATH,
+  METRIC_MEASURED,
   METRICS
 };
 
@@ -266,12 +267,14 @@ static const rgm_quantity metrics[] = {
     {"bleed", "%", "patients with a major bleed"},
     {"clot", "%", "patients with a thrombosis"},
     {"death", "%", "patients who died"},
+    {"measured_in_range", "%",
+     "aPTTs measured on treatment in 60-100 s; those who had none have no share"},
 };
 
 
 static void heparin_measure(const float *signals, int64_t steps, double *out) {
   double hours = 0.0, below = 0.0, above = 0.0, sum = 0.0, dose = 0.0, event[3] = {0.0};
-  double first = NAN, threshold = 0.0, range = 0.0;
+  double first = NAN, threshold = 0.0, range = 0.0, samples = 0.0, good = 0.0;
   for (int64_t t = 0; t < steps; t++) {
     const float *s = signals + t * HEPARIN_SIGNALS;
     const double new = s[HEPARIN_SIGNAL_NEW];
@@ -292,6 +295,8 @@ static void heparin_measure(const float *signals, int64_t steps, double *out) {
       threshold = t <= 24 && new >= 46.0 ? 100.0 : threshold;
       range = t <= 24 && within ? 100.0 : range;
       first = within && isnan(first) ? (double)t : first;
+      samples += 1.0;
+      good += within;
     }
   }
   out[METRIC_OUT] = 100.0 * (below + above) / hours;
@@ -306,6 +311,18 @@ static void heparin_measure(const float *signals, int64_t steps, double *out) {
   out[METRIC_BLEED] = event[0];
   out[METRIC_CLOT] = event[1];
   out[METRIC_DEATH] = event[2];
+  out[METRIC_MEASURED] = 100.0 * good / samples;
+}
+
+
+// ---- doses of data sets ------------------------------------------------------------------------
+
+// A dose of an hour [units/kg] as an action: infused, and what is beyond the largest rate at once.
+static void heparin_give(const void *keys, double dose, float *act) {
+  const heparin_keys *k = keys;
+  const double infused = fmin(fmax(dose, 0.0), k->max_rate);
+  act[0] = (float)(infused / k->max_rate);
+  act[1] = (float)(fmin(fmax(dose - infused, 0.0), k->max_bolus) / k->max_bolus);
 }
 
 
@@ -440,7 +457,7 @@ static const rgm_quantity observations[] = {
     {"pco2", "mmHg", "carbon dioxide"},
     {"aptt", "s", "last known aPTT"},
     {"aptt_age", "h", "time since it was drawn"},
-    {"heparin_before", "U/kg", "given in the hour before"},
+    {"heparin_before", "units/kg", "given in the hour before"},
     {"age", "a", "age"},
 };
 static const rgm_quantity actions[] = {
@@ -545,5 +562,7 @@ const rgm_env rgm_heparin = {
     .kernels = heparin_kernels,
     .return_metric = METRIC_RETURN,
     .optimum = heparin_optimum,
+    .dose_unit = "units/kg/h",
+    .give_dose = heparin_give,
     .record = heparin_record,
 };

@@ -99,7 +99,8 @@ static rgm_status add_order(rgm_dataset *d, const rows *r) {
 static rgm_status add_sources(rgm_dataset *d, const rows *r) {
   for (size_t k = 0; k < sizeof sources / sizeof *sources; k++) {
     const source *s = &sources[k];
-    rgm_column *c = add(d, s->name, s->role, RGM_CELL_F32, s->unit,
+    const bool given = !s->signal && s->index == HEPARIN_SEE_HEPARIN && r->e->history;
+    rgm_column *c = add(d, s->name, given ? RGM_ROLE_STATE : s->role, RGM_CELL_F32, s->unit,
                         s->role == RGM_ROLE_AGE ? "aptt" : "", s->doc);
     if (c == NULL) {
       return RGM_EMEMORY;
@@ -149,7 +150,7 @@ static rgm_status find_edges(rgm_dataset *d, const rows *r, double *edges) {
     snprintf(text + used, sizeof text - used, "%s%.9g", b > 1 ? " " : "", edges[b - 1]);
   }
   free(sorted);
-  return apart ? rgm_dataset_note(d, "action.edges", text)
+  return apart ? rgm_dataset_note(d, "actions.edges", text)
                : rgm_fail(RGM_EDATA,
                           "simulate.bins: equal doses merge two of %lld bins of the "
                           "training part; fewer bins, or env.noise above 0",
