@@ -118,7 +118,9 @@ rgm_status rgm_ensemble_errors(rgm_run *run, rgm_ensemble *e, bool test, double 
 // `features` the root mean square error of every output in its unit, where metrics have the room.
 rgm_status rgm_ensemble_report(rgm_run *run, rgm_ensemble *e, bool features);
 
-// A table of the errors of every output, beside its spread: for `regimen eval`.
+// A table of the errors of every output, beside its spread: for `regimen eval`; as keys of an
+// object that is open, and as one of its own.
+rgm_status rgm_ensemble_write(rgm_run *run, rgm_ensemble *e, rgm_json *json, FILE *text);
 rgm_status rgm_ensemble_evaluate(rgm_run *run, rgm_ensemble *e, rgm_json *json, FILE *text);
 
 #endif

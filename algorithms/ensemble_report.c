@@ -190,7 +190,7 @@ static rgm_status write_outputs(rgm_run *run, const rgm_ensemble *e, const doubl
 }
 
 
-rgm_status rgm_ensemble_evaluate(rgm_run *run, rgm_ensemble *e, rgm_json *json, FILE *text) {
+rgm_status rgm_ensemble_write(rgm_run *run, rgm_ensemble *e, rgm_json *json, FILE *text) {
   const int64_t size = run->replicas * e->outputs;
   double *mse = malloc(2 * (size_t)size * sizeof *mse);
   int64_t rows = 0;
@@ -198,7 +198,6 @@ rgm_status rgm_ensemble_evaluate(rgm_run *run, rgm_ensemble *e, rgm_json *json, 
                                   : rgm_fail(RGM_EMEMORY, "no memory for the errors");
   if (status == RGM_OK) {
     const char *part = e->tested > 0 ? "test" : "validation";
-    rgm_json_open(json, NULL, '{');
     rgm_json_string(json, "part", part);
     rgm_json_number(json, "rows", (double)rows);
     rgm_json_open(json, "outputs", '{');
@@ -211,8 +210,15 @@ rgm_status rgm_ensemble_evaluate(rgm_run *run, rgm_ensemble *e, rgm_json *json, 
     }
     status = write_outputs(run, e, mse, mse + size, json, text);
     rgm_json_close(json, '}');
-    rgm_json_close(json, '}');
   }
   free(mse);
+  return status;
+}
+
+
+rgm_status rgm_ensemble_evaluate(rgm_run *run, rgm_ensemble *e, rgm_json *json, FILE *text) {
+  rgm_json_open(json, NULL, '{');
+  const rgm_status status = rgm_ensemble_write(run, e, json, text);
+  rgm_json_close(json, '}');
   return status;
 }

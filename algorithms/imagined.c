@@ -12,12 +12,12 @@ enum {
   SLOT_EPOCH = 0, // and the next one
   SLOT_ROLLOUT = 2,
   SLOT_UPDATE = 3,
-  SLOT_LOOK = 4,
+  SLOT_LOOK = 4,        // RGM_IMAGINED_SLOTS of them
   DRAW_STARTS = 0x4000, // member of the draw of starts, and of actions at step 0 of a rollout
 };
 
 
-static rgm_problem problem_of(const rgm_run *run) {
+rgm_problem rgm_data_problem(const rgm_run *run) {
   const rgm_transitions *t = run->transitions;
   return (rgm_problem){
       .obs = t->states,
@@ -35,6 +35,12 @@ static rgm_problem problem_of(const rgm_run *run) {
 static uint64_t first_steps(const rgm_run *run) {
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
   return k->model[0] != '\0' ? 0 : (uint64_t)k->dynamics_steps;
+}
+
+
+uint64_t rgm_imagined_before(const rgm_run *run) {
+  const rgm_imagined *s = run->self;
+  return first_steps(run) + s->between;
 }
 
 
@@ -64,7 +70,7 @@ static rgm_status check_box(const rgm_run *run, const rgm_imagined_keys *k) {
 
 rgm_status rgm_imagined_check(const rgm_run *run) {
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
-  const rgm_problem problem = problem_of(run);
+  const rgm_problem problem = rgm_data_problem(run);
   if (k->push_kind == RGM_PUSH_RHO_EXPECT && problem.choices == 0) {
     return rgm_fail(RGM_ECONFIG,
                     "%s: algorithm.push: rho_expect sums over classes of actions, and those of %s "
@@ -99,46 +105,49 @@ static void plan_model_ring(rgm_run *run, rgm_imagined *s, int64_t rows) {
 }
 
 
-// what a group of replicas works with: batches of B rows, rollouts of b
-static void plan_group(rgm_run *run, rgm_imagined *s, const rgm_imagined_keys *k) {
-  const int64_t G = rgm_group(run->stream, run->replicas), b = k->rollouts;
-  const int64_t S = s->agent.problem.obs, D = s->agent.problem.dims;
-  const int64_t E = k->dynamics.elites, I = s->ensemble.inputs;
+rgm_dream rgm_plan_dream(rgm_run *run, const rgm_imagined *s, const char *name, int64_t b) {
+  const int64_t G = rgm_group(run->stream, run->replicas), E = s->ensemble.elite.count;
+  const int64_t S = s->agent.problem.obs, D = s->agent.problem.dims, I = s->ensemble.inputs;
   const int64_t C = s->doubt != RGM_DOUBT_NONE ? b : (b + E - 1) / E;
+  rgm_dream d;
   const struct {
     rgm_tensor *tensor;
     const char *name;
     int64_t d1, d2, d3;
   } work[] = {
-      {&s->state[0], "rollout/state/0", b, S, 0},
-      {&s->state[1], "rollout/state/1", b, S, 0},
-      {&s->seen, "rollout/seen", b, S, 0},
-      {&s->act, "rollout/act", b, D, 0},
-      {&s->log_pi, "rollout/log_pi", b, 0, 0},
-      {&s->x, "rollout/x", b, I, 0},
-      {&s->routed, "rollout/routed", E, C, I},
-      {&s->reward, "rollout/reward", b, 1, 0},
-      {&s->terminated, "rollout/terminated", b, 1, 0},
-      {&s->alive, "rollout/alive", b, 0, 0},
-      {&s->keep, "rollout/keep", b, 0, 0},
-      {&s->doubts, "rollout/doubt", b, 0, 0},
+      {&d.state[0], "state/0", b, S, 0},
+      {&d.state[1], "state/1", b, S, 0},
+      {&d.seen, "seen", b, S, 0},
+      {&d.act, "act", b, D, 0},
+      {&d.log_pi, "log_pi", b, 0, 0},
+      {&d.x, "x", b, I, 0},
+      {&d.routed, "routed", E, C, I},
+      {&d.reward, "reward", b, 1, 0},
+      {&d.terminated, "terminated", b, 1, 0},
+      {&d.alive, "alive", b, 0, 0},
+      {&d.keep, "keep", b, 0, 0},
+      {&d.doubts, "doubt", b, 0, 0},
   };
+  char part[64];
   for (size_t i = 0; i < sizeof work / sizeof *work; i++) {
-    *work[i].tensor = rgm_plan(run->arena, work[i].name, RGM_F32, RGM_SCRATCH, "in group, row, ...",
-                               "1", G, work[i].d1, work[i].d2, work[i].d3);
+    snprintf(part, sizeof part, "%s/%s", name, work[i].name);
+    *work[i].tensor = rgm_plan(run->arena, part, RGM_F32, RGM_SCRATCH, "in group, row, ...", "1", G,
+                               work[i].d1, work[i].d2, work[i].d3);
   }
-  s->batch = rgm_plan_batch(run, "batch", G, k->agent.batch, &s->agent.problem);
-  s->ones =
-      rgm_plan(run->arena, "rollout/ones", RGM_F32, RGM_BLOCK, "in group, row", "1", G, b, 0, 0);
-  s->act_pass = rgm_plan_pass(run->arena, "rollout/pass", G, &s->agent.actor, b, false);
-  s->model_pass = rgm_plan_pass(run->arena, "rollout/model", G, &s->ensemble.elite, C, false);
+  snprintf(part, sizeof part, "%s/ones", name);
+  d.ones = rgm_plan(run->arena, part, RGM_F32, RGM_BLOCK, "in group, row", "1", G, b, 0, 0);
+  snprintf(part, sizeof part, "%s/pass", name);
+  d.act_pass = rgm_plan_pass(run->arena, part, G, &s->agent.actor, b, false);
+  snprintf(part, sizeof part, "%s/model", name);
+  d.model_pass = rgm_plan_pass(run->arena, part, G, &s->ensemble.elite, C, false);
+  return d;
 }
 
 
 rgm_status rgm_imagined_plan(rgm_run *run, rgm_push push, rgm_doubt doubt) {
   rgm_imagined *s = run->self;
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
-  const rgm_problem problem = problem_of(run);
+  const rgm_problem problem = rgm_data_problem(run);
   const int64_t R = run->replicas, S = problem.obs;
   s->doubt = doubt;
   rgm_agent_plan(run, &s->agent, &problem, push, RGM_IMAGINED_KEY(push));
@@ -154,7 +163,8 @@ rgm_status rgm_imagined_plan(rgm_run *run, rgm_push push, rgm_doubt doubt) {
     s->box = rgm_view(box.data, RGM_F32, R, 2, S, 0);
     s->box.stride0 = 0;
   }
-  plan_group(run, s, k);
+  s->batch = rgm_plan_batch(run, "batch", rgm_group(run->stream, R), k->agent.batch, &problem);
+  s->dream = rgm_plan_dream(run, s, "rollout", k->rollouts);
   return RGM_OK;
 }
 
@@ -162,83 +172,117 @@ rgm_status rgm_imagined_plan(rgm_run *run, rgm_push push, rgm_doubt doubt) {
 rgm_status rgm_imagined_init(rgm_run *run) {
   rgm_imagined *s = run->self;
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
-  const int64_t R = run->replicas, S = s->agent.problem.obs, ones = rgm_elements(s->ones);
+  const int64_t R = run->replicas, S = s->agent.problem.obs;
   RGM_TRY(rgm_agent_init(run, &s->agent));
   RGM_TRY(rgm_judge_init(run, &s->judge));
   RGM_TRY(rgm_ensemble_init(run, &s->ensemble));
+  RGM_TRY(rgm_put_number(run, s->dream.ones, 1.0f));
   uint32_t *real = malloc((size_t)R * sizeof *real);
-  float *one = malloc((size_t)ones * sizeof *one), box[2 * RGM_LIST_SIZE];
-  rgm_status status = RGM_OK;
-  if (real == NULL || one == NULL) {
-    status = rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)R);
-  } else {
-    for (int64_t r = 0; r < R; r++) {
-      const rgm_imagined_keys *own = rgm_algorithm_keys(run, r);
-      real[r] = (uint32_t)floor(own->real * (double)k->agent.batch + 0.5);
-    }
-    for (int64_t i = 0; i < ones; i++) {
-      one[i] = 1.0f;
-    }
-    for (int64_t i = 0; i < 2 * S && s->box.data != NULL; i++) {
-      box[i] = (float)(i < S ? k->box_low.value[i] : k->box_high.value[i - S]);
-    }
-    rgm_copy(run->stream, s->real.data, real, rgm_bytes(s->real));
-    rgm_copy(run->stream, s->ones.data, one, rgm_bytes(s->ones));
-    if (s->box.data != NULL) {
-      rgm_copy(run->stream, s->box.data, box, (size_t)(2 * S) * sizeof *box);
-    }
-    status = rgm_sync(run->stream);
+  if (real == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for %lld replicas", (long long)R);
   }
+  for (int64_t r = 0; r < R; r++) {
+    const rgm_imagined_keys *own = rgm_algorithm_keys(run, r);
+    real[r] = (uint32_t)floor(own->real * (double)k->agent.batch + 0.5);
+  }
+  rgm_copy(run->stream, s->real.data, real, rgm_bytes(s->real));
+  float box[2 * RGM_LIST_SIZE];
+  for (int64_t i = 0; i < 2 * S && s->box.data != NULL; i++) {
+    box[i] = (float)(i < S ? k->box_low.value[i] : k->box_high.value[i - S]);
+  }
+  if (s->box.data != NULL) {
+    rgm_copy(run->stream, s->box.data, box, (size_t)(2 * S) * sizeof *box);
+  }
+  const rgm_status status = rgm_sync(run->stream);
   free(real);
-  free(one);
   return status;
 }
 
 
 // ---- rollouts ----------------------------------------------------------------------------------
 
-// a step of the imagined trajectories of n replicas from `first` on
-static void imagine_step(const rgm_run *run, rgm_stream *stream, const rgm_agent *agent,
-                         const rgm_ensemble *e, const rgm_ring *ring, int64_t first, int64_t n,
-                         uint32_t h) {
+static rgm_dream slice_dream(const rgm_dream *whole, int64_t n) {
+  rgm_dream d = *whole;
+  rgm_tensor *const all[] = {&d.ones,   &d.state[0], &d.state[1], &d.seen,   &d.act,
+                             &d.log_pi, &d.x,        &d.routed,   &d.reward, &d.terminated,
+                             &d.alive,  &d.keep,     &d.doubts};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    *all[i] = rgm_slice(*all[i], 0, n);
+  }
+  d.act_pass = rgm_slice_pass(d.act_pass, 0, n);
+  d.model_pass = rgm_slice_pass(d.model_pass, 0, n);
+  return d;
+}
+
+
+rgm_dreamer rgm_dreamer_of(const rgm_run *run, const rgm_dream *dream, int64_t first, int64_t n) {
   const rgm_imagined *s = run->self;
-  const rgm_tensor state = rgm_slice(s->state[h % 2], 0, n);
-  const rgm_tensor next = rgm_slice(s->state[(h + 1) % 2], 0, n);
-  const rgm_tensor act = rgm_slice(s->act, 0, n), x = rgm_slice(s->x, 0, n);
-  const rgm_tensor routed = rgm_slice(s->routed, 0, n), keep = rgm_slice(s->keep, 0, n);
-  const rgm_pass act_pass = rgm_slice_pass(s->act_pass, 0, n);
-  const rgm_pass pass = rgm_slice_pass(s->model_pass, 0, n);
-  const bool all = s->doubt != RGM_DOUBT_NONE;
+  rgm_dreamer d = {
+      .dream = slice_dream(dream, n),
+      .agent = rgm_slice_agent(&s->agent, first, n),
+      .ensemble = rgm_slice_ensemble(&s->ensemble, first, n),
+      .box = rgm_slice_optional(s->box, 0, n),
+      .weight = rgm_slice(s->weight, first, n),
+      .doubt = s->doubt,
+      .draw = RGM_DRAW_POLICY,
+  };
+  d.clock = d.agent.own.clock;
+  return d;
+}
+
+
+void rgm_dream_begin(rgm_stream *stream, const rgm_dreamer *d, const rgm_ring *starts) {
+  rgm_ring states = *starts;
+  states.columns = 1;
+  const rgm_gather gather = {
+      .row = {d->dream.state[0]},
+      .from = &states,
+      .seeds = d->agent.own.seeds,
+      .clock = d->clock,
+      .active = d->agent.own.active,
+      .random = RGM_RANDOM_REPLAY + d->random,
+      .member = DRAW_STARTS,
+  };
+  rgm_replay_gather(stream, &gather);
+  rgm_copy(stream, d->dream.alive.data, d->dream.ones.data, rgm_bytes(d->dream.alive));
+}
+
+
+void rgm_dream_step(rgm_stream *stream, const rgm_dreamer *d, uint32_t h) {
+  const rgm_dream *room = &d->dream;
+  const rgm_ensemble *e = &d->ensemble;
+  const rgm_tensor state = room->state[h % 2];
+  const bool all = d->doubt != RGM_DOUBT_NONE;
+  rgm_agent agent = d->agent;
+  agent.own.clock = d->clock;
   const rgm_model_step step = {
-      .next = next,
-      .reward = rgm_slice(s->reward, 0, n),
-      .terminated = rgm_slice(s->terminated, 0, n),
-      .doubt = rgm_slice(s->doubts, 0, n),
-      .alive = rgm_slice(s->alive, 0, n),
-      .keep = keep,
-      .head = pass.out,
+      .next = room->state[(h + 1) % 2],
+      .reward = room->reward,
+      .terminated = room->terminated,
+      .doubt = room->doubts,
+      .alive = room->alive,
+      .keep = room->keep,
+      .head = room->model_pass.out,
       .bounds = e->elite_bounds,
       .state = state,
       .scale = e->scale,
       .range = e->range,
       .hold = e->hold,
-      .box = rgm_slice_optional(s->box, 0, n),
-      .weight = rgm_slice(s->weight, first, n),
-      .active = agent->own.active,
-      .routing = {agent->own.seeds, agent->own.clock, RGM_RANDOM_MODEL, h},
-      .kind = s->doubt,
+      .box = d->box,
+      .weight = d->weight,
+      .active = agent.own.active,
+      .routing = {agent.own.seeds, d->clock, RGM_RANDOM_MODEL + d->random, h},
+      .kind = d->doubt,
   };
-  rgm_agent_act(stream, agent, &act_pass, rgm_slice(s->seen, 0, n), state, act,
-                rgm_slice(s->log_pi, 0, n), RGM_DRAW_POLICY, DRAW_STARTS + h);
-  rgm_concat(stream, x, state, act, agent->problem.choices);
-  rgm_normalise(stream, x, x, e->input_mean, e->input_sd, false);
+  rgm_agent_act(stream, &agent, &room->act_pass, room->seen, state, room->act, room->log_pi,
+                d->draw, DRAW_STARTS + h);
+  rgm_concat(stream, room->x, state, room->act, agent.problem.choices);
+  rgm_normalise(stream, room->x, room->x, e->input_mean, e->input_sd, false);
   if (!all) {
-    rgm_route(stream, routed, x, &step.routing);
+    rgm_route(stream, room->routed, room->x, &step.routing);
   }
-  rgm_forward(stream, &e->elite, false, all ? x : routed, &pass);
+  rgm_forward(stream, &e->elite, false, all ? room->x : room->routed, &room->model_pass);
   rgm_model(stream, &step);
-  const rgm_tensor rows[] = {state, act, step.reward, next, step.terminated};
-  rgm_replay_append(stream, ring, rows, keep, agent->own.active);
 }
 
 
@@ -246,28 +290,22 @@ static void enqueue_rollout(void *run_, rgm_stream *stream) {
   const rgm_run *run = run_;
   const rgm_imagined *s = run->self;
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
-  const int64_t R = run->replicas, G = s->ones.dims[0];
+  const int64_t R = run->replicas, G = s->dream.ones.dims[0];
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
-    const rgm_agent agent = rgm_slice_agent(&s->agent, first, n);
-    const rgm_ensemble e = rgm_slice_ensemble(&s->ensemble, first, n);
+    const rgm_dreamer d = rgm_dreamer_of(run, &s->dream, first, n);
     const rgm_ring ring = rgm_slice_ring(&s->model, first, n);
-    rgm_ring starts = rgm_slice_ring(&s->data, first, n);
-    starts.columns = 1;
-    const rgm_gather gather = {
-        .row = {rgm_slice(s->state[0], 0, n)},
-        .from = &starts,
-        .seeds = agent.own.seeds,
-        .clock = agent.own.clock,
-        .active = agent.own.active,
-        .random = RGM_RANDOM_REPLAY,
-        .member = DRAW_STARTS,
-    };
-    rgm_replay_gather(stream, &gather);
-    const rgm_tensor alive = rgm_slice(s->alive, 0, n);
-    rgm_copy(stream, alive.data, s->ones.data, rgm_bytes(alive));
-    for (int64_t h = 0; h < k->horizon; h++) {
-      imagine_step(run, stream, &agent, &e, &ring, first, n, (uint32_t)h);
+    const rgm_ring starts = rgm_slice_ring(&s->data, first, n);
+    rgm_dream_begin(stream, &d, &starts);
+    for (uint32_t h = 0; h < (uint32_t)k->horizon; h++) {
+      const rgm_tensor *state = d.dream.state;
+      const rgm_tensor rows[] = {state[h % 2], d.dream.act, d.dream.reward, state[(h + 1) % 2],
+                                 d.dream.terminated};
+      rgm_dream_step(stream, &d, h);
+      rgm_replay_append(stream, &ring, rows, d.dream.keep, d.agent.own.active);
+      if (s->dreamt != NULL) {
+        s->dreamt(run, stream, first, n, h);
+      }
     }
   }
 }
@@ -277,7 +315,7 @@ static void enqueue_rollout(void *run_, rgm_stream *stream) {
 
 static void update(const rgm_run *run, rgm_stream *stream, unsigned what) {
   const rgm_imagined *s = run->self;
-  const int64_t R = run->replicas, G = s->ones.dims[0];
+  const int64_t R = run->replicas, G = s->dream.ones.dims[0];
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
     const rgm_agent agent = rgm_slice_agent(&s->agent, first, n);
@@ -318,19 +356,25 @@ static void enqueue_look(void *run, rgm_stream *stream) {
 rgm_status rgm_imagined_step(rgm_run *run) {
   rgm_imagined *s = run->self;
   const rgm_imagined_keys *k = rgm_algorithm_keys(run, 0);
-  const uint64_t before = first_steps(run);
+  const uint64_t model = first_steps(run), before = model + s->between;
 
   // another run's ensemble is read once: whoever goes on, or is evaluated, has it
   if (run->step == 0 && k->model[0] != '\0') {
     RGM_TRY(rgm_ensemble_load(run, &s->ensemble, k->model));
   }
-  if (run->step < before) {
+  if (run->step < model) {
     RGM_TRY(rgm_ensemble_epoch(run, &s->ensemble, SLOT_EPOCH));
     rgm_advance(run->stream, run->clock, run->active);
     return RGM_OK;
   }
+  if (run->step < before) {
+    return s->prepare(run);
+  }
   if ((run->step - before) % (uint64_t)k->every == 0) {
     rgm_graph(run->stream, SLOT_ROLLOUT, enqueue_rollout, run);
+    if (s->rolled != NULL) {
+      s->rolled(run);
+    }
   }
   if (rgm_reports_next(run)) {
     rgm_graph(run->stream, SLOT_LOOK, enqueue_look, run);

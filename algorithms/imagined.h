@@ -55,6 +55,28 @@ extern const char *const rgm_imagined_terminations[]; // "none", "box", NULL
    "Episodes in env.name, where it is given, whose mean return a report gives; 0: none."}
 // clang-format on
 
+// Room for b trajectories that are imagined side by side.
+typedef struct rgm_dream {
+  rgm_tensor ones;                         // (G, b)
+  rgm_tensor state[2];                     // (G, b, S), by turns
+  rgm_tensor seen, act, log_pi, x, routed; // (G, b, S), (G, b, D), (G, b), (G, b, I), (G, E, C, I)
+  rgm_tensor reward, terminated;           // (G, b, 1)
+  rgm_tensor alive, keep, doubts;          // (G, b)
+  rgm_pass act_pass, model_pass;           // (G, b), (G, E, C)
+} rgm_dream;
+
+// Where and how trajectories of n replicas from `first` on are imagined. `agent` and `ensemble` are
+// those replicas', `dream` too.
+typedef struct rgm_dreamer {
+  rgm_dream dream;
+  rgm_agent agent;
+  rgm_ensemble ensemble;
+  rgm_tensor box, weight, clock;
+  rgm_doubt doubt;
+  rgm_draw draw;   // how actions are chosen
+  uint32_t random; // added to the streams of random numbers: 0, or RGM_RANDOM_EVAL
+} rgm_dreamer;
+
 typedef struct rgm_imagined {
   rgm_agent agent;
   rgm_ensemble ensemble;
@@ -65,16 +87,37 @@ typedef struct rgm_imagined {
   rgm_tensor real;      // (R) u32: rows of data in a batch
   rgm_tensor weight;    // (R) of doubt
   rgm_tensor box;       // (R, 2, S), one copy for all; data NULL: nothing terminates
-  rgm_tensor ones;      // (G, b)
-  rgm_tensor state[2];  // (G, b, S), by turns
-  rgm_tensor seen, act, log_pi, x, routed; // (G, b, S), (G, b, D), (G, b), (G, b, I), (G, E, C, I)
-  rgm_tensor reward, terminated;           // (G, b, 1)
-  rgm_tensor alive, keep, doubts;          // (G, b)
-  rgm_pass act_pass, model_pass;           // (G, b), (G, E, C)
-  // where rewards are not the model's: gives those of a batch anew, before each update
+  rgm_dream dream;      // of b trajectories
+  // What an algorithm may add, NULL where it does not. Steps between the ensemble's and the first
+  // update, which advance the clock themselves; what follows each step h of a rollout of n replicas
+  // from `first` on, whose dream holds it, and each rollout; and where rewards are not the model's,
+  // those of a batch anew, before each update.
+  uint64_t between;
+  rgm_status (*prepare)(rgm_run *run);
+  void (*dreamt)(const rgm_run *run, rgm_stream *s, int64_t first, int64_t n, uint32_t h);
+  void (*rolled)(rgm_run *run);
   void (*relabel)(const rgm_run *run, rgm_stream *s, int64_t first, int64_t n,
                   const rgm_batch *batch);
 } rgm_imagined;
+
+enum { RGM_IMAGINED_SLOTS = 5 }; // graphs from 0 on that rgm_imagined_step takes
+
+// What an agent sees and does in the run's data.
+rgm_problem rgm_data_problem(const rgm_run *run);
+
+// Room for b trajectories of a group of replicas, "NAME/state/0", ...; `ones` is the caller's to
+// fill (rgm_put_number).
+rgm_dream rgm_plan_dream(rgm_run *run, const rgm_imagined *s, const char *name, int64_t b);
+
+// Who imagines in n replicas from `first` on, as training does.
+rgm_dreamer rgm_dreamer_of(const rgm_run *run, const rgm_dream *dream, int64_t first, int64_t n);
+
+// Begins at rows drawn from `starts`, a ring whose first column has states; takes step h.
+void rgm_dream_begin(rgm_stream *s, const rgm_dreamer *d, const rgm_ring *starts);
+void rgm_dream_step(rgm_stream *s, const rgm_dreamer *d, uint32_t h);
+
+// Steps of the run that come before the first update.
+uint64_t rgm_imagined_before(const rgm_run *run);
 
 // Parts of an algorithm whose keys are rgm_imagined_keys and whose self begins with rgm_imagined.
 rgm_status rgm_imagined_check(const rgm_run *run);

@@ -375,13 +375,14 @@ typedef struct rgm_contender {
 } rgm_contender;
 
 enum {
-  RGM_NEEDS_ENV = 1,     // env.* is read
-  RGM_NEEDS_TABLE = 2,   // data.* is read: a CSV table
-  RGM_TRAINS_NOT = 4,    // nothing to train: eval takes the config itself
-  RGM_NEEDS_DATASET = 8, // data.* is read: a data set, in run->transitions from `check` on
-  RGM_TAKES_ENV = 16,    // env.* is read where the config has env.name; else run->env is NULL
-  RGM_NEEDS_MDP = 32,    // with RGM_NEEDS_ENV: one that is tabular
-  RGM_NEEDS_FRAME = 64,  // with RGM_NEEDS_TABLE: columns of words are factors (engine/frame.h)
+  RGM_NEEDS_ENV = 1,       // env.* is read
+  RGM_NEEDS_TABLE = 2,     // data.* is read: a CSV table
+  RGM_TRAINS_NOT = 4,      // nothing to train: eval takes the config itself
+  RGM_NEEDS_DATASET = 8,   // data.* is read: a data set, in run->transitions from `check` on
+  RGM_TAKES_ENV = 16,      // env.* is read where the config has env.name; else run->env is NULL
+  RGM_NEEDS_MDP = 32,      // with RGM_NEEDS_ENV: one that is tabular
+  RGM_EVALUATES_ENV = 128, // of `evaluate` and `contenders`, the latter where there is an env
+  RGM_NEEDS_FRAME = 64,    // with RGM_NEEDS_TABLE: columns of words are factors (engine/frame.h)
 };
 
 typedef struct rgm_json rgm_json;
@@ -397,6 +398,13 @@ typedef struct rgm_recommendation {
   rgm_json *json;  // where the answer goes, or
   FILE *text;      // NULL: as JSON
 } rgm_recommendation;
+
+// Values that keys of an algorithm get by one name, where the config sets none of its own.
+enum { RGM_MAX_PRESET = 32 };
+typedef struct rgm_preset {
+  const char *name;
+  const char *set[RGM_MAX_PRESET][2]; // key without its section, value; ended by NULL
+} rgm_preset;
 
 // An algorithm: one file, and this row. plan names tensors and runs twice; step is one resumable
 // unit of work and only enqueues; report reads back and calls rgm_report. NULL where there is
@@ -421,6 +429,7 @@ typedef struct rgm_algorithm {
   // advice from a checkpoint alone, without data
   rgm_status (*recommend)(const rgm_recommendation *r);
   void (*release)(rgm_run *run); // frees what `self` points at, whatever was reached
+  const rgm_preset *presets;     // that algorithm.preset chooses among, ended by a name NULL
 } rgm_algorithm;
 
 extern const rgm_algorithm *const rgm_algorithms[]; // ended by NULL; algorithms/algorithms.c
@@ -505,8 +514,9 @@ struct rgm_run {
   char parent_digest[65];   // digest of the checkpoint whose weights the run started from
   char restored_digest[65]; // digest of the checkpoint that was restored, "" where none was
   rgm_best best;
-  char out[2048]; // folder for the files of an evaluation, "" where none are wanted
-  int acting;     // which of the algorithm's contenders is asked to act
+  char warning[256]; // of a report, for people and the log; "" once it was told
+  char out[2048];    // folder for the files of an evaluation, "" where none are wanted
+  int acting;        // which of the algorithm's contenders is asked to act
 };
 
 // A hyperparameter: an f32 vector (R) filled from the double at `offset` in each replica's keys.

@@ -242,7 +242,8 @@ static rgm_status evaluate(rgm_trial *e, rgm_run **out, const rgm_options *optio
            options->out != NULL ? options->out
            : folder             ? options->path
                                 : "");
-  if (run->algorithm->evaluate != NULL) {
+  const bool acts = (run->algorithm->needs & RGM_EVALUATES_ENV) != 0 && run->env != NULL;
+  if (run->algorithm->evaluate != NULL && !acts) {
     return run->algorithm->evaluate(run, &json, text);
   }
   if (run->env == NULL) {

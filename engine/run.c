@@ -148,6 +148,28 @@ static rgm_status read_keys(rgm_run *run, const char *section, const rgm_field *
 }
 
 
+// what algorithm.preset says of keys that nobody set
+static rgm_status apply_preset(rgm_run *run) {
+  const rgm_preset *preset = run->algorithm->presets;
+  const char *name = rgm_config_text(run->config, "algorithm.preset");
+  while (preset != NULL && preset->name != NULL &&
+         (name == NULL || strcmp(preset->name, name) != 0)) {
+    preset++;
+  }
+  if (preset == NULL || preset->name == NULL) {
+    return RGM_OK; // the default; a name that is none is refused with the other keys
+  }
+  for (int i = 0; preset->set[i][0] != NULL; i++) {
+    char key[96];
+    snprintf(key, sizeof key, "algorithm.%s", preset->set[i][0]);
+    if (strcmp(rgm_config_where(run->config, key), "default") == 0) {
+      RGM_TRY(rgm_config_set(run->config, key, preset->set[i][1]));
+    }
+  }
+  return RGM_OK;
+}
+
+
 static rgm_status read_sections(rgm_run *run) {
   if (rgm_config_has_sweep(run->config)) {
     return rgm_fail(RGM_ECONFIG, "%s: a sweep is run by `regimen sweep`",
@@ -156,6 +178,7 @@ static rgm_status read_sections(rgm_run *run) {
   RGM_TRY(rgm_config_read(run->config, "run", rgm_run_fields, &run->keys));
   run->replicas = run->keys.replicas;
   RGM_TRY(choose_algorithm(run));
+  RGM_TRY(apply_preset(run));
   const rgm_algorithm *algorithm = run->algorithm;
   const bool given = rgm_config_text(run->config, "env.name") != NULL;
   if ((algorithm->needs & RGM_NEEDS_ENV) || ((algorithm->needs & RGM_TAKES_ENV) && given)) {

@@ -202,6 +202,20 @@ static rgm_status look(trainer *t) {
 }
 
 
+// what a report warns of: to the log, and to who watches
+static void tell_warning(trainer *t) {
+  if (t->run->warning[0] == '\0') {
+    return;
+  }
+  note(t, t->run->warning);
+  if (t->options->progress != NULL) {
+    fprintf(t->options->progress, "%swarning: %s\n", t->options->terminal ? "\r\033[K" : "",
+            t->run->warning);
+  }
+  t->run->warning[0] = '\0';
+}
+
+
 static rgm_status loop(trainer *t) {
   rgm_run *run = t->run;
   const uint64_t total = (uint64_t)run->keys.steps;
@@ -221,6 +235,7 @@ static rgm_status loop(trainer *t) {
       if (run->algorithm->report != NULL) {
         RGM_TRY(run->algorithm->report(run));
         RGM_TRY(flush_metrics(t));
+        tell_warning(t);
       }
       RGM_TRY(rgm_guard(run));
       RGM_TRY(look(t));

@@ -86,6 +86,7 @@ typedef struct rgm_device_options {
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
   X(triad) X(burn) X(library_gemm)                                                                 \
   X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
+  X(windows) X(guide) X(settle) X(worth) X(band)                                                   \
   X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn) X(nearest) X(induct)               \
   X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(predict)                              \
   X(sample) X(rollout) X(step)
@@ -277,6 +278,10 @@ typedef struct rgm_routing rgm_routing;
 typedef struct rgm_model_step rgm_model_step;
 typedef struct rgm_appraisal rgm_appraisal;
 
+// of guided reward learning: kernels/guided.h
+typedef struct rgm_windows rgm_windows;
+typedef struct rgm_guide rgm_guide;
+
 struct rgm_backend {
   uint32_t abi_version, size;
   const char *name; // "cpu", "cuda"
@@ -378,6 +383,14 @@ struct rgm_backend {
   void (*decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tensor rate,
                         rgm_tensor active);
   void (*adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen, uint32_t number);
+
+  // ---- guided reward learning (kernels/guided.h)
+  void (*windows)(rgm_stream *s, const rgm_windows *windows);
+  void (*guide)(rgm_stream *s, const rgm_guide *guide);
+  void (*settle)(rgm_stream *s, rgm_tensor scale, rgm_tensor count, rgm_tensor x, rgm_tensor rate,
+                 rgm_tensor active, int64_t rows);
+  void (*worth)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor scale, rgm_tensor limit);
+  void (*band)(rgm_stream *s, rgm_tensor y, rgm_tensor x, int64_t column, float low, float high);
 
   // The rows of an environment's loop ("propofol", "eleveld") that came with this backend, NULL if
   // it has none of this name. The CPU's are part of the program, by instruction set: NULL there.

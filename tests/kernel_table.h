@@ -8,6 +8,7 @@
 #include "tests/kernel_actor.h"
 #include "tests/kernel_dynamics.h"
 #include "tests/kernel_gaussian.h"
+#include "tests/kernel_guided.h"
 #include "tests/kernel_mlp.h"
 #include "tests/kernel_replay.h"
 #include "tests/kernel_search.h"
@@ -659,6 +660,11 @@ static const kernel_case kernels[] = {
      appraise_shapes},
     {"decay_weights", decay_plan, decay_run, decay_reference, NULL, decay_shapes},
     {"adopt", adopt_plan, adopt_run, adopt_reference, adopt_prepare, decay_shapes},
+    {"windows", windows_plan, windows_run, windows_reference, windows_prepare, windows_shapes},
+    {"guide", guide_plan, guide_run, guide_reference, guide_prepare, guide_shapes},
+    {"settle", settle_plan, settle_run, settle_reference, settle_prepare, settle_shapes},
+    {"worth", worth_plan, worth_run, worth_reference, NULL, worth_shapes},
+    {"band", band_plan, band_run, band_reference, band_prepare, worth_shapes},
 };
 
 enum { KERNELS = sizeof kernels / sizeof *kernels };

@@ -94,6 +94,13 @@ void RGM_CPU(decay_weights)(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tenso
                             rgm_tensor active);
 void RGM_CPU(adopt)(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen,
                     uint32_t number);
+void RGM_CPU(windows)(rgm_stream *s, const rgm_windows *windows);
+void RGM_CPU(guide)(rgm_stream *s, const rgm_guide *guide);
+void RGM_CPU(settle)(rgm_stream *s, rgm_tensor scale, rgm_tensor count, rgm_tensor x,
+                     rgm_tensor rate, rgm_tensor active, int64_t rows);
+void RGM_CPU(worth)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor scale, rgm_tensor limit);
+void RGM_CPU(band)(rgm_stream *s, rgm_tensor y, rgm_tensor x, int64_t column, float low,
+                   float high);
 void RGM_CPU(bellman)(rgm_stream *s, const rgm_bellman *bellman);
 void RGM_CPU(mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick);
 void RGM_CPU(mdp_solve)(rgm_stream *s, const rgm_mdp_solve *solve);

@@ -24,7 +24,6 @@ const rgm_backend RGM_CPU(backend) = {
     .linear_dx = RGM_CPU(linear_dx),
     .linear_dw = RGM_CPU(linear_dw),
     .linear_dw_adam = RGM_CPU(linear_dw_adam),
-
     .softmax_xent = RGM_CPU(softmax_xent),
     .policy_xent = RGM_CPU(policy_xent),
 
@@ -37,12 +36,10 @@ const rgm_backend RGM_CPU(backend) = {
     .action_score = RGM_CPU(action_score),
     .gaussian_nll = RGM_CPU(gaussian_nll),
     .mse = RGM_CPU(mse),
-
     .schedule = RGM_CPU(schedule),
     .adam = RGM_CPU(adam),
     .sgd = RGM_CPU(sgd),
     .ema = RGM_CPU(ema),
-
     .gaussian_draw = RGM_CPU(gaussian_draw),
     .gaussian_refit = RGM_CPU(gaussian_refit),
     .exponential = RGM_CPU(exponential),
@@ -70,6 +67,11 @@ const rgm_backend RGM_CPU(backend) = {
     .appraise = RGM_CPU(appraise),
     .decay_weights = RGM_CPU(decay_weights),
     .adopt = RGM_CPU(adopt),
+    .windows = RGM_CPU(windows),
+    .guide = RGM_CPU(guide),
+    .settle = RGM_CPU(settle),
+    .worth = RGM_CPU(worth),
+    .band = RGM_CPU(band),
     .bellman = RGM_CPU(bellman),
     .mdp_pick = RGM_CPU(mdp_pick),
     .mdp_solve = RGM_CPU(mdp_solve),

@@ -219,6 +219,13 @@ void rgm_cuda_decay_weights(rgm_stream *s, rgm_tensor g, rgm_tensor p, rgm_tenso
                             rgm_tensor active);
 void rgm_cuda_adopt(rgm_stream *s, rgm_tensor to, rgm_tensor from, rgm_tensor chosen,
                     uint32_t number);
+void rgm_cuda_windows(rgm_stream *s, const rgm_windows *windows);
+void rgm_cuda_guide(rgm_stream *s, const rgm_guide *guide);
+void rgm_cuda_settle(rgm_stream *s, rgm_tensor scale, rgm_tensor count, rgm_tensor x,
+                     rgm_tensor rate, rgm_tensor active, int64_t rows);
+void rgm_cuda_worth(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor scale, rgm_tensor limit);
+void rgm_cuda_band(rgm_stream *s, rgm_tensor y, rgm_tensor x, int64_t column, float low,
+                   float high);
 void rgm_cuda_bellman(rgm_stream *s, const rgm_bellman *bellman);
 void rgm_cuda_mdp_pick(rgm_stream *s, const rgm_mdp_pick *pick);
 void rgm_cuda_mdp_solve(rgm_stream *s, const rgm_mdp_solve *solve);

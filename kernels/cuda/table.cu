@@ -25,6 +25,12 @@ static void fill_more(rgm_backend &t) {
   t.decay_weights = rgm_cuda_decay_weights;
   t.adopt = rgm_cuda_adopt;
 
+  t.windows = rgm_cuda_windows;
+  t.guide = rgm_cuda_guide;
+  t.settle = rgm_cuda_settle;
+  t.worth = rgm_cuda_worth;
+  t.band = rgm_cuda_band;
+
   t.env_kernels = rgm_cuda_env_kernels;
 
   t.products = rgm_cuda_products;
