@@ -7,7 +7,7 @@ extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
 extern const rgm_algorithm rgm_sac_offline;
 extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_tabular_q;
-extern const rgm_algorithm rgm_adr, rgm_dwols, rgm_wis;
+extern const rgm_algorithm rgm_adr, rgm_dtr_audit, rgm_dwols, rgm_wis;
 
 // clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
@@ -36,6 +36,7 @@ const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_dwols,
     &rgm_wis,
     &rgm_adr,
+    &rgm_dtr_audit,
     NULL,
 };
 // clang-format on

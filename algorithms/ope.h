@@ -124,6 +124,18 @@ ope_pooled ope_pool(const ope_keys *keys, const ope_estimate *e, int64_t stride,
 // PREFIXrubin {se, ci, lambda, df}.
 void ope_write_spread(rgm_json *json, const char *prefix, const ope_pooled *e);
 
+// What an evaluation finds, for whoever compares it with a truth: of each policy and figure (adr:
+// over never treating, over the observed starts; wis: its outcomes) {value, low, high}.
+typedef struct ope_values {
+  int policies, figures;
+  char policy[OPE_POLICIES][32];
+  double of[OPE_POLICIES][OPE_OUTCOMES + 1][3];
+} ope_values;
+
+// The evaluations of adr.c and wis.c without words.
+rgm_status adr_values(rgm_run *run, ope_values *out);
+rgm_status wis_values(rgm_run *run, ope_values *out);
+
 // fn(arg, 0 ... count - 1) on the run's threads, where there are some.
 void ope_parallel(const rgm_run *run, int64_t count, void (*fn)(void *, int64_t), void *arg);
 

@@ -220,7 +220,21 @@ static void write_answers(const ope_data *d, const answer *a, int64_t tables, rg
 }
 
 
-static rgm_status wis_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
+// the same as numbers
+static void fill_values(const ope_data *d, const answer *a, int64_t tables, ope_values *out) {
+  *out = (ope_values){.policies = d->policies, .figures = d->outcomes + 1};
+  for (int p = 0; p < d->policies; p++) {
+    memcpy(out->policy[p], d->policy[p].name, sizeof out->policy[p]);
+    for (int j = 0; j <= d->outcomes; j++) {
+      const ope_pooled e = ope_pool(d->keys, &a[0].estimate[p][j], sizeof *a, tables, d->clusters);
+      const double three[] = {e.value, e.low, e.high};
+      memcpy(out->of[p][j], three, sizeof three);
+    }
+  }
+}
+
+
+static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_values *values) {
   ope_tables t;
   rgm_status status = ope_open(run, &t);
   answer *answers = calloc((size_t)t.count + 1, sizeof *answers);
@@ -233,14 +247,27 @@ static rgm_status wis_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
     if (status == RGM_OK) {
       status = answer_table(run, &d, &answers[i]);
     }
-    if (status == RGM_OK && i == t.count - 1) {
+    if (status == RGM_OK && i == t.count - 1 && json != NULL) {
       write_answers(&d, answers, t.count, json, text);
+    }
+    if (status == RGM_OK && i == t.count - 1 && values != NULL) {
+      fill_values(&d, answers, t.count, values);
     }
     ope_free(&d);
   }
   free(answers);
   ope_close(&t);
   return status;
+}
+
+
+rgm_status wis_values(rgm_run *run, ope_values *out) {
+  return evaluate_all(run, NULL, NULL, out);
+}
+
+
+static rgm_status wis_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
+  return evaluate_all(run, json, text, NULL);
 }
 
 
