@@ -23,6 +23,7 @@ typedef struct ope_keys {
   char outcome[RGM_STRING_SIZE], outcomes[RGM_STRING_SIZE], policies[RGM_STRING_SIZE];
   char id[RGM_STRING_SIZE], fold[RGM_STRING_SIZE], imputation[RGM_STRING_SIZE];
   char drop[RGM_STRING_SIZE], clone[RGM_STRING_SIZE];
+  char value[RGM_STRING_SIZE], mortality[RGM_STRING_SIZE];
   int64_t stages, folds, replicates, trees, leaf, tries, bins;
   int observed, rows, split, interval, nuisance;
   bool cure, normalise;

@@ -8,14 +8,20 @@
 #include "algorithms/ope.h"
 #include "kernels/scalar.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const char *const observed_names[] = {"corrected", "published", NULL};
 
 static const rgm_field fields[] = {
     {"outcomes", RGM_STRING, OPE_KEY(outcomes), "", NULL, 0, 0, NULL, 0,
      "Expressions of outcomes, by commas."},
+    RGM_TEXT("value", OPE_KEY(value), "", RGM_ADDED,
+             "Which of the outcomes is a strategy's value in `strategies` and figure4_strategies.csv."),
+    RGM_TEXT("mortality", OPE_KEY(mortality), "", RGM_ADDED,
+             "Which of the outcomes is mortality there."),
     {"observed", RGM_CHOICE, OPE_KEY(observed), "", "corrected", 0, 0, observed_names, RGM_ADDED,
      "Weights of the observed starts: 1; published: as of any policy (biased)."},
     OPE_FIELDS,
@@ -203,9 +209,81 @@ static void write_policy(const ope_data *d, int p, const answer *a, int64_t tabl
 }
 
 
+// ---- strategies side by side -------------------------------------------------------------------
+
+// What a strategy is compared by: its value, the share that starts, mortality.
+enum { SHOWN = 3 };
+static const char *const shown[SHOWN] = {"value", "rrt_share", "mortality"};
+
+// which outcome each is, -1: none; a key that names no outcome is an error
+static rgm_status find_shown(const rgm_run *run, const ope_data *d, int place[SHOWN]) {
+  const char *const texts[SHOWN] = {d->keys->value, "", d->keys->mortality};
+  for (int k = 0; k < SHOWN; k++) {
+    place[k] = k == 1 ? d->outcomes : -1;
+    for (int j = 0; j < d->outcomes; j++) {
+      place[k] = strcmp(texts[k], d->outcome_name[j]) == 0 ? j : place[k];
+    }
+    if (texts[k][0] != '\0' && place[k] < 0) {
+      char key[64];
+      snprintf(key, sizeof key, "algorithm.%s", shown[k]);
+      return rgm_fail(RGM_ECONFIG, "%s: %s: %s is none of algorithm.outcomes",
+                      rgm_config_where(run->config, key), key, texts[k]);
+    }
+  }
+  return RGM_OK;
+}
+
+
+// JSON: strategies.NAME.{value, ci, rrt_share, mortality, ...}; in the run's folder the data of the
+// publication's figure 4, a row for each strategy and quantity
+static rgm_status write_strategies(const rgm_run *run, const ope_data *d, const answer *a,
+                                   int64_t tables, rgm_json *json) {
+  char path[2200];
+  int place[SHOWN];
+  FILE *out = NULL;
+  RGM_TRY(find_shown(run, d, place));
+  if (run->out[0] != '\0') {
+    snprintf(path, sizeof path, "%s/figure4_strategies.csv", run->out);
+    out = fopen(path, "w");
+    if (out == NULL) {
+      return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+    }
+    fprintf(out, "strategy,quantity,outcome,value,low,high\n");
+  }
+  rgm_json_open(json, "strategies", '{');
+  for (int p = 0; p < d->policies; p++) {
+    const char *name = d->policy[p].is_observed ? "standard" : d->policy[p].name;
+    rgm_json_open(json, name, '{');
+    for (int k = 0; k < SHOWN; k++) {
+      if (place[k] < 0) {
+        continue;
+      }
+      const ope_pooled e =
+          ope_pool(d->keys, &a[0].estimate[p][place[k]], sizeof *a, tables, d->clusters);
+      char key[64];
+      rgm_json_number(json, shown[k], e.value);
+      snprintf(key, sizeof key, k == 0 ? "ci" : "%s_ci", shown[k]);
+      rgm_json_open(json, key, '[');
+      rgm_json_number(json, NULL, e.low);
+      rgm_json_number(json, NULL, e.high);
+      rgm_json_close(json, ']');
+      if (out != NULL) {
+        fprintf(out, "%s,%s,%s,%.9g,%.9g,%.9g\n", name, shown[k],
+                place[k] < d->outcomes ? d->outcome_name[place[k]] : "starts", e.value, e.low,
+                e.high);
+      }
+    }
+    rgm_json_close(json, '}');
+  }
+  rgm_json_close(json, '}');
+  return out == NULL || fclose(out) == 0 ? RGM_OK
+                                         : rgm_fail(RGM_EIO, "%s: cannot be written", path);
+}
+
+
 // what all tables say together; d is the last one
-static void write_answers(const ope_data *d, const answer *a, int64_t tables, rgm_json *json,
-                          FILE *text) {
+static rgm_status write_answers(const rgm_run *run, const ope_data *d, const answer *a,
+                                int64_t tables, rgm_json *json, FILE *text) {
   rgm_json_open(json, NULL, '{');
   rgm_json_number(json, "n", (double)d->N);
   rgm_json_number(json, "patients", (double)d->clusters);
@@ -216,7 +294,9 @@ static void write_answers(const ope_data *d, const answer *a, int64_t tables, rg
     write_policy(d, p, a, tables, json, text);
   }
   rgm_json_close(json, '}');
+  const rgm_status status = write_strategies(run, d, a, tables, json);
   rgm_json_close(json, '}');
+  return status;
 }
 
 
@@ -248,7 +328,7 @@ static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_val
       status = answer_table(run, &d, &answers[i]);
     }
     if (status == RGM_OK && i == t.count - 1 && json != NULL) {
-      write_answers(&d, answers, t.count, json, text);
+      status = write_answers(run, &d, answers, t.count, json, text);
     }
     if (status == RGM_OK && i == t.count - 1 && values != NULL) {
       fill_values(&d, answers, t.count, values);
