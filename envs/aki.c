@@ -80,10 +80,10 @@ static rgm_status aki_prepare(const void *keys, const rgm_config *where, void *c
       .urine = -2.12,
       .urine_sd = 1.585,
       .anuric = 1.0,
-      .mean = 20.0,
-      .died = -1.35,
+      .mean = 15.0,
+      .died = -1.6,
       .dying = -2.75,
-      .start = {-1.55, -1.75, -1.95},
+      .start = {-1.45, -1.65, -1.85},
   };
   const aki_keys *k = keys;
   if (k->psi.count != AKI_PSI) {
