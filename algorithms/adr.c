@@ -321,16 +321,11 @@ static rgm_status evaluate(rgm_run *run, rgm_stream *stream, const ope_tables *t
 }
 
 
-// on the CPU, whatever the run's device: a table takes a tenth of a second
 static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_values *values) {
   ope_tables t;
   rgm_stream *own = NULL;
-  char note[512];
   rgm_status status = ope_open(run, &t);
-  if (status == RGM_OK && !rgm_is_cpu(run->stream)) {
-    const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, 0};
-    status = rgm_open("cpu", &options, &own, note, sizeof note);
-  }
+  status = status == RGM_OK ? ope_open_stream(run, &own) : status;
   if (status == RGM_OK) {
     status = evaluate(run, own != NULL ? own : run->stream, &t, json, text, values);
   }

@@ -137,8 +137,9 @@ typedef struct ope_values {
 rgm_status adr_values(rgm_run *run, ope_values *out);
 rgm_status wis_values(rgm_run *run, ope_values *out);
 
-// fn(arg, 0 ... count - 1) on the run's threads, where there are some.
-void ope_parallel(const rgm_run *run, int64_t count, void (*fn)(void *, int64_t), void *arg);
+// Evaluations run on the CPU, whatever the run's device: a table takes a tenth of a second. *own is
+// a stream to be closed where the run has another one, else NULL.
+rgm_status ope_open_stream(const rgm_run *run, rgm_stream **own);
 
 #define OPE_KEY(member) offsetof(ope_keys, member)
 // clang-format off
