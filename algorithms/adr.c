@@ -283,8 +283,23 @@ static void write_answers(const ope_data *d, const answer *a, int64_t tables, rg
 }
 
 
+// the same as numbers
+static void fill_values(const ope_data *d, const answer *a, int64_t tables, ope_values *out) {
+  *out = (ope_values){.policies = d->policies, .figures = 2};
+  for (int p = 0; p < d->policies; p++) {
+    const ope_estimate *of[] = {&a[0].policy[p].never, &a[0].policy[p].usual};
+    memcpy(out->policy[p], d->policy[p].name, sizeof out->policy[p]);
+    for (int j = 0; j < 2; j++) {
+      const ope_pooled e = ope_pool(d->keys, of[j], sizeof *a, tables, d->clusters);
+      const double three[] = {e.value, e.low, e.high};
+      memcpy(out->of[p][j], three, sizeof three);
+    }
+  }
+}
+
+
 static rgm_status evaluate(rgm_run *run, rgm_stream *stream, const ope_tables *t, rgm_json *json,
-                           FILE *text) {
+                           FILE *text, ope_values *values) {
   answer *answers = calloc((size_t)t->count, sizeof *answers);
   rgm_status status = answers != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "no memory for results");
   for (int64_t i = 0; i < t->count && status == RGM_OK; i++) {
@@ -293,8 +308,11 @@ static rgm_status evaluate(rgm_run *run, rgm_stream *stream, const ope_tables *t
     if (status == RGM_OK) {
       status = answer_table(run, stream, &d, &answers[i]);
     }
-    if (status == RGM_OK && i == t->count - 1) {
+    if (status == RGM_OK && i == t->count - 1 && json != NULL) {
       write_answers(&d, answers, t->count, json, text);
+    }
+    if (status == RGM_OK && i == t->count - 1 && values != NULL) {
+      fill_values(&d, answers, t->count, values);
     }
     ope_free(&d);
   }
@@ -303,22 +321,27 @@ static rgm_status evaluate(rgm_run *run, rgm_stream *stream, const ope_tables *t
 }
 
 
-// on the CPU, whatever the run's device: a table takes a tenth of a second
-static rgm_status adr_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
+static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_values *values) {
   ope_tables t;
   rgm_stream *own = NULL;
-  char note[512];
   rgm_status status = ope_open(run, &t);
-  if (status == RGM_OK && !rgm_is_cpu(run->stream)) {
-    const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, 0};
-    status = rgm_open("cpu", &options, &own, note, sizeof note);
-  }
+  status = status == RGM_OK ? ope_open_stream(run, &own) : status;
   if (status == RGM_OK) {
-    status = evaluate(run, own != NULL ? own : run->stream, &t, json, text);
+    status = evaluate(run, own != NULL ? own : run->stream, &t, json, text, values);
   }
   rgm_close(own);
   ope_close(&t);
   return status;
+}
+
+
+rgm_status adr_values(rgm_run *run, ope_values *out) {
+  return evaluate_all(run, NULL, NULL, out);
+}
+
+
+static rgm_status adr_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
+  return evaluate_all(run, json, text, NULL);
 }
 
 

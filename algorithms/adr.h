@@ -68,6 +68,12 @@ void adr_close(adr_fits *f);
 // and `lost` of n <= G groups.
 void adr_fit(adr_fits *f, int64_t first, int64_t n);
 
+// Propensities alone, fitted on all rows and predicted for all: what weighted importance sampling
+// needs. Errors as above; adr_close in any case.
+rgm_status adr_open_propensities(const ope_data *d, rgm_stream *stream, int64_t seed,
+                                 int64_t groups, adr_fits *f);
+void adr_fit_propensities(adr_fits *f, int64_t first, int64_t n);
+
 // The same by forests, once propensities are fitted: fills mu, u and rho of n groups.
 void adr_fit_forests(adr_fits *f, int64_t first, int64_t n);
 

@@ -411,6 +411,68 @@ void adr_fit(adr_fits *f, int64_t first, int64_t n) {
 }
 
 
+static void start_at_sample(adr_regression *r) {
+  const bool done = r->n > 0 && words(r->status, 0)[0] == RGM_FIT_DONE;
+  for (int64_t c = 0; done && c < r->x.dims[2]; c++) {
+    ((double *)r->start.data)[c] = ((double *)r->beta.data)[c * RGM_FIT_LANES];
+  }
+}
+
+
+// ---- propensities alone, for weighted importance sampling --------------------------------------
+
+// all rows teach and are predicted; as published, those who died before stage 2 count as untreated
+// there, but not later
+static rgm_status make_whole_stage(adr_fits *f, int k, uint8_t *used, double *label) {
+  const ope_data *d = f->d;
+  const int64_t N = d->N;
+  adr_stage *s = &f->stage[0][k];
+  for (int held = 0; held < 2; held++) {
+    const bool dead_too = held == 0 && d->keys->rows == COMPAT_PUBLISHED && k == 1;
+    for (int64_t i = 0; i < N; i++) {
+      used[i] = d->alive[(dead_too ? 0 : k) * N + i] && (k == 0 || !d->a[(k - 1) * N + i]);
+      label[i] = d->a[k * N + i];
+    }
+    RGM_TRY(held == 0 ? make_regression(f, &d->e[k], used, label, &s->e)
+                      : find_rows(f, used, &s->held));
+  }
+  return gather(f, &d->e[k], s->held, &s->held_e);
+}
+
+
+rgm_status adr_open_propensities(const ope_data *d, rgm_stream *stream, int64_t seed,
+                                 int64_t groups, adr_fits *f) {
+  *f = (adr_fits){.d = d, .stream = stream, .groups = groups, .seed = seed};
+  RGM_TRY(make(f, RGM_U8, groups, d->N, RGM_FIT_LANES, &f->counts));
+  f->stage = take(f, sizeof *f->stage);
+  f->lost = take(f, 2 * (size_t)(groups * RGM_FIT_LANES) * sizeof *f->lost);
+  uint8_t *used = take(f, (size_t)d->N);
+  double *label = take(f, (size_t)d->N * sizeof *label);
+  if (f->stage == NULL || f->lost == NULL || used == NULL || label == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for propensities");
+  }
+  f->separated = f->lost + groups * RGM_FIT_LANES;
+  for (int k = 0; k < d->K; k++) {
+    RGM_TRY(make(f, RGM_F64, groups, d->N, RGM_FIT_LANES, &f->of[k].e));
+    RGM_TRY(make_whole_stage(f, k, used, label));
+  }
+  adr_fit_propensities(f, 0, 1);
+  for (int k = 0; k < d->K; k++) {
+    start_at_sample(&f->stage[0][k].e);
+  }
+  return RGM_OK;
+}
+
+
+void adr_fit_propensities(adr_fits *f, int64_t first, int64_t n) {
+  drawing job = {f, first};
+  rgm_cpu_parallel(f->stream, n * RGM_FIT_LANES, draw_task, &job);
+  fit_propensities(f, f->stage[0], n);
+}
+
+
+// ---- the sample --------------------------------------------------------------------------------
+
 // resamples start where the sample ended
 static rgm_status fit_sample(adr_fits *f) {
   const ope_data *d = f->d;
@@ -425,10 +487,7 @@ static rgm_status fit_sample(adr_fits *f) {
     adr_stage *s = &f->stage[at / d->K][at % d->K];
     adr_regression *of[] = {&s->e, &s->rho};
     for (int j = 0; j < 2; j++) {
-      const bool done = of[j]->n > 0 && words(of[j]->status, 0)[0] == RGM_FIT_DONE;
-      for (int64_t c = 0; done && c < of[j]->x.dims[2]; c++) {
-        ((double *)of[j]->start.data)[c] = ((double *)of[j]->beta.data)[c * RGM_FIT_LANES];
-      }
+      start_at_sample(of[j]);
     }
   }
   return RGM_OK;

@@ -23,6 +23,7 @@ typedef struct ope_keys {
   char outcome[RGM_STRING_SIZE], outcomes[RGM_STRING_SIZE], policies[RGM_STRING_SIZE];
   char id[RGM_STRING_SIZE], fold[RGM_STRING_SIZE], imputation[RGM_STRING_SIZE];
   char drop[RGM_STRING_SIZE], clone[RGM_STRING_SIZE];
+  char value[RGM_STRING_SIZE], mortality[RGM_STRING_SIZE];
   int64_t stages, folds, replicates, trees, leaf, tries, bins;
   int observed, rows, split, interval, nuisance;
   bool cure, normalise;
@@ -124,8 +125,21 @@ ope_pooled ope_pool(const ope_keys *keys, const ope_estimate *e, int64_t stride,
 // PREFIXrubin {se, ci, lambda, df}.
 void ope_write_spread(rgm_json *json, const char *prefix, const ope_pooled *e);
 
-// fn(arg, 0 ... count - 1) on the run's threads, where there are some.
-void ope_parallel(const rgm_run *run, int64_t count, void (*fn)(void *, int64_t), void *arg);
+// What an evaluation finds, for whoever compares it with a truth: of each policy and figure (adr:
+// over never treating, over the observed starts; wis: its outcomes) {value, low, high}.
+typedef struct ope_values {
+  int policies, figures;
+  char policy[OPE_POLICIES][32];
+  double of[OPE_POLICIES][OPE_OUTCOMES + 1][3];
+} ope_values;
+
+// The evaluations of adr.c and wis.c without words.
+rgm_status adr_values(rgm_run *run, ope_values *out);
+rgm_status wis_values(rgm_run *run, ope_values *out);
+
+// Evaluations run on the CPU, whatever the run's device: a table takes a tenth of a second. *own is
+// a stream to be closed where the run has another one, else NULL.
+rgm_status ope_open_stream(const rgm_run *run, rgm_stream **own);
 
 #define OPE_KEY(member) offsetof(ope_keys, member)
 // clang-format off

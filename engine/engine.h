@@ -14,6 +14,7 @@ typedef struct rgm_run rgm_run;
 typedef struct rgm_dataset rgm_dataset;         // engine/dataset.h
 typedef struct rgm_transitions rgm_transitions; // engine/transitions.h
 typedef struct rgm_mdp rgm_mdp;                 // engine/mdp.h
+typedef struct rgm_frame rgm_frame;             // engine/frame.h
 
 
 // ---- config: one table row per key -------------------------------------------------------------
@@ -305,6 +306,14 @@ typedef struct rgm_scenario {
   const char *set[RGM_MAX_SETS]; // "env.model=eleveld", ended by NULL
 } rgm_scenario;
 
+// A table of simulated patients that is asked for.
+typedef struct rgm_cohort_of {
+  uint64_t seed;
+  uint32_t number; // tells cohorts of one seed apart
+  int64_t patients;
+  const char *policy; // who decides: "clinician" or a rule of the environment's
+} rgm_cohort_of;
+
 // An environment: one header compiled for every backend, and this row.
 typedef struct rgm_env {
   const char *name, *paper, *doc;
@@ -353,6 +362,12 @@ typedef struct rgm_env {
   // A tabular problem, for algorithms that need one; such an environment has no loop, and so
   // nothing from `steps` on above but its names. NULL: it is none.
   rgm_status (*tabulate)(const void *keys, const rgm_config *where, rgm_mdp **out);
+
+  // Tables of patients, a row each, for algorithms that judge estimators; no loop either. `known`
+  // gives the true blips, at most `most`, and how many there are. NULL: it makes none.
+  rgm_status (*cohort)(const void *keys, const rgm_config *where, const rgm_cohort_of *which,
+                       rgm_frame *out);
+  int (*known)(const void *keys, double *psi, int most);
 } rgm_env;
 
 extern const rgm_env *const rgm_envs[]; // ended by NULL; envs/envs.c
@@ -381,8 +396,9 @@ enum {
   RGM_NEEDS_DATASET = 8,   // data.* is read: a data set, in run->transitions from `check` on
   RGM_TAKES_ENV = 16,      // env.* is read where the config has env.name; else run->env is NULL
   RGM_NEEDS_MDP = 32,      // with RGM_NEEDS_ENV: one that is tabular
-  RGM_EVALUATES_ENV = 128, // of `evaluate` and `contenders`, the latter where there is an env
   RGM_NEEDS_FRAME = 64,    // with RGM_NEEDS_TABLE: columns of words are factors (engine/frame.h)
+  RGM_NEEDS_COHORT = 128,  // with RGM_NEEDS_ENV: one that makes tables of patients
+  RGM_EVALUATES_ENV = 256, // of `evaluate` and `contenders`, the latter where there is an env
 };
 
 typedef struct rgm_json rgm_json;

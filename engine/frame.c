@@ -4,6 +4,7 @@
 #include "engine/csv.h"
 #include "engine/frame.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +76,20 @@ rgm_status rgm_frame_names(const char (*names)[64], int count, rgm_frame *out) {
     memcpy(out->column[i].name, names[i], sizeof names[i]);
   }
   return RGM_OK;
+}
+
+
+// ---- tables in memory --------------------------------------------------------------------------
+
+static _Thread_local struct {
+  const rgm_frame *frame;
+  char path[128];
+} lent;
+
+
+void rgm_frame_lend(const char *name, const rgm_frame *frame) {
+  lent.frame = frame;
+  snprintf(lent.path, sizeof lent.path, "memory:%s", name);
 }
 
 
@@ -186,6 +201,9 @@ static void sort_levels(rgm_frame *frame) {
 rgm_status rgm_frame_read(const char *path, rgm_frame *out) {
   rgm_csv *csv = NULL;
   *out = (rgm_frame){0};
+  if (lent.frame != NULL && strcmp(path, lent.path) == 0) {
+    return rgm_frame_copy(lent.frame, out);
+  }
   RGM_TRY(rgm_csv_open(path, true, &csv));
   const int columns = rgm_csv_columns(csv);
   bool *numbers = calloc((size_t)columns + 1, sizeof *numbers);
@@ -206,4 +224,38 @@ rgm_status rgm_frame_read(const char *path, rgm_frame *out) {
   free(numbers);
   rgm_csv_close(csv);
   return status;
+}
+
+
+// ---- writing -----------------------------------------------------------------------------------
+
+rgm_status rgm_frame_write(const char *path, const rgm_frame *frame) {
+  FILE *out = fopen(path, "w");
+  if (out == NULL) {
+    return rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
+  }
+  for (int j = 0; j < frame->columns; j++) {
+    fprintf(out, "%s%s", j > 0 ? "," : "", frame->column[j].name);
+  }
+  for (int64_t i = 0; i < frame->rows; i++) {
+    for (int j = 0; j < frame->columns; j++) {
+      const double value = frame->value[i * frame->columns + j];
+      const rgm_variable *column = &frame->column[j];
+      fputc(j > 0 ? ',' : '\n', out);
+      if (!isnan(value) && column->levels > 0) {
+        fprintf(out, "%s", column->level[(int)value]);
+      } else if (!isnan(value)) {
+        // the shortest that reads back the same
+        char text[32];
+        int digits = 15;
+        do {
+          snprintf(text, sizeof text, "%.*g", digits, value);
+        } while (digits++ < 17 && strtod(text, NULL) != value);
+        fprintf(out, "%s", text);
+      }
+    }
+  }
+  fputc('\n', out);
+  const bool failed = ferror(out) != 0;
+  return fclose(out) == 0 && !failed ? RGM_OK : rgm_fail(RGM_EIO, "%s: cannot be written", path);
 }

@@ -27,6 +27,14 @@ typedef struct rgm_frame {
 // with file, row and column, never a value.
 rgm_status rgm_frame_read(const char *path, rgm_frame *out);
 
+// Writes a CSV file: numbers so that they read back the same, words, empty cells where missing.
+// Errors: RGM_EIO.
+rgm_status rgm_frame_write(const char *path, const rgm_frame *frame);
+
+// Lends a table to whoever reads the path "memory:NAME" in this thread from now on, one at a time;
+// NULL: none. The caller keeps it, and must take it back before it goes.
+void rgm_frame_lend(const char *name, const rgm_frame *frame);
+
 // A copy with memory of its own; and one without rows, of columns by these names.
 rgm_status rgm_frame_copy(const rgm_frame *from, rgm_frame *out);
 rgm_status rgm_frame_names(const char (*names)[64], int count, rgm_frame *out);

@@ -244,10 +244,13 @@ rgm_status rgm_run_read(rgm_config *config, bool check, rgm_run **out) {
   }
   if (run->env != NULL) {
     const bool table = (run->algorithm->needs & RGM_NEEDS_MDP) != 0;
-    if (table != (run->env->tabulate != NULL)) {
+    const bool cohort = (run->algorithm->needs & RGM_NEEDS_COHORT) != 0;
+    if (table != (run->env->tabulate != NULL) || cohort != (run->env->cohort != NULL)) {
       return rgm_fail(RGM_ECONFIG, "%s: algorithm.name: %s is for %s, which %s is not",
                       rgm_config_where(run->config, "algorithm.name"), run->algorithm->name,
-                      table ? "tabular problems (sepsis_grid, mdp)" : "simulated patients",
+                      table    ? "tabular problems (sepsis_grid, mdp)"
+                      : cohort ? "tables of simulated patients (aki)"
+                               : "simulated patients",
                       run->env->name);
     }
   }
@@ -381,7 +384,7 @@ static rgm_status measure(rgm_run *run) {
   if (run->env != NULL && run->env->tabulate != NULL) {
     RGM_TRY(run->env->tabulate(run->env_keys, run->config, &run->mdp));
     RGM_TRY(rgm_mdp_digest(run->mdp, run->data_digest));
-  } else if (run->env != NULL) {
+  } else if (run->env != NULL && run->env->cohort == NULL) {
     const rgm_backend *set = run->stream->backend;
     run->env_kernels = run->env->kernels_of != NULL ? run->env->kernels_of(run->env_keys, set)
                                                     : run->env->kernels(set);

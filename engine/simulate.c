@@ -4,6 +4,7 @@
 // them is a test patient of `regimen eval`.
 
 #include "engine/dataset.h"
+#include "engine/frame.h"
 #include "engine/load.h"
 #include "engine/regimen.h"
 #include "engine/simulate.h"
@@ -210,8 +211,39 @@ static rgm_status write_out(simulation *s, const simulate_keys *k, const rgm_opt
 }
 
 
+// environments that make tables: a CSV file
+static rgm_status write_table(const rgm_run *run, const simulate_keys *k,
+                              const rgm_options *options) {
+  const size_t length = strlen(options->out);
+  const rgm_cohort_of which = {(uint64_t)k->seed, 0, k->patients, k->controller};
+  rgm_frame table = {0};
+  if (length < 4 || strcmp(options->out + length - 4, ".csv") != 0) {
+    return rgm_fail(RGM_EUSAGE, "-o %s: %s makes tables of patients: FILE.csv is needed",
+                    options->out, run->env->name);
+  }
+  rgm_status status = run->env->cohort(run->env_keys, run->config, &which, &table);
+  status = status == RGM_OK ? rgm_frame_write(options->out, &table) : status;
+  if (status == RGM_OK && options->json) {
+    rgm_json json = {.out = options->result};
+    rgm_json_open(&json, NULL, '{');
+    rgm_json_string(&json, "path", options->out);
+    rgm_json_number(&json, "patients", (double)k->patients);
+    rgm_json_number(&json, "rows", (double)table.rows);
+    rgm_json_close(&json, '}');
+  } else if (status == RGM_OK) {
+    fprintf(options->result, "%s: %lld patients, %lld rows, %d columns\n", options->out,
+            (long long)k->patients, (long long)table.rows, table.columns);
+  }
+  rgm_frame_free(&table);
+  return status;
+}
+
+
 static rgm_status simulate(simulation *s, const simulate_keys *k, const rgm_options *options) {
   const rgm_env *env = s->run->env;
+  if (env->cohort != NULL) {
+    return write_table(s->run, k, options);
+  }
   if (env->record == NULL) {
     return rgm_fail(RGM_ECONFIG, "env.name: %s writes no data sets", env->name);
   }

@@ -4,7 +4,7 @@
 #include "engine/engine.h"
 
 extern const rgm_env rgm_propofol, rgm_heparin, rgm_pendulum, rgm_cartpole;
-extern const rgm_env rgm_sepsis_grid, rgm_sepsis_gumbel, rgm_tabular;
+extern const rgm_env rgm_sepsis_grid, rgm_sepsis_gumbel, rgm_tabular, rgm_aki;
 
 const rgm_env *const rgm_envs[] = {
     &rgm_propofol,
@@ -16,5 +16,8 @@ const rgm_env *const rgm_envs[] = {
     &rgm_sepsis_grid,
     &rgm_sepsis_gumbel,
     &rgm_tabular,
+
+    // tables of patients
+    &rgm_aki,
     NULL,
 };
