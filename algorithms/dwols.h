@@ -178,12 +178,13 @@ typedef struct dwols {
   rgm_tensor freedom;                     // (1, K) residual degrees of freedom
   rgm_tensor drawn;                       // (1, m) how many rows a resample drew
   rgm_tensor counts;                      // (G, N, 16) u8
-  int64_t groups, chunk;
-  rgm_tensor y, base; // (chunk, N, 16), (1, N, 1)
+  rgm_tensor first, members; // (1, U + 1), (1, N) u32: rows of clusters, if there are any
+  int64_t groups, slots;
+  rgm_tensor y, base; // (slots, N, 16), (1, N, 1)
   struct {
-    rgm_tensor x, xx, z, zz, h, label, rows, given, start; // designs, f64
-    rgm_tensor x32, xx32, z32, zz32;                       // and f32
-    rgm_tensor beta, coef, status, fitted, steps;          // (G, ...)
+    rgm_tensor x, z, h, label, rows, given, start; // designs by columns, f64
+    rgm_tensor x32, z32;                           // and f32
+    rgm_tensor beta, coef, status, fitted, steps;  // (G, ...)
   } stage[DWOLS_STAGES];
 } dwols;
 

@@ -82,7 +82,7 @@ typedef struct rgm_device_options {
   X(triad) X(burn) X(library_gemm)                                                                 \
   X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
   X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn)                                     \
-  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo)                                         \
+  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(resample) X(staged)                   \
   X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -391,6 +391,8 @@ struct rgm_backend {
   void (*irls)(rgm_stream *s, const rgm_irls *fit);
   void (*wls)(rgm_stream *s, const rgm_wls *fit);
   void (*pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
+  void (*resample)(rgm_stream *s, const rgm_resample *resample);
+  void (*staged)(rgm_stream *s, const rgm_stages *staged);
 };
 
 

@@ -105,6 +105,8 @@ void RGM_CPU(cholesky)(rgm_stream *s, rgm_tensor gram, rgm_tensor right, rgm_ten
 void RGM_CPU(irls)(rgm_stream *s, const rgm_irls *fit);
 void RGM_CPU(wls)(rgm_stream *s, const rgm_wls *fit);
 void RGM_CPU(pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
+void RGM_CPU(resample)(rgm_stream *s, const rgm_resample *resample);
+void RGM_CPU(staged)(rgm_stream *s, const rgm_stages *staged);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

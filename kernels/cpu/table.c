@@ -81,4 +81,6 @@ const rgm_backend RGM_CPU(backend) = {
     .irls = RGM_CPU(irls),
     .wls = RGM_CPU(wls),
     .pseudo = RGM_CPU(pseudo),
+    .resample = RGM_CPU(resample),
+    .staged = RGM_CPU(staged),
 };

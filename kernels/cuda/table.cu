@@ -31,6 +31,8 @@ static void fill_more(rgm_backend &t) {
   t.irls = rgm_cuda_irls;
   t.wls = rgm_cuda_wls;
   t.pseudo = rgm_cuda_pseudo;
+  t.resample = rgm_cuda_resample;
+  t.staged = rgm_cuda_staged;
 }
 
 
