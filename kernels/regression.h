@@ -4,11 +4,11 @@
 // pseudo-outcomes. What bootstraps of staged treatment rules are made of (Wallace & Moodie 2015).
 //
 // G groups lead every tensor; a group has RGM_FIT_LANES = 16 resamples side by side in its last
-// dim, which share one design. A design lies column by column; its n rows are few of the N rows of
-// the data: `rows` says which. A resample is the count of each row. Lower triangles are stored by rows: entry (i, j), j
-// <= i, at i (i + 1) / 2 + j. Sums over rows: in order with fma within blocks of 256 rows, then the
-// pairwise tree; lane by lane, so that a resample's bits depend on nothing but its own counts.
-// Where a design is f32, so are the sums within a block (and exp): standard errors need no more.
+// dim, which share one design, column by column; its n rows are few of the N of the data: `rows`
+// says which. A resample is the count of each row. Entry (i, j), j <= i, of a lower triangle is at
+// i (i + 1) / 2 + j. Sums over rows: in order with fma within blocks of 256 rows, then the pairwise
+// tree; lane by lane, so that a resample's bits depend on nothing but its own counts. Where a
+// design is f32, so are the sums within a block (and exp): standard errors need no more.
 
 #ifndef RGM_REGRESSION_H
 #define RGM_REGRESSION_H

@@ -191,8 +191,8 @@ static void subtract(double *sum, const double *gram, int64_t i, int64_t j) {
 }
 
 
-// sixteen systems at a time; right becomes the solution, NaN where a pivot is at most `share` of its
-// column
+// sixteen systems at a time; right becomes the solution, NaN where a pivot is at most `share` of
+// its column
 static void solve_lanes(double *gram, double *right, uint32_t *status, int64_t columns,
                         double share) {
   for (int l = 0; l < RGM_FIT_LANES; l++) {
@@ -564,17 +564,17 @@ void RGM_CPU(pseudo)(rgm_stream *s, const rgm_pseudo *pseudo) {
 
 // ---- resamples ---------------------------------------------------------------------------------
 
-// one more of a unit in a lane's counts
+// one more in a count
+static void count_one(uint8_t *count) {
+  *count = (uint8_t)(*count + (*count < 255));
+}
+
+
+// one more of a cluster in a lane's counts
 static void count_unit(const rgm_resample *r, uint8_t *counts, uint32_t unit) {
-  if (r->first.data == NULL) {
-    uint8_t *c = counts + (int64_t)unit * RGM_FIT_LANES;
-    *c = (uint8_t)(*c + (*c < 255));
-    return;
-  }
   const uint32_t *first = rgm_u32(r->first, 0), *members = rgm_u32(r->members, 0);
   for (uint32_t i = first[unit]; i < first[unit + 1]; i++) {
-    uint8_t *c = counts + (int64_t)members[i] * RGM_FIT_LANES;
-    *c = (uint8_t)(*c + (*c < 255));
+    count_one(counts + (int64_t)members[i] * RGM_FIT_LANES);
   }
 }
 
@@ -582,6 +582,7 @@ static void count_unit(const rgm_resample *r, uint8_t *counts, uint32_t unit) {
 static void resample_task(void *arg, int64_t g) {
   const rgm_resample *r = arg;
   const int64_t all = r->counts.dims[1];
+  const bool rows = r->first.data == NULL;
   const rgm_key key = {r->key[0], r->key[1]};
   const uint32_t units = (uint32_t)r->units, refused = (0u - units) % units;
   uint8_t *counts = (uint8_t *)r->counts.data + g * r->counts.stride0;
@@ -617,7 +618,11 @@ static void resample_task(void *arg, int64_t g) {
         const uint32_t unit = (uint32_t)product >= refused
                                   ? (uint32_t)(product >> 32)
                                   : rgm_below(key, r->step, item[l], (uint32_t)(j + k + 1), units);
-        count_unit(r, counts + l, unit);
+        if (rows) {
+          count_one(counts + (int64_t)unit * RGM_FIT_LANES + l);
+        } else {
+          count_unit(r, counts + l, unit);
+        }
       }
     }
   }

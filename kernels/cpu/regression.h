@@ -30,8 +30,8 @@ static void FIT(take)(REAL *z, const REAL *from, int64_t n, int64_t first, int64
 }
 
 
-// which rows of the counts a tile has, and their treatments (NULL: not wanted); those beyond the end
-// are the first again
+// which rows of the counts a tile has, and their treatments (NULL: not wanted); beyond the
+// end the first again
 static void FIT(find)(FIT(tile) * t, const uint32_t *row, const double *label, int64_t first) {
   memcpy(t->row, row + first, (size_t)t->rows * sizeof *row);
   for (int64_t i = 0; i < t->rows && label != NULL; i++) {
