@@ -24,6 +24,7 @@ static const char *const weights[] = {"overlap", "ipw", "capped", "none", "user"
 static const char *const hierarchies[] = {"add", "as_published", NULL};
 static const char *const resamples[] = {"philox", "splitmix", NULL};
 static const char *const intervals[] = {"normal", "t", NULL};
+static const char *const exports[] = {"none", "csv", "hdf5", "both", NULL};
 
 // clang-format off
 #define STAGE(n)                                                                                   \
@@ -71,6 +72,9 @@ static const rgm_field fields[] = {
      "Resamples in single precision: standard errors to 1e-4; estimates stay in double."},
     {"interval", RGM_CHOICE, KEY(interval), "", "normal", 0, 0, intervals, 0,
      "Intervals by the normal distribution, as published, or by t (Barnard & Rubin 1999)."},
+    {"export", RGM_CHOICE, KEY(export), "", "none", 0, 0, exports, RGM_ADDED,
+     "Completed tables that `eval` writes into its folder, with rows of patients: imputed.csv, "
+     "imputed.h5."},
     {"level", RGM_FLOAT, KEY(level), "1", "0.95", 0.5, 0.9999, NULL, 0, "Level of intervals."},
     STAGE(1),
     STAGE(2),

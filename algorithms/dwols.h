@@ -23,6 +23,7 @@ enum { WEIGHT_OVERLAP, WEIGHT_IPW, WEIGHT_CAPPED, WEIGHT_NONE, WEIGHT_USER };
 enum { HIERARCHY_ADD, HIERARCHY_PUBLISHED };
 enum { RESAMPLE_PHILOX, RESAMPLE_SPLITMIX };
 enum { INTERVAL_NORMAL, INTERVAL_T };
+enum { EXPORT_NONE, EXPORT_CSV, EXPORT_HDF5, EXPORT_BOTH };
 
 typedef struct dwols_stage_keys {
   char treatment[RGM_STRING_SIZE], eligible[RGM_STRING_SIZE], propensity[RGM_STRING_SIZE];
@@ -33,7 +34,7 @@ typedef struct dwols_keys {
   char outcome[RGM_STRING_SIZE], cluster[RGM_STRING_SIZE], weights[RGM_STRING_SIZE];
   int64_t stages, imputations, replicates, draw;
   double adaptive;
-  int method, weight, hierarchy, resample, interval;
+  int method, weight, hierarchy, resample, interval, export;
   bool shared, single;
   double level;
   dwols_stage_keys stage[DWOLS_STAGES];
@@ -158,6 +159,9 @@ double dwols_quantile(double level, double df);
 
 // A step: an imputation with all its resamples; dwols_step.c
 rgm_status dwols_step(rgm_run *run);
+
+// Table 1 by stage and treatment, as observed; the files may be NULL. dwols_table1.c
+rgm_status dwols_table1(const dwols_model *m, FILE *csv, FILE *tex, rgm_json *json);
 
 // The evaluation of a run, and advice for a patient: dwols_report.c
 rgm_status dwols_evaluate(rgm_run *run, rgm_json *json, FILE *text);

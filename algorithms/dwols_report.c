@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run of dwols says: pooled estimates, the three methods side by side, diagnostics, what the
-// rules advise; as text or JSON, and as tables (CSV, LaTeX) and data of the paper's figures 2 and 3
-// in the folder of the evaluation.
+// rules advise; as text or JSON, and as tables (CSV, LaTeX), data of the paper's figures 2 and 3,
+// traces of imputations and completed tables in the folder of the evaluation.
 
 #include "algorithms/dwols.h"
 
@@ -244,6 +244,81 @@ static rgm_status try_tables(report *p) {
 }
 
 
+// ---- imputations -------------------------------------------------------------------------------
+
+// a path in the folder of the evaluation
+static const char *in_folder(const report *p, const char *name, char path[4096]) {
+  snprintf(path, 4096, "%s/%s", p->run->out, name);
+  return path;
+}
+
+
+// traces of the chains that the rules were tried on; all completed tables where they are asked for
+static rgm_status write_imputations(const report *p) {
+  mice_plan *mice = p->m->mice;
+  const int export = p->m->keys->export;
+  char csv[4096], hdf5[4096], traces[4096];
+  if (export != EXPORT_NONE && (p->run->out[0] == '\0' || mice == NULL)) {
+    return rgm_fail(RGM_EUSAGE, "algorithm.export: %s",
+                    mice == NULL ? "nothing is imputed" : "there is no folder to write into");
+  }
+  if (p->run->out[0] == '\0' || mice == NULL) {
+    return RGM_OK;
+  }
+  if (mice_has_traces(mice)) {
+    RGM_TRY(mice_write_traces(mice, p->tables, in_folder(p, "traces.csv", traces)));
+  }
+  if (export == EXPORT_NONE) {
+    return RGM_OK;
+  }
+  return mice_export(mice, p->run->stream,
+                     export != EXPORT_HDF5 ? in_folder(p, "imputed.csv", csv) : NULL,
+                     export != EXPORT_CSV ? in_folder(p, "imputed.h5", hdf5) : NULL);
+}
+
+
+// R-hat of every imputed column; needs two chains and two iterations
+static bool has_rhat(const report *p) {
+  return mice_has_traces(p->m->mice) && p->tables > 1 && p->m->keys->mice.iterations > 1;
+}
+
+
+static void json_rhat(const report *p) {
+  rgm_json *j = p->json;
+  rgm_json_open(j, "imputation_rhat", '{');
+  for (int i = 0; has_rhat(p) && i < mice_targets(p->m->mice); i++) {
+    int column;
+    rgm_json_open(j, mice_target_name(p->m->mice, i, &column), '{');
+    rgm_json_number(j, "mean", mice_rhat(p->m->mice, p->tables, column, 0));
+    rgm_json_number(j, "sd", mice_rhat(p->m->mice, p->tables, column, 1));
+    rgm_json_close(j, '}');
+  }
+  rgm_json_close(j, '}');
+}
+
+
+static void write_rhat(const report *p) {
+  if (!has_rhat(p)) {
+    return;
+  }
+  fprintf(p->text, "\nR-hat of %lld chains over %lld iterations, of means (deviations):",
+          (long long)p->tables, (long long)p->m->keys->mice.iterations);
+  double most = 0.0;
+  for (int i = 0; i < mice_targets(p->m->mice); i++) {
+    int column;
+    const char *name = mice_target_name(p->m->mice, i, &column);
+    const double mean = mice_rhat(p->m->mice, p->tables, column, 0);
+    most = fmax(most, mean);
+    fprintf(p->text, "%s %s %.2f (%.2f)", i > 0 ? "," : "", name, mean,
+            mice_rhat(p->m->mice, p->tables, column, 1));
+  }
+  fprintf(p->text, "\n");
+  if (most > 1.2) {
+    fprintf(p->text, "  ! chains have not met: raise algorithm.impute.iterations (traces.csv)\n");
+  }
+}
+
+
 // ---- JSON --------------------------------------------------------------------------------------
 
 static void json_stage(const report *p, int k) {
@@ -312,7 +387,7 @@ static void json_stage(const report *p, int k) {
 }
 
 
-static void write_json(const report *p) {
+static rgm_status write_json(const report *p, FILE *csv, FILE *tex) {
   rgm_json *j = p->json;
   rgm_json_open(j, NULL, '{');
   rgm_json_number(j, "n", (double)p->m->frame.rows);
@@ -337,7 +412,23 @@ static void write_json(const report *p) {
     rgm_json_close(j, '}');
   }
   rgm_json_close(j, '}');
+  json_rhat(p);
+  const rgm_status status = dwols_table1(p->m, csv, tex, j);
   rgm_json_close(j, '}');
+  return status;
+}
+
+
+// the object, and Table 1 in files too
+static rgm_status write_object(const report *p) {
+  FILE *csv, *tex;
+  RGM_TRY(open_file(p, "table1.csv", &csv));
+  rgm_status status = open_file(p, "table1.tex", &tex);
+  status = status == RGM_OK ? write_json(p, csv, tex) : status;
+  const rgm_status closed = close_file(csv, "table1.csv");
+  status = status == RGM_OK ? closed : status;
+  const rgm_status last = close_file(tex, "table1.tex");
+  return status == RGM_OK ? last : status;
 }
 
 
@@ -467,11 +558,11 @@ rgm_status dwols_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
                                                          "--resume");
   status = status == RGM_OK ? try_tables(p) : status;
   status = status == RGM_OK ? write_tables(p) : status;
-  if (status == RGM_OK) {
-    write_json(p);
-    if (text != NULL) {
-      write_text(p);
-    }
+  status = status == RGM_OK ? write_imputations(p) : status;
+  status = status == RGM_OK ? write_object(p) : status;
+  if (status == RGM_OK && text != NULL) {
+    write_text(p);
+    write_rhat(p);
   }
   free(p->theta);
   free(p);

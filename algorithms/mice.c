@@ -527,9 +527,12 @@ typedef struct chains {
 // errors are told by the thread that asked
 static void chain_task(void *arg, int64_t i) {
   chains *job = arg;
-  const rgm_frame *f = &job->plan->frame;
-  job->status[i] =
-      run_chain(job->plan, job->first + i, job->values + i * f->rows * f->columns, NULL);
+  const mice_plan *p = job->plan;
+  const rgm_frame *f = &p->frame;
+  const int64_t number = job->first + i;
+  double *traces =
+      p->traces != NULL ? p->traces + 2 * number * p->keys->iterations * f->columns : NULL;
+  job->status[i] = run_chain(p, number, job->values + i * f->rows * f->columns, traces);
   if (job->status[i] != RGM_OK) {
     snprintf(job->why[i], sizeof job->why[i], "%.255s", rgm_last_error());
   }
@@ -578,15 +581,4 @@ rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
   }
   *values = plan->block + (imputation - first) * cells;
   return RGM_OK;
-}
-
-
-rgm_status mice_trace(mice_plan *plan, int64_t imputation, double *traces) {
-  double *values = malloc((size_t)(plan->frame.rows * plan->frame.columns) * sizeof *values);
-  if (values == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for a completed table");
-  }
-  const rgm_status status = run_chain(plan, imputation, values, traces);
-  free(values);
-  return status;
 }
