@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Regressions with sixteen resamples in lanes. A task is a group: its pseudo-outcomes stay in the
-// second-level cache from one stage to the next. Tiles of 32 or 64 rows: scores and weights, four
+// second-level cache from one stage to the next. Tiles of 32 or 64 rows: scores and weights, eight
 // vectors at a time since each is one long chain; products of columns; then their sums, up to
 // thirteen by sixteen lanes in registers.
 
@@ -76,7 +76,7 @@ static void tree_sum(const fit_tree *tree, double *out) {
   FIT_CASE(13)
 
 #define FIT_VECTORS (RGM_FIT_LANES / FIT_WIDTH)
-#define FIT_CHAINS (FIT_VECTORS > 4 ? FIT_VECTORS : 4)
+#define FIT_CHAINS (RGM_LANE_WIDTH == 16 ? 8 : FIT_VECTORS > 4 ? FIT_VECTORS : 4)
 #define FIT_ROWS (FIT_CHAINS / FIT_VECTORS)
 
 #define REAL float
