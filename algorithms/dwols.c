@@ -72,6 +72,10 @@ static const rgm_field fields[] = {
      "Resamples in single precision: standard errors to 1e-4; estimates stay in double."},
     {"interval", RGM_CHOICE, KEY(interval), "", "normal", 0, 0, intervals, 0,
      "Intervals by the normal distribution, as published, or by t (Barnard & Rubin 1999)."},
+    {"boot_first", RGM_INT, KEY(boot_first), "1", "0", 0, 1e5, NULL, RGM_ADDED,
+     "Resamples that `eval` imputes one by one: bootstrap, then imputation; 0: none."},
+    {"boot_sets", RGM_INT, KEY(boot_sets), "1", "2", 2, 100, NULL, RGM_ADDED,
+     "Imputations of each of them."},
     {"export", RGM_CHOICE, KEY(export), "", "none", 0, 0, exports, RGM_ADDED,
      "Completed tables that `eval` writes into its folder, with rows of patients: imputed.csv, "
      "imputed.h5."},

@@ -32,7 +32,7 @@ typedef struct dwols_stage_keys {
 
 typedef struct dwols_keys {
   char outcome[RGM_STRING_SIZE], cluster[RGM_STRING_SIZE], weights[RGM_STRING_SIZE];
-  int64_t stages, imputations, replicates, draw;
+  int64_t stages, imputations, replicates, draw, boot_first, boot_sets;
   double adaptive;
   int method, weight, hierarchy, resample, interval, export;
   bool shared, single;
@@ -77,6 +77,10 @@ typedef struct dwols_model {
 // with stage and column. dwols_model_free also after a failure.
 rgm_status dwols_model_load(const rgm_run *run, dwols_model *m);
 void dwols_model_free(dwols_model *m);
+
+// The same from a frame that is there, with its imputations planned: keys, path, frame and mice of
+// m are set.
+rgm_status dwols_model_build(const rgm_run *run, dwols_model *m);
 
 // Designs and outcome of a completed table (N, columns): fills x, z, blips and y.
 rgm_status dwols_model_design(dwols_model *m, const double *values);
@@ -159,6 +163,18 @@ double dwols_quantile(double level, double df);
 
 // A step: an imputation with all its resamples; dwols_step.c
 rgm_status dwols_step(rgm_run *run);
+
+// Estimates of resamples that were imputed one by one, B with a fit and so many without, M
+// imputations of each: mean, standard error and its degrees of freedom. dwols_boot.c
+typedef struct dwols_boot {
+  int64_t resamples, sets, failed;
+  double psi[DWOLS_PSI], se[DWOLS_PSI], df[DWOLS_PSI];
+} dwols_boot;
+rgm_status dwols_boot_first(const rgm_run *run, const dwols_model *m, dwols_boot *out);
+
+// The same of estimates psi (B, M, count); M > 1.
+void dwols_boot_pool(int64_t resamples, int64_t sets, int count, const double *psi,
+                     dwols_boot *out);
 
 // Table 1 by stage and treatment, as observed; the files may be NULL. dwols_table1.c
 rgm_status dwols_table1(const dwols_model *m, FILE *csv, FILE *tex, rgm_json *json);

@@ -28,6 +28,7 @@ typedef struct report {
   double covers[DWOLS_STAGES];  // share of eligible rows whose interval covers 0
   double share[RULES], value[RULES], started[RULES][DWOLS_STAGES];
   double flow[DWOLS_STAGES][2][2]; // rows by advice (stringent) and treatment received
+  dwols_boot boot;                 // resampled, then imputed; sets 0: not asked for
 } report;
 
 
@@ -319,6 +320,62 @@ static void write_rhat(const report *p) {
 }
 
 
+// ---- bootstrap, then imputation ----------------------------------------------------------------
+
+// half the width of an interval of resamples that were imputed one by one
+static double boot_half(const report *p, int i) {
+  const double df = p->boot.df[i];
+  return dwols_quantile(p->m->keys->level, isfinite(df) ? df : INFINITY) * p->boot.se[i];
+}
+
+
+static void json_boot(const report *p) {
+  rgm_json *j = p->json;
+  if (p->boot.sets == 0) {
+    return;
+  }
+  const char *const keys[] = {"psi", "se", "df"};
+  const double *const all[] = {p->boot.psi, p->boot.se, p->boot.df};
+  rgm_json_open(j, "bootstrap_then_imputation", '{');
+  rgm_json_number(j, "resamples", (double)p->boot.resamples);
+  rgm_json_number(j, "failed", (double)p->boot.failed);
+  rgm_json_number(j, "imputations", (double)p->boot.sets);
+  for (int what = 0; what < 3; what++) {
+    rgm_json_open(j, keys[what], '[');
+    for (int i = 0; i < p->m->psi; i++) {
+      rgm_json_number(j, NULL, all[what][i]);
+    }
+    rgm_json_close(j, ']');
+  }
+  rgm_json_close(j, '}');
+}
+
+
+// beside imputation, then bootstrap
+static void write_boot(const report *p) {
+  if (p->boot.sets == 0) {
+    return;
+  }
+  fprintf(p->text,
+          "\nBootstrap, then imputation (%lld resamples%s, %lld imputations of each) beside "
+          "imputation, then bootstrap\n  %-31s %10s %9s %7s %22s | %10s %9s\n",
+          (long long)p->boot.resamples, p->boot.failed > 0 ? " with a fit" : "",
+          (long long)p->boot.sets, "blip", "psi", "se", "df", "interval", "psi", "se");
+  for (int k = 0; k < p->m->stages; k++) {
+    for (int j = 0; j < p->m->stage[k].h; j++) {
+      const int i = p->m->stage[k].first + j;
+      const double half = boot_half(p, i), value = p->boot.psi[i];
+      const dwols_form f = coefficient(p, k, j);
+      char interval[48], name[80];
+      snprintf(interval, sizeof interval, "(%.3f, %.3f)", value - half, value + half);
+      snprintf(name, sizeof name, "%d: %s", k + 1, p->m->stage[k].blip.name[j]);
+      fprintf(p->text, "  %-31s %10.4f %9.4f %7.1f %22s | %10.4f %9.4f\n", name, value,
+              p->boot.se[i], p->boot.df[i], interval, f.value, f.se);
+    }
+  }
+}
+
+
 // ---- JSON --------------------------------------------------------------------------------------
 
 static void json_stage(const report *p, int k) {
@@ -412,6 +469,7 @@ static rgm_status write_json(const report *p, FILE *csv, FILE *tex) {
     rgm_json_close(j, '}');
   }
   rgm_json_close(j, '}');
+  json_boot(p);
   json_rhat(p);
   const rgm_status status = dwols_table1(p->m, csv, tex, j);
   rgm_json_close(j, '}');
@@ -558,10 +616,14 @@ rgm_status dwols_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
                                                          "--resume");
   status = status == RGM_OK ? try_tables(p) : status;
   status = status == RGM_OK ? write_tables(p) : status;
+  if (status == RGM_OK && p->m->keys->boot_first > 0) {
+    status = dwols_boot_first(run, p->m, &p->boot);
+  }
   status = status == RGM_OK ? write_imputations(p) : status;
   status = status == RGM_OK ? write_object(p) : status;
   if (status == RGM_OK && text != NULL) {
     write_text(p);
+    write_boot(p);
     write_rhat(p);
   }
   free(p->theta);

@@ -546,7 +546,7 @@ rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int
     chains job = {.plan = plan,
                   .first = first + at,
                   .values = values + at * plan->frame.rows * plan->frame.columns};
-    if (rgm_is_cpu(stream)) {
+    if (stream != NULL && rgm_is_cpu(stream)) {
       rgm_cpu_parallel(stream, n, chain_task, &job);
     } else {
       for (int64_t i = 0; i < n; i++) {

@@ -2,6 +2,7 @@
 // What an evaluation of staged rules leaves in its folder: completed tables in CSV and HDF5, traces
 // of chains and R-hat, Table 1; each recomputed here from the data in another way.
 
+#include "algorithms/dwols.h"
 #include "engine/dataset.h"
 #include "engine/frame.h"
 #include "tests/dwols_util.h"
@@ -251,4 +252,63 @@ Test(dwols_export, small_counts_are_hidden) {
   rgm_run_free(run);
   free(text);
   unlink(path);
+}
+
+
+// ---- bootstrap, then imputation ----------------------------------------------------------------
+
+// by hand: means 2, 4, 6 of three resamples of two imputations, mean squares 8 between and 4
+// within; and without any difference within, where it is that of a mean
+Test(dwols_export, components_of_variance) {
+  static const double psi[] = {1, 7, 3, 7, 2, 8, 6, 8, 5, 9, 7, 9};
+  dwols_boot boot;
+  dwols_boot_pool(3, 2, 2, psi, &boot);
+  cr_assert_float_eq(boot.psi[0], 4, 1e-14);
+  cr_assert_float_eq(boot.se[0], sqrt(10.0 / 3.0), 1e-14);
+  cr_assert_float_eq(boot.df[0], 5.0 / 7.0, 1e-14);
+  cr_assert_float_eq(boot.psi[1], 8, 1e-14);
+  cr_assert_float_eq(boot.se[1], sqrt(4.0 / 3.0), 1e-14);
+  cr_assert_float_eq(boot.df[1], 2, 1e-14);
+}
+
+
+// the same for any threads, near to what the run itself has (standard errors of 8 resamples are
+// good to 27 %, and more is not asked of them here); refused where nothing is to be imputed
+Test(dwols_export, resampled_then_imputed) {
+  static const char *const one[] = {"algorithm.imputations=3", "run.steps=3",
+                                    "algorithm.replicates=99", "algorithm.boot_first=8",
+                                    "run.threads=1",           NULL};
+  static const char *const three[] = {"algorithm.imputations=3", "run.steps=3",
+                                      "algorithm.replicates=99", "algorithm.boot_first=8",
+                                      "run.threads=3",           NULL};
+  static const char *const given[] = {"algorithm.imputations=3", "run.steps=3",
+                                      "algorithm.boot_first=8", "algorithm.impute.given=true",
+                                      NULL};
+  static const char *const whole[] = {"algorithm.boot_first=8", NULL};
+  char path[512];
+  need_data("rrt/imputed_cells_m10.csv", path);
+  dwols_boot a, b;
+  rgm_run *run = make_run("configs/rrt_dwols.yaml", one);
+  train(run, 3);
+  cr_assert_eq(dwols_boot_first(run, ((dwols *)run->self)->model, &a), RGM_OK, "%s",
+               rgm_last_error());
+  cr_assert_eq(a.resamples + a.failed, 8);
+  for (int i = 0; i < 12; i++) {
+    const double se = sqrt(tensor(run, "total")[i * 12 + i]);
+    cr_assert_leq(fabs(a.psi[i] - tensor(run, "psi")[i]), 2 * se, "psi %d: %g", i, a.psi[i]);
+    cr_assert(a.se[i] > 0.15 * se && a.se[i] < 3 * se, "se %d: %g, not %g", i, a.se[i], se);
+  }
+  rgm_run_free(run);
+  run = make_run("configs/rrt_dwols.yaml", three);
+  cr_assert_eq(dwols_boot_first(run, ((dwols *)run->self)->model, &b), RGM_OK);
+  cr_assert_eq(memcmp(&a, &b, sizeof a), 0);
+  rgm_run_free(run);
+  run = make_run("configs/rrt_dwols.yaml", given);
+  cr_assert_eq(dwols_boot_first(run, ((dwols *)run->self)->model, &b), RGM_EUSAGE);
+  cr_assert_not_null(strstr(rgm_last_error(), "imputations are given"));
+  rgm_run_free(run);
+  run = make_run("configs/rrt_dwols_complete.yaml", whole);
+  cr_assert_eq(dwols_boot_first(run, ((dwols *)run->self)->model, &b), RGM_EUSAGE);
+  cr_assert_not_null(strstr(rgm_last_error(), "nothing is imputed"));
+  rgm_run_free(run);
 }
