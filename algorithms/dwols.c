@@ -24,6 +24,7 @@ static const char *const weights[] = {"overlap", "ipw", "capped", "none", "user"
 static const char *const hierarchies[] = {"add", "as_published", NULL};
 static const char *const resamples[] = {"philox", "splitmix", NULL};
 static const char *const intervals[] = {"normal", "t", NULL};
+static const char *const exports[] = {"none", "csv", "hdf5", "both", NULL};
 
 // clang-format off
 #define STAGE(n)                                                                                   \
@@ -71,6 +72,13 @@ static const rgm_field fields[] = {
      "Resamples in single precision: standard errors to 1e-4; estimates stay in double."},
     {"interval", RGM_CHOICE, KEY(interval), "", "normal", 0, 0, intervals, 0,
      "Intervals by the normal distribution, as published, or by t (Barnard & Rubin 1999)."},
+    {"boot_first", RGM_INT, KEY(boot_first), "1", "0", 0, 1e5, NULL, RGM_ADDED,
+     "Resamples that `eval` imputes one by one: bootstrap, then imputation; 0: none."},
+    {"boot_sets", RGM_INT, KEY(boot_sets), "1", "2", 2, 100, NULL, RGM_ADDED,
+     "Imputations of each of them."},
+    {"export", RGM_CHOICE, KEY(export), "", "none", 0, 0, exports, RGM_ADDED,
+     "Completed tables that `eval` writes into its folder, with rows of patients: imputed.csv, "
+     "imputed.h5."},
     {"level", RGM_FLOAT, KEY(level), "1", "0.95", 0.5, 0.9999, NULL, 0, "Level of intervals."},
     STAGE(1),
     STAGE(2),
@@ -119,12 +127,10 @@ static void plan_stage(rgm_run *run, int k) {
   dwols *d = run->self;
   const dwols_stage *s = &d->model->stage[k];
   const int64_t n = s->n, G = d->groups, L = RGM_FIT_LANES;
-  const int64_t pp = s->p * (s->p + 1) / 2, qq = s->q * (s->q + 1) / 2;
-  d->stage[k].x = scratch(run, k, "propensity", "one, row, column", RGM_F64, 1, n, s->p);
-  d->stage[k].xx = scratch(run, k, "propensity_products", "one, row, pair", RGM_F64, 1, n, pp);
-  d->stage[k].z = scratch(run, k, "outcome", "one, row, column", RGM_F64, 1, n, s->q);
-  d->stage[k].zz = scratch(run, k, "outcome_products", "one, row, pair", RGM_F64, 1, n, qq);
-  d->stage[k].h = scratch(run, k, "blip", "one, row, column", RGM_F64, 1, n, s->h);
+  d->stage[k].x = scratch(run, k, "propensity", "one, column, row", RGM_F64, 1, s->p, n);
+  d->stage[k].x32 = scratch(run, k, "propensity_f32", "one, column, row", RGM_F32, 1, s->p, n);
+  d->stage[k].z = scratch(run, k, "outcome", "one, column, row", RGM_F64, 1, s->q, n);
+  d->stage[k].h = scratch(run, k, "blip", "one, column, row", RGM_F64, 1, s->h, n);
   d->stage[k].label = scratch(run, k, "treatment", "one, row", RGM_F64, 1, n, 0);
   d->stage[k].rows = scratch(run, k, "rows", "one, row", RGM_U32, 1, n, 0);
   d->stage[k].start = scratch(run, k, "start", "one, column", RGM_F64, 1, s->p, 0);
@@ -132,11 +138,7 @@ static void plan_stage(rgm_run *run, int k) {
     d->stage[k].given = scratch(run, k, "weights", "one, row", RGM_F64, 1, n, 0);
   }
   if (d->model->keys->single) {
-    d->stage[k].x32 = scratch(run, k, "propensity_f32", "one, row, column", RGM_F32, 1, n, s->p);
-    d->stage[k].xx32 =
-        scratch(run, k, "propensity_products_f32", "one, row, pair", RGM_F32, 1, n, pp);
-    d->stage[k].z32 = scratch(run, k, "outcome_f32", "one, row, column", RGM_F32, 1, n, s->q);
-    d->stage[k].zz32 = scratch(run, k, "outcome_products_f32", "one, row, pair", RGM_F32, 1, n, qq);
+    d->stage[k].z32 = scratch(run, k, "outcome_f32", "one, column, row", RGM_F32, 1, s->q, n);
   }
   d->stage[k].beta = scratch(run, k, "beta", "group, column, lane", RGM_F64, G, s->p, L);
   d->stage[k].coef = scratch(run, k, "coef", "group, column, lane", RGM_F64, G, s->q, L);
@@ -170,8 +172,8 @@ static rgm_status dwols_plan(rgm_run *run) {
   const int64_t M = m->keys->imputations, B = m->keys->replicates, N = m->frame.rows;
   const int64_t K = m->stages, P = m->psi, inputs = m->input_count > 0 ? m->input_count : 1;
   d->groups = (B + 1 + RGM_FIT_LANES - 1) / RGM_FIT_LANES;
-  d->chunk = rgm_is_cpu(run->stream) ? 4 * rgm_cpu_threads(run->stream) : d->groups;
-  d->chunk = d->chunk < d->groups ? d->chunk : d->groups;
+  d->slots = rgm_is_cpu(run->stream) ? rgm_cpu_threads(run->stream) : d->groups;
+  d->slots = d->slots < d->groups ? d->slots : d->groups;
 
   // what is found
   d->theta = state(run, "coefficients", "replica, imputation, coefficient", RGM_F64, M, m->all, 0);
@@ -196,7 +198,13 @@ static rgm_status dwols_plan(rgm_run *run) {
   d->counts = rgm_plan(run->arena, "resamples/counts", RGM_U8, RGM_SCRATCH, "group, row, lane", "1",
                        d->groups, N, RGM_FIT_LANES, 0);
   d->y = rgm_plan(run->arena, "resamples/outcome", RGM_F64, RGM_SCRATCH, "group, row, lane", "1",
-                  d->chunk, N, RGM_FIT_LANES, 0);
+                  d->slots, N, RGM_FIT_LANES, 0);
+  if (m->keys->cluster[0] != '\0') {
+    d->first = rgm_plan(run->arena, "clusters/first", RGM_U32, RGM_SCRATCH, "one, cluster", "1", 1,
+                        m->clusters + 1, 0, 0);
+    d->members =
+        rgm_plan(run->arena, "clusters/rows", RGM_U32, RGM_SCRATCH, "one, row", "1", 1, N, 0, 0);
+  }
   d->base =
       rgm_plan(run->arena, "outcome", RGM_F64, RGM_SCRATCH, "one, row, lane", "1", 1, N, 1, 0);
   for (int k = 0; k < K; k++) {
@@ -217,6 +225,29 @@ static void dwols_release(rgm_run *run) {
 
 static void put(rgm_run *run, rgm_tensor t, const void *from) {
   rgm_copy(run->stream, t.data, from, rgm_bytes(t));
+}
+
+
+// rows of clusters onto the device
+static rgm_status put_clusters(rgm_run *run) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const int64_t N = m->frame.rows, U = m->clusters;
+  uint32_t *first = malloc((size_t)(U + 1 + N) * sizeof *first), *members = first + U + 1;
+  if (first == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for the clusters");
+  }
+  for (int64_t i = 0; i <= U; i++) {
+    first[i] = (uint32_t)m->cluster_first[i];
+  }
+  for (int64_t i = 0; i < N; i++) {
+    members[i] = (uint32_t)m->cluster_row[i];
+  }
+  put(run, d->first, first);
+  put(run, d->members, members);
+  const rgm_status status = rgm_sync(run->stream);
+  free(first);
+  return status;
 }
 
 
@@ -246,6 +277,9 @@ static rgm_status dwols_init(rgm_run *run) {
     }
   }
   put(run, d->freedom, freedom);
+  if (d->first.data != NULL) {
+    RGM_TRY(put_clusters(run));
+  }
   if (m->input_count > 0) {
     put(run, d->ranges, ranges);
   }

@@ -23,6 +23,7 @@ enum { WEIGHT_OVERLAP, WEIGHT_IPW, WEIGHT_CAPPED, WEIGHT_NONE, WEIGHT_USER };
 enum { HIERARCHY_ADD, HIERARCHY_PUBLISHED };
 enum { RESAMPLE_PHILOX, RESAMPLE_SPLITMIX };
 enum { INTERVAL_NORMAL, INTERVAL_T };
+enum { EXPORT_NONE, EXPORT_CSV, EXPORT_HDF5, EXPORT_BOTH };
 
 typedef struct dwols_stage_keys {
   char treatment[RGM_STRING_SIZE], eligible[RGM_STRING_SIZE], propensity[RGM_STRING_SIZE];
@@ -31,9 +32,9 @@ typedef struct dwols_stage_keys {
 
 typedef struct dwols_keys {
   char outcome[RGM_STRING_SIZE], cluster[RGM_STRING_SIZE], weights[RGM_STRING_SIZE];
-  int64_t stages, imputations, replicates, draw;
+  int64_t stages, imputations, replicates, draw, boot_first, boot_sets;
   double adaptive;
-  int method, weight, hierarchy, resample, interval;
+  int method, weight, hierarchy, resample, interval, export;
   bool shared, single;
   double level;
   dwols_stage_keys stage[DWOLS_STAGES];
@@ -76,6 +77,10 @@ typedef struct dwols_model {
 // with stage and column. dwols_model_free also after a failure.
 rgm_status dwols_model_load(const rgm_run *run, dwols_model *m);
 void dwols_model_free(dwols_model *m);
+
+// The same from a frame that is there, with its imputations planned: keys, path, frame and mice of
+// m are set.
+rgm_status dwols_model_build(const rgm_run *run, dwols_model *m);
 
 // Designs and outcome of a completed table (N, columns): fills x, z, blips and y.
 rgm_status dwols_model_design(dwols_model *m, const double *values);
@@ -159,6 +164,21 @@ double dwols_quantile(double level, double df);
 // A step: an imputation with all its resamples; dwols_step.c
 rgm_status dwols_step(rgm_run *run);
 
+// Estimates of resamples that were imputed one by one, B with a fit and so many without, M
+// imputations of each: mean, standard error and its degrees of freedom. dwols_boot.c
+typedef struct dwols_boot {
+  int64_t resamples, sets, failed;
+  double psi[DWOLS_PSI], se[DWOLS_PSI], df[DWOLS_PSI];
+} dwols_boot;
+rgm_status dwols_boot_first(const rgm_run *run, const dwols_model *m, dwols_boot *out);
+
+// The same of estimates psi (B, M, count); M > 1.
+void dwols_boot_pool(int64_t resamples, int64_t sets, int count, const double *psi,
+                     dwols_boot *out);
+
+// Table 1 by stage and treatment, as observed; the files may be NULL. dwols_table1.c
+rgm_status dwols_table1(const dwols_model *m, FILE *csv, FILE *tex, rgm_json *json);
+
 // The evaluation of a run, and advice for a patient: dwols_report.c
 rgm_status dwols_evaluate(rgm_run *run, rgm_json *json, FILE *text);
 rgm_status dwols_recommend(const rgm_recommendation *r);
@@ -178,12 +198,13 @@ typedef struct dwols {
   rgm_tensor freedom;                     // (1, K) residual degrees of freedom
   rgm_tensor drawn;                       // (1, m) how many rows a resample drew
   rgm_tensor counts;                      // (G, N, 16) u8
-  int64_t groups, chunk;
-  rgm_tensor y, base; // (chunk, N, 16), (1, N, 1)
+  rgm_tensor first, members; // (1, U + 1), (1, N) u32: rows of clusters, if there are any
+  int64_t groups, slots;
+  rgm_tensor y, base; // (slots, N, 16), (1, N, 1)
   struct {
-    rgm_tensor x, xx, z, zz, h, label, rows, given, start; // designs, f64
-    rgm_tensor x32, xx32, z32, zz32;                       // and f32
-    rgm_tensor beta, coef, status, fitted, steps;          // (G, ...)
+    rgm_tensor x, z, h, label, rows, given, start; // designs by columns, f64
+    rgm_tensor x32, z32;                           // and f32
+    rgm_tensor beta, coef, status, fitted, steps;  // (G, ...)
   } stage[DWOLS_STAGES];
 } dwols;
 

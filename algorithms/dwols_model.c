@@ -289,11 +289,17 @@ static rgm_status look_for_missing(const dwols_model *m) {
 rgm_status dwols_model_load(const rgm_run *run, dwols_model *m) {
   *m = (dwols_model){.keys = rgm_algorithm_keys(run, 0), .path = run->data.path};
   const dwols_keys *keys = m->keys;
-  char what[512];
-  m->stages = (int)keys->stages;
   RGM_TRY(rgm_frame_read(m->path, &m->frame));
   RGM_TRY(mice_prepare(run->config, "algorithm", &keys->mice, m->path, &m->frame, keys->imputations,
                        rgm_run_seed(run, 0), &m->mice));
+  return dwols_model_build(run, m);
+}
+
+
+rgm_status dwols_model_build(const rgm_run *run, dwols_model *m) {
+  const dwols_keys *keys = m->keys;
+  char what[512];
+  m->stages = (int)keys->stages;
   where(run, -1, "outcome", what, sizeof what);
   RGM_TRY(rgm_formula_parse(what, keys->outcome, &m->frame, true, &m->outcome));
   m->y = take((size_t)m->frame.rows, sizeof *m->y);

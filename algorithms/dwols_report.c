@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a run of dwols says: pooled estimates, the three methods side by side, diagnostics, what the
-// rules advise; as text or JSON, and as tables (CSV, LaTeX) and data of the paper's figures 2 and 3
-// in the folder of the evaluation.
+// rules advise; as text or JSON, and as tables (CSV, LaTeX), data of the paper's figures 2 and 3,
+// traces of imputations and completed tables in the folder of the evaluation.
 
 #include "algorithms/dwols.h"
 
@@ -28,6 +28,7 @@ typedef struct report {
   double covers[DWOLS_STAGES];  // share of eligible rows whose interval covers 0
   double share[RULES], value[RULES], started[RULES][DWOLS_STAGES];
   double flow[DWOLS_STAGES][2][2]; // rows by advice (stringent) and treatment received
+  dwols_boot boot;                 // resampled, then imputed; sets 0: not asked for
 } report;
 
 
@@ -244,6 +245,137 @@ static rgm_status try_tables(report *p) {
 }
 
 
+// ---- imputations -------------------------------------------------------------------------------
+
+// a path in the folder of the evaluation
+static const char *in_folder(const report *p, const char *name, char path[4096]) {
+  snprintf(path, 4096, "%s/%s", p->run->out, name);
+  return path;
+}
+
+
+// traces of the chains that the rules were tried on; all completed tables where they are asked for
+static rgm_status write_imputations(const report *p) {
+  mice_plan *mice = p->m->mice;
+  const int export = p->m->keys->export;
+  char csv[4096], hdf5[4096], traces[4096];
+  if (export != EXPORT_NONE && (p->run->out[0] == '\0' || mice == NULL)) {
+    return rgm_fail(RGM_EUSAGE, "algorithm.export: %s",
+                    mice == NULL ? "nothing is imputed" : "there is no folder to write into");
+  }
+  if (p->run->out[0] == '\0' || mice == NULL) {
+    return RGM_OK;
+  }
+  if (mice_has_traces(mice)) {
+    RGM_TRY(mice_write_traces(mice, p->tables, in_folder(p, "traces.csv", traces)));
+  }
+  if (export == EXPORT_NONE) {
+    return RGM_OK;
+  }
+  return mice_export(mice, p->run->stream,
+                     export != EXPORT_HDF5 ? in_folder(p, "imputed.csv", csv) : NULL,
+                     export != EXPORT_CSV ? in_folder(p, "imputed.h5", hdf5) : NULL);
+}
+
+
+// R-hat of every imputed column; needs two chains and two iterations
+static bool has_rhat(const report *p) {
+  return mice_has_traces(p->m->mice) && p->tables > 1 && p->m->keys->mice.iterations > 1;
+}
+
+
+static void json_rhat(const report *p) {
+  rgm_json *j = p->json;
+  rgm_json_open(j, "imputation_rhat", '{');
+  for (int i = 0; has_rhat(p) && i < mice_targets(p->m->mice); i++) {
+    int column;
+    rgm_json_open(j, mice_target_name(p->m->mice, i, &column), '{');
+    rgm_json_number(j, "mean", mice_rhat(p->m->mice, p->tables, column, 0));
+    rgm_json_number(j, "sd", mice_rhat(p->m->mice, p->tables, column, 1));
+    rgm_json_close(j, '}');
+  }
+  rgm_json_close(j, '}');
+}
+
+
+static void write_rhat(const report *p) {
+  if (!has_rhat(p)) {
+    return;
+  }
+  fprintf(p->text, "\nR-hat of %lld chains over %lld iterations, of means (deviations):",
+          (long long)p->tables, (long long)p->m->keys->mice.iterations);
+  double most = 0.0;
+  for (int i = 0; i < mice_targets(p->m->mice); i++) {
+    int column;
+    const char *name = mice_target_name(p->m->mice, i, &column);
+    const double mean = mice_rhat(p->m->mice, p->tables, column, 0);
+    most = fmax(most, mean);
+    fprintf(p->text, "%s %s %.2f (%.2f)", i > 0 ? "," : "", name, mean,
+            mice_rhat(p->m->mice, p->tables, column, 1));
+  }
+  fprintf(p->text, "\n");
+  if (most > 1.2) {
+    fprintf(p->text, "  ! chains have not met: raise algorithm.impute.iterations (traces.csv)\n");
+  }
+}
+
+
+// ---- bootstrap, then imputation ----------------------------------------------------------------
+
+// half the width of an interval of resamples that were imputed one by one
+static double boot_half(const report *p, int i) {
+  const double df = p->boot.df[i];
+  return dwols_quantile(p->m->keys->level, isfinite(df) ? df : INFINITY) * p->boot.se[i];
+}
+
+
+static void json_boot(const report *p) {
+  rgm_json *j = p->json;
+  if (p->boot.sets == 0) {
+    return;
+  }
+  const char *const keys[] = {"psi", "se", "df"};
+  const double *const all[] = {p->boot.psi, p->boot.se, p->boot.df};
+  rgm_json_open(j, "bootstrap_then_imputation", '{');
+  rgm_json_number(j, "resamples", (double)p->boot.resamples);
+  rgm_json_number(j, "failed", (double)p->boot.failed);
+  rgm_json_number(j, "imputations", (double)p->boot.sets);
+  for (int what = 0; what < 3; what++) {
+    rgm_json_open(j, keys[what], '[');
+    for (int i = 0; i < p->m->psi; i++) {
+      rgm_json_number(j, NULL, all[what][i]);
+    }
+    rgm_json_close(j, ']');
+  }
+  rgm_json_close(j, '}');
+}
+
+
+// beside imputation, then bootstrap
+static void write_boot(const report *p) {
+  if (p->boot.sets == 0) {
+    return;
+  }
+  fprintf(p->text,
+          "\nBootstrap, then imputation (%lld resamples%s, %lld imputations of each) beside "
+          "imputation, then bootstrap\n  %-31s %10s %9s %7s %22s | %10s %9s\n",
+          (long long)p->boot.resamples, p->boot.failed > 0 ? " with a fit" : "",
+          (long long)p->boot.sets, "blip", "psi", "se", "df", "interval", "psi", "se");
+  for (int k = 0; k < p->m->stages; k++) {
+    for (int j = 0; j < p->m->stage[k].h; j++) {
+      const int i = p->m->stage[k].first + j;
+      const double half = boot_half(p, i), value = p->boot.psi[i];
+      const dwols_form f = coefficient(p, k, j);
+      char interval[48], name[80];
+      snprintf(interval, sizeof interval, "(%.3f, %.3f)", value - half, value + half);
+      snprintf(name, sizeof name, "%d: %s", k + 1, p->m->stage[k].blip.name[j]);
+      fprintf(p->text, "  %-31s %10.4f %9.4f %7.1f %22s | %10.4f %9.4f\n", name, value,
+              p->boot.se[i], p->boot.df[i], interval, f.value, f.se);
+    }
+  }
+}
+
+
 // ---- JSON --------------------------------------------------------------------------------------
 
 static void json_stage(const report *p, int k) {
@@ -312,7 +444,7 @@ static void json_stage(const report *p, int k) {
 }
 
 
-static void write_json(const report *p) {
+static rgm_status write_json(const report *p, FILE *csv, FILE *tex) {
   rgm_json *j = p->json;
   rgm_json_open(j, NULL, '{');
   rgm_json_number(j, "n", (double)p->m->frame.rows);
@@ -337,7 +469,24 @@ static void write_json(const report *p) {
     rgm_json_close(j, '}');
   }
   rgm_json_close(j, '}');
+  json_boot(p);
+  json_rhat(p);
+  const rgm_status status = dwols_table1(p->m, csv, tex, j);
   rgm_json_close(j, '}');
+  return status;
+}
+
+
+// the object, and Table 1 in files too
+static rgm_status write_object(const report *p) {
+  FILE *csv, *tex;
+  RGM_TRY(open_file(p, "table1.csv", &csv));
+  rgm_status status = open_file(p, "table1.tex", &tex);
+  status = status == RGM_OK ? write_json(p, csv, tex) : status;
+  const rgm_status closed = close_file(csv, "table1.csv");
+  status = status == RGM_OK ? closed : status;
+  const rgm_status last = close_file(tex, "table1.tex");
+  return status == RGM_OK ? last : status;
 }
 
 
@@ -467,11 +616,15 @@ rgm_status dwols_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
                                                          "--resume");
   status = status == RGM_OK ? try_tables(p) : status;
   status = status == RGM_OK ? write_tables(p) : status;
-  if (status == RGM_OK) {
-    write_json(p);
-    if (text != NULL) {
-      write_text(p);
-    }
+  if (status == RGM_OK && p->m->keys->boot_first > 0) {
+    status = dwols_boot_first(run, p->m, &p->boot);
+  }
+  status = status == RGM_OK ? write_imputations(p) : status;
+  status = status == RGM_OK ? write_object(p) : status;
+  if (status == RGM_OK && text != NULL) {
+    write_text(p);
+    write_boot(p);
+    write_rhat(p);
   }
   free(p->theta);
   free(p);

@@ -19,10 +19,7 @@ static void put(rgm_run *run, rgm_tensor t, const void *from) {
 typedef struct drawing {
   const dwols_model *m;
   uint8_t *counts; // (G, N, 16)
-  uint8_t *lanes;  // (G, 16, N)
-  int64_t draws, units, replicates;
-  rgm_key key;
-  uint32_t imputation;
+  int64_t draws, replicates;
 } drawing;
 
 
@@ -37,56 +34,50 @@ static int64_t splitmix_below(uint64_t number, int64_t n) {
 }
 
 
-// one more of a unit's rows, in counts (N) of a resample
-static void count_unit(const dwols_model *m, uint8_t *counts, int64_t unit) {
-  for (int64_t i = m->cluster_first[unit]; i < m->cluster_first[unit + 1]; i++) {
-    uint8_t *c = counts + m->cluster_row[i];
-    *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
-  }
-}
-
-
-// four draws from a philox call, each without bias: a word that is refused is drawn anew elsewhere
-static void draw_philox(const drawing *d, uint32_t replicate, uint8_t *counts) {
-  const uint32_t n = (uint32_t)d->units, refused = (0u - n) % n;
-  for (int64_t j = 0; j < d->draws; j += 4) {
-    const rgm_words words = rgm_philox(d->key, d->imputation, replicate, (uint32_t)(j / 4), 0);
-    const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
-    for (int64_t k = 0; k < 4 && j + k < d->draws; k++) {
-      const uint64_t product = (uint64_t)word[k] * n;
-      const uint32_t other = (uint32_t)(j + k + 1);
-      count_unit(d->m, counts,
-                 (uint32_t)product >= refused
-                     ? (int64_t)(product >> 32)
-                     : (int64_t)rgm_below(d->key, d->imputation, replicate, other, n));
-    }
-  }
-}
-
-
-static void draw_task(void *arg, int64_t g) {
+// a group's counts by that generator; the sample itself comes first, and fills up the last group
+static void splitmix_task(void *arg, int64_t g) {
   const drawing *d = arg;
-  const int64_t N = d->m->frame.rows;
-  uint8_t *counts = d->counts + g * N * RGM_FIT_LANES, *one = d->lanes + g * N * RGM_FIT_LANES;
+  const dwols_model *m = d->m;
+  uint8_t *counts = d->counts + g * m->frame.rows * RGM_FIT_LANES;
   for (int64_t lane = 0; lane < RGM_FIT_LANES; lane++) {
     const int64_t r = g * RGM_FIT_LANES + lane;
     const bool whole = r == 0 || r > d->replicates;
-    uint8_t *to = one + lane * N;
-    // the sample itself comes first, and fills up the last group
-    memset(to, whole, (size_t)N);
-    for (int64_t j = 0; j < d->draws && !whole && d->m->keys->resample == RESAMPLE_SPLITMIX; j++) {
-      const uint64_t number = (uint64_t)((r - 1) * d->units + j + 1);
-      count_unit(d->m, to, splitmix_below(number, d->units));
+    for (int64_t row = 0; row < m->frame.rows; row++) {
+      counts[row * RGM_FIT_LANES + lane] = whole;
     }
-    if (!whole && d->m->keys->resample == RESAMPLE_PHILOX) {
-      draw_philox(d, (uint32_t)(r - 1), to);
-    }
-  }
-  for (int64_t row = 0; row < N; row++) {
-    for (int64_t lane = 0; lane < RGM_FIT_LANES; lane++) {
-      counts[row * RGM_FIT_LANES + lane] = one[lane * N + row];
+    for (int64_t j = 0; j < d->draws && !whole; j++) {
+      const uint64_t number = (uint64_t)((r - 1) * m->clusters + j + 1);
+      const int64_t unit = splitmix_below(number, m->clusters);
+      for (int64_t i = m->cluster_first[unit]; i < m->cluster_first[unit + 1]; i++) {
+        uint8_t *c = counts + m->cluster_row[i] * RGM_FIT_LANES + lane;
+        *c = *c < 255 ? (uint8_t)(*c + 1) : 255;
+      }
     }
   }
+}
+
+
+// counts of all groups by the portable generator, made on the host
+static rgm_status draw_portable(rgm_run *run, int64_t groups, int64_t draws, int64_t replicates) {
+  dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const size_t bytes = (size_t)(groups * m->frame.rows * RGM_FIT_LANES);
+  uint8_t *counts = malloc(bytes);
+  if (counts == NULL) {
+    return rgm_fail(RGM_EMEMORY, "no memory for resamples");
+  }
+  drawing job = {.m = m, .counts = counts, .draws = draws, .replicates = replicates};
+  if (rgm_is_cpu(run->stream)) {
+    rgm_cpu_parallel(run->stream, groups, splitmix_task, &job);
+  } else {
+    for (int64_t g = 0; g < groups; g++) {
+      splitmix_task(&job, g);
+    }
+  }
+  rgm_copy(run->stream, d->counts.data, counts, bytes);
+  const rgm_status status = rgm_sync(run->stream);
+  free(counts);
+  return status;
 }
 
 
@@ -96,33 +87,23 @@ static rgm_status draw(rgm_run *run, int64_t draws, int64_t replicates) {
   const dwols_model *m = d->model;
   const uint64_t seed = (uint64_t)rgm_run_seed(run, 0);
   const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+  const rgm_key key = rgm_stream_key(words, RGM_RANDOM_RESAMPLE);
   const int64_t groups = replicates > 0 ? d->groups : 1;
-  const size_t bytes = (size_t)(groups * m->frame.rows * RGM_FIT_LANES);
-  const bool here = rgm_is_cpu(run->stream);
-  uint8_t *lanes = malloc((here ? 1 : 2) * bytes);
-  if (lanes == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for resamples");
+  if (m->keys->resample == RESAMPLE_SPLITMIX) {
+    return draw_portable(run, groups, draws, replicates);
   }
-  drawing job = {.m = m,
-                 .counts = here ? d->counts.data : lanes + bytes,
-                 .lanes = lanes,
-                 .draws = draws,
-                 .units = m->clusters,
-                 .replicates = replicates,
-                 .key = rgm_stream_key(words, RGM_RANDOM_RESAMPLE),
-                 .imputation = m->keys->shared ? 0 : (uint32_t)run->step};
-  if (here) {
-    rgm_cpu_parallel(run->stream, groups, draw_task, &job);
-    free(lanes);
-    return RGM_OK;
-  }
-  for (int64_t g = 0; g < groups; g++) {
-    draw_task(&job, g);
-  }
-  rgm_copy(run->stream, d->counts.data, job.counts, bytes);
-  const rgm_status status = rgm_sync(run->stream);
-  free(lanes);
-  return status;
+  const rgm_resample resample = {
+      .counts = rgm_slice(d->counts, 0, groups),
+      .first = d->first,
+      .members = d->members,
+      .units = m->clusters,
+      .draws = draws,
+      .replicates = replicates,
+      .key = {key.k0, key.k1},
+      .step = m->keys->shared ? 0 : (uint32_t)run->step,
+  };
+  rgm_resample_counts(run->stream, &resample);
+  return rgm_sync(run->stream);
 }
 
 
@@ -136,61 +117,87 @@ static rgm_tensor spread(rgm_tensor t, int64_t n) {
 }
 
 
-// groups first ... first + n - 1 through all stages
-static void fit_groups(rgm_run *run, int64_t first, int64_t n, const double *caps, bool single) {
+// the first n groups through all stages; `sample`: to the last bit, from 0
+static void fit_groups(rgm_run *run, int64_t n, const double *caps, bool sample) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
   const dwols_keys *keys = m->keys;
-  const rgm_tensor counts = rgm_slice(d->counts, first, n), y = rgm_slice(d->y, 0, n);
-  for (int k = m->stages - 1; k >= 0; k--) {
+  const bool single = keys->single && !sample;
+  const rgm_tensor counts = rgm_slice(d->counts, 0, n), none = {0};
+  const bool plain = keys->method != METHOD_DWOLS || keys->weight >= WEIGHT_NONE;
+  rgm_irls irls[DWOLS_STAGES] = {0};
+  rgm_wls wls[DWOLS_STAGES] = {0};
+  rgm_pseudo pseudo[DWOLS_STAGES] = {0};
+  for (int k = 0; k < m->stages; k++) {
     const dwols_stage *s = &m->stage[k];
-    const bool last = k == m->stages - 1;
     const rgm_tensor rows = spread(d->stage[k].rows, n), label = spread(d->stage[k].label, n);
-    const rgm_tensor x = spread(single ? d->stage[k].x32 : d->stage[k].x, n);
-    const rgm_irls irls = {
-        .beta = rgm_slice(d->stage[k].beta, first, n),
-        .status = rgm_slice(d->stage[k].fitted, first, n),
-        .steps = rgm_slice(d->stage[k].steps, first, n),
-        .x = x,
-        .products = spread(single ? d->stage[k].xx32 : d->stage[k].xx, n),
+    irls[k] = (rgm_irls){
+        .beta = rgm_slice(d->stage[k].beta, 0, n),
+        .status = rgm_slice(d->stage[k].fitted, 0, n),
+        .steps = rgm_slice(d->stage[k].steps, 0, n),
+        .x = spread(single ? d->stage[k].x32 : d->stage[k].x, n),
+        .near = single || sample ? none : spread(d->stage[k].x32, n),
         .label = label,
         .rows = rows,
         .counts = counts,
         .start = spread(d->stage[k].start, n),
     };
-    rgm_irls_fit(run->stream, &irls);
-    const bool plain = keys->method != METHOD_DWOLS || keys->weight >= WEIGHT_NONE;
-    const rgm_wls wls = {
-        .coef = rgm_slice(d->stage[k].coef, first, n),
-        .status = rgm_slice(d->stage[k].status, first, n),
+    wls[k] = (rgm_wls){
+        .coef = rgm_slice(d->stage[k].coef, 0, n),
+        .status = rgm_slice(d->stage[k].status, 0, n),
         .z = spread(single ? d->stage[k].z32 : d->stage[k].z, n),
-        .products = spread(single ? d->stage[k].zz32 : d->stage[k].zz, n),
-        .y = last ? spread(d->base, n) : y,
+        .y = k == m->stages - 1 ? spread(d->base, n) : d->y,
         .rows = rows,
         .counts = counts,
-        .given = s->given != NULL ? spread(d->stage[k].given, n) : (rgm_tensor){0},
-        .x = x,
-        .beta = irls.beta,
+        .given = s->given != NULL ? spread(d->stage[k].given, n) : none,
+        .x = irls[k].x,
+        .beta = irls[k].beta,
         .label = label,
         .weighting = plain                            ? RGM_WEIGHT_NONE
                      : keys->weight == WEIGHT_OVERLAP ? RGM_WEIGHT_OVERLAP
                                                       : RGM_WEIGHT_INVERSE,
+        .first = s->f,
         .cap = caps[k],
     };
-    rgm_wls_fit(run->stream, &wls);
-    const rgm_pseudo pseudo = {
-        .y = y,
-        .from = wls.y,
+    pseudo[k] = (rgm_pseudo){
+        .y = d->y,
+        .from = wls[k].y,
         .h = spread(d->stage[k].h, n),
-        .coef = wls.coef,
+        .coef = wls[k].coef,
         .label = label,
         .rows = rows,
         .first = s->f,
     };
-    if (k > 0) {
-      rgm_pseudo_outcome(run->stream, &pseudo);
+  }
+  const rgm_stages staged = {
+      .stages = m->stages, .irls = irls, .wls = wls, .pseudo = pseudo, .y = d->y};
+  rgm_staged_fit(run->stream, &staged);
+}
+
+
+// A design (n, columns) of the host onto the device, column by column: `wide` in f64, `narrow` in
+// f32; data NULL: not wanted. `work` has room for n * columns doubles.
+static rgm_status put_design(rgm_run *run, const double *x, int64_t n, int columns, rgm_tensor wide,
+                             rgm_tensor narrow, double *work) {
+  float *near = (float *)(void *)work;
+  for (int j = 0; j < columns && wide.data != NULL; j++) {
+    for (int64_t i = 0; i < n; i++) {
+      work[j * n + i] = x[i * columns + j];
     }
   }
+  if (wide.data != NULL) {
+    put(run, wide, work);
+    RGM_TRY(rgm_sync(run->stream));
+  }
+  for (int j = 0; j < columns && narrow.data != NULL; j++) {
+    for (int64_t i = 0; i < n; i++) {
+      near[j * n + i] = (float)x[i * columns + j];
+    }
+  }
+  if (narrow.data != NULL) {
+    put(run, narrow, near);
+  }
+  return rgm_sync(run->stream);
 }
 
 
@@ -198,38 +205,24 @@ static void fit_groups(rgm_run *run, int64_t first, int64_t n, const double *cap
 static rgm_status upload(rgm_run *run) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
+  rgm_status status = RGM_OK;
   put(run, d->base, m->y);
-  for (int k = 0; k < m->stages; k++) {
+  for (int k = 0; k < m->stages && status == RGM_OK; k++) {
     const dwols_stage *s = &m->stage[k];
-    put(run, d->stage[k].x, s->x);
-    put(run, d->stage[k].z, s->z);
-    put(run, d->stage[k].h, s->blips);
-    rgm_products(run->stream, d->stage[k].xx, d->stage[k].x);
-    rgm_products(run->stream, d->stage[k].zz, d->stage[k].z);
+    const int most = s->p > s->q ? s->p : s->q;
+    double *work = malloc((size_t)(s->n * most) * sizeof *work);
+    status = work != NULL ? put_design(run, s->x, s->n, s->p, d->stage[k].x, d->stage[k].x32, work)
+                          : rgm_fail(RGM_EMEMORY, "no memory for the designs of stage %d", k + 1);
+    status = status == RGM_OK
+                 ? put_design(run, s->z, s->n, s->q, d->stage[k].z, d->stage[k].z32, work)
+                 : status;
+    status = status == RGM_OK
+                 ? put_design(run, s->blips, s->n, s->h, d->stage[k].h, (rgm_tensor){0}, work)
+                 : status;
+    free(work);
     rgm_fill(run->stream, d->stage[k].start, 0);
-    if (m->keys->single) {
-      const int64_t most = s->n * (s->p > s->q ? s->p : s->q);
-      float *narrow = malloc((size_t)most * sizeof *narrow);
-      if (narrow == NULL) {
-        return rgm_fail(RGM_EMEMORY, "no memory for the designs of stage %d", k + 1);
-      }
-      for (int64_t i = 0; i < s->n * s->p; i++) {
-        narrow[i] = (float)s->x[i];
-      }
-      put(run, d->stage[k].x32, narrow);
-      rgm_status status = rgm_sync(run->stream);
-      for (int64_t i = 0; i < s->n * s->q; i++) {
-        narrow[i] = (float)s->z[i];
-      }
-      put(run, d->stage[k].z32, narrow);
-      status = status == RGM_OK ? rgm_sync(run->stream) : status;
-      free(narrow);
-      RGM_TRY(status);
-      rgm_products(run->stream, d->stage[k].xx32, d->stage[k].x32);
-      rgm_products(run->stream, d->stage[k].zz32, d->stage[k].z32);
-    }
   }
-  return rgm_sync(run->stream);
+  return status == RGM_OK ? rgm_sync(run->stream) : status;
 }
 
 
@@ -256,7 +249,7 @@ static rgm_status fit_propensities(rgm_run *run, sample *out) {
                                     "the equations are singular", "one treatment only"};
   RGM_TRY(draw(run, m->clusters, 0));
   const double none[DWOLS_STAGES] = {INFINITY, INFINITY, INFINITY, INFINITY};
-  fit_groups(run, 0, 1, none, false);
+  fit_groups(run, 1, none, true);
   for (int k = 0; k < m->stages; k++) {
     const dwols_stage *s = &m->stage[k];
     double beta[RGM_FORMULA_COLUMNS * RGM_FIT_LANES];
@@ -491,10 +484,7 @@ static rgm_status resample(rgm_run *run, int64_t imputation, const sample *fit) 
   const dwols_model *m = d->model;
   const int64_t B = m->keys->replicates, P = m->psi, drawn = draws(m, fit->near_zero);
   RGM_TRY(draw(run, drawn, B));
-  for (int64_t first = 0; first < d->groups; first += d->chunk) {
-    const int64_t n = first + d->chunk < d->groups ? d->chunk : d->groups - first;
-    fit_groups(run, first, n, fit->caps, m->keys->single);
-  }
+  fit_groups(run, d->groups, fit->caps, false);
   RGM_TRY(rgm_sync(run->stream));
   if (m->keys->method == METHOD_GEST) {
     RGM_TRY(gest_resamples(run));

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHAINS = 16 };
+enum { CHAINS = 16, ROWS = 4 }; // chains and rows at a time
 
 // A chain at work.
 typedef struct chain {
@@ -41,19 +41,45 @@ static void write_row(const mice_plan *p, const double *values, double *out) {
 }
 
 
-// gram += sign x x'
-static void add_row(double *gram, const double *x, int width, double sign) {
+static double *gram_of(const chain *c, int arm) {
+  return c->gram + (size_t)arm * (size_t)(c->plan->width * c->plan->width);
+}
+
+
+// gram += sign x x' of `count` rows, one after the other
+static void add_to_gram(double *gram, const double *const *x, int count, int width, double sign) {
   for (int i = 0; i < width; i++) {
-    const double xi = sign * x[i];
-    for (int j = 0; j <= i; j++) {
-      gram[i * width + j] += xi * x[j];
+    double *to = gram + i * width;
+    if (count == ROWS) {
+      const double a = sign * x[0][i], b = sign * x[1][i], c = sign * x[2][i], d = sign * x[3][i];
+      for (int j = 0; j <= i; j++) {
+        to[j] = (((to[j] + a * x[0][j]) + b * x[1][j]) + c * x[2][j]) + d * x[3][j];
+      }
+    }
+    for (int k = 0; k < count && count < ROWS; k++) {
+      for (int j = 0; j <= i; j++) {
+        to[j] += sign * x[k][i] * x[k][j];
+      }
     }
   }
 }
 
 
-static double *gram_of(chain *c, int arm) {
-  return c->gram + (size_t)arm * (size_t)(c->plan->width * c->plan->width);
+// rows into the Gram matrices of their arms, or (sign -1) out of them; `rows` NULL: all
+static void add_rows(const chain *c, const int64_t *rows, int64_t count, double sign) {
+  const mice_plan *p = c->plan;
+  const double *x[ROWS];
+  int held = 0, arm = 0;
+  for (int64_t i = 0; i < count; i++) {
+    const int64_t row = rows != NULL ? rows[i] : i;
+    if (held == ROWS || (held > 0 && p->arm[row] != arm)) {
+      add_to_gram(gram_of(c, arm), x, held, p->width, sign);
+      held = 0;
+    }
+    arm = p->arm[row];
+    x[held++] = c->design + row * p->width;
+  }
+  add_to_gram(gram_of(c, arm), x, held, p->width, sign);
 }
 
 
@@ -148,6 +174,24 @@ static double predict(const chain *c, const mice_target *t, const double *beta, 
 }
 
 
+// the same of ROWS rows, whose sums do not wait for each other
+static void predict_rows(const chain *c, const mice_target *t, const double *beta,
+                         const int64_t *row, double *out) {
+  const double *x[ROWS];
+  double sum[ROWS] = {0};
+  for (int k = 0; k < ROWS; k++) {
+    x[k] = c->design + row[k] * c->plan->width;
+  }
+  for (int i = 0; i < t->predictors; i++) {
+    const int place = t->predictor[i];
+    for (int k = 0; k < ROWS; k++) {
+      sum[k] += x[k][place] * beta[i];
+    }
+  }
+  memcpy(out, sum, sizeof sum);
+}
+
+
 // the Bayesian linear model of a target in an arm: from its rows with a value
 static rgm_status fit_linear(chain *c, const mice_target *t, int arm, regression *r) {
   const mice_plan *p = c->plan;
@@ -198,14 +242,22 @@ static bool is_seen(const mice_plan *p, const mice_target *t, int arm, int64_t r
 // predictive mean matching: a donor among those whose prediction is nearest
 static void match(chain *c, const mice_target *t, int arm, const regression *r) {
   const mice_plan *p = c->plan;
-  int64_t seen = 0;
+  int64_t seen = 0, some[ROWS];
   for (int64_t row = 0; row < p->frame.rows; row++) {
     if (is_seen(p, t, arm, row)) {
-      c->work[seen] = predict(c, t, r->hat, row);
       c->sort[2 * seen + 1] = (uint64_t)row;
-      c->sort[2 * seen] = mice_order(c->work[seen]);
+      some[seen % ROWS] = row;
       seen++;
+      if (seen % ROWS == 0) {
+        predict_rows(c, t, r->hat, some, c->work + seen - ROWS);
+      }
     }
+  }
+  for (int64_t i = seen / ROWS * ROWS; i < seen; i++) {
+    c->work[i] = predict(c, t, r->hat, some[i % ROWS]);
+  }
+  for (int64_t i = 0; i < seen; i++) {
+    c->sort[2 * i] = mice_order(c->work[i]);
   }
   mice_sort(c->sort, seen, c->sort + 2 * p->frame.rows);
   for (int64_t i = 0; i < seen; i++) {
@@ -368,17 +420,14 @@ static void begin_chain(chain *c, int64_t imputation) {
   for (int64_t row = 0; row < N; row++) {
     derive(p, c->values + row * C, row);
     write_row(p, c->values + row * C, c->design + row * p->width);
-    add_row(gram_of(c, p->arm[row]), c->design + row * p->width, p->width, 1.0);
   }
+  add_rows(c, NULL, N, 1.0);
 }
 
 
 static rgm_status impute(chain *c, const mice_target *t, int64_t imputation, int64_t iteration) {
   const mice_plan *p = c->plan;
-  for (int64_t i = 0; i < t->missing; i++) {
-    const int64_t row = t->row[i];
-    add_row(gram_of(c, p->arm[row]), c->design + row * p->width, p->width, -1.0);
-  }
+  add_rows(c, t->row, t->missing, -1.0);
   for (int arm = 0; arm < p->arms; arm++) {
     regression r;
     mice_start(&c->draws, p, imputation, iteration + 1, t->column, arm);
@@ -396,8 +445,8 @@ static rgm_status impute(chain *c, const mice_target *t, int64_t imputation, int
     const int64_t row = t->row[i];
     derive(p, c->values + row * p->frame.columns, row);
     write_row(p, c->values + row * p->frame.columns, c->design + row * p->width);
-    add_row(gram_of(c, p->arm[row]), c->design + row * p->width, p->width, 1.0);
   }
+  add_rows(c, t->row, t->missing, 1.0);
   return RGM_OK;
 }
 
@@ -478,9 +527,12 @@ typedef struct chains {
 // errors are told by the thread that asked
 static void chain_task(void *arg, int64_t i) {
   chains *job = arg;
-  const rgm_frame *f = &job->plan->frame;
-  job->status[i] =
-      run_chain(job->plan, job->first + i, job->values + i * f->rows * f->columns, NULL);
+  const mice_plan *p = job->plan;
+  const rgm_frame *f = &p->frame;
+  const int64_t number = job->first + i;
+  double *traces =
+      p->traces != NULL ? p->traces + 2 * number * p->keys->iterations * f->columns : NULL;
+  job->status[i] = run_chain(p, number, job->values + i * f->rows * f->columns, traces);
   if (job->status[i] != RGM_OK) {
     snprintf(job->why[i], sizeof job->why[i], "%.255s", rgm_last_error());
   }
@@ -494,7 +546,7 @@ rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int
     chains job = {.plan = plan,
                   .first = first + at,
                   .values = values + at * plan->frame.rows * plan->frame.columns};
-    if (rgm_is_cpu(stream)) {
+    if (stream != NULL && rgm_is_cpu(stream)) {
       rgm_cpu_parallel(stream, n, chain_task, &job);
     } else {
       for (int64_t i = 0; i < n; i++) {
@@ -529,15 +581,4 @@ rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
   }
   *values = plan->block + (imputation - first) * cells;
   return RGM_OK;
-}
-
-
-rgm_status mice_trace(mice_plan *plan, int64_t imputation, double *traces) {
-  double *values = malloc((size_t)(plan->frame.rows * plan->frame.columns) * sizeof *values);
-  if (values == NULL) {
-    return rgm_fail(RGM_EMEMORY, "no memory for a completed table");
-  }
-  const rgm_status status = run_chain(plan, imputation, values, traces);
-  free(values);
-  return status;
 }

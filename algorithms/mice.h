@@ -26,8 +26,9 @@ rgm_status mice_prepare(const rgm_config *config, const char *section, const mic
 void mice_free(mice_plan *plan);
 
 // Completed tables of imputations first ... first + count - 1, counted from 0: values[count, N,
-// columns]. On a CPU stream the chains run side by side; an imputation's bits depend on its number
-// and the seed alone. Errors: RGM_ENUMERIC where a column cannot be imputed.
+// columns]. On a CPU stream the chains run side by side, without a stream (NULL) one after the
+// other; an imputation's bits depend on its number and the seed alone. Errors: RGM_ENUMERIC where a
+// column cannot be imputed.
 rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int64_t count,
                          double *values);
 
@@ -35,9 +36,20 @@ rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int
 rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
                        const double **values);
 
-// Mean and standard deviation of the imputed values after each iteration, of every incomplete
-// column, for a chain: traces[iterations, columns, 2], NaN for complete columns.
-rgm_status mice_trace(mice_plan *plan, int64_t imputation, double *traces);
+// All completed tables in files (mode 0600), one under the other, as R's mice has them: .imp counts
+// imputations, 0 is the table as observed; .id counts its rows from 1. NULL: not wanted. Errors:
+// RGM_EIO.
+rgm_status mice_export(mice_plan *plan, rgm_stream *stream, const char *csv, const char *hdf5);
+
+// Traces of the first `chains` imputations, which must have been completed: mean and standard
+// deviation of the imputed values of every column that is imputed, after each iteration. As CSV;
+// and as the factor by which the spread of a column's means (what 0) or deviations (1) may still
+// shrink, R-hat, near 1 where chains have met. None where imputations are given.
+bool mice_has_traces(const mice_plan *plan);
+rgm_status mice_write_traces(const mice_plan *plan, int64_t chains, const char *path);
+double mice_rhat(const mice_plan *plan, int64_t chains, int column, int what);
+int mice_targets(const mice_plan *plan);
+const char *mice_target_name(const mice_plan *plan, int target, int *column);
 
 // Rows of the field table, for the algorithms that impute; AT(member) is an offset.
 // clang-format off

@@ -580,6 +580,11 @@ rgm_status mice_prepare(const rgm_config *config, const char *section, const mic
   const bool wanted = any && (imputations > 1 || keys->given || keys->cells[0] != '\0');
   if (status == RGM_OK && wanted && !keys->given) {
     status = plan_chains(p, c);
+    p->traces =
+        calloc((size_t)(imputations * keys->iterations * frame->columns), 2 * sizeof *p->traces);
+    if (status == RGM_OK && p->traces == NULL) {
+      status = rgm_fail(RGM_EMEMORY, "no memory for traces of imputations");
+    }
   }
   free(c);
   if (status != RGM_OK || !wanted) {
@@ -604,6 +609,7 @@ void mice_free(mice_plan *plan) {
   free(plan->given);
   free(plan->given_cell);
   free(plan->block);
+  free(plan->traces);
   rgm_frame_free(&plan->frame);
   free(plan);
 }

@@ -51,7 +51,8 @@ struct mice_plan {
   // imputations of a file: (cells, sets)
   int64_t given_count, given_sets, *given_cell;
   double *given;
-  double *block; // completed tables block_first ...
+  double *traces; // (imputations, iterations, columns, 2) of chains that have run; NULL: given
+  double *block;  // completed tables block_first ...
   int64_t block_first;
 };
 

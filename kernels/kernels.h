@@ -88,7 +88,7 @@ typedef struct rgm_device_options {
   X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
   X(windows) X(guide) X(settle) X(worth) X(band)                                                   \
   X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn) X(nearest) X(induct)               \
-  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(predict)                              \
+  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(predict) X(resample) X(staged)       \
   X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
@@ -412,6 +412,8 @@ struct rgm_backend {
   void (*wls)(rgm_stream *s, const rgm_wls *fit);
   void (*pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
   void (*predict)(rgm_stream *s, const rgm_predict *predict);
+  void (*resample)(rgm_stream *s, const rgm_resample *resample);
+  void (*staged)(rgm_stream *s, const rgm_stages *staged);
 };
 
 

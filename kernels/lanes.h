@@ -22,6 +22,24 @@ typedef __m512 rgm_lanes;
 #define rgm_lanes_mul(a, b) _mm512_mul_ps(a, b)
 #define rgm_lanes_fma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define rgm_lanes_relu(a) _mm512_max_ps(a, _mm512_setzero_ps())
+#define rgm_lanes_sub(a, b) _mm512_sub_ps(a, b)
+#define rgm_lanes_div(a, b) _mm512_div_ps(a, b)
+// the second one where either is NaN
+#define rgm_lanes_min(a, b) _mm512_min_ps(a, b)
+#define rgm_lanes_max(a, b) _mm512_max_ps(a, b)
+// -|a|; x where a is below 0, else y; 2^n of the integer in the low bits of t; bytes as numbers
+#define rgm_lanes_minus(a) _mm512_or_ps(a, _mm512_set1_ps(-0.0f))
+#define rgm_lanes_below(a, x, y) \
+  _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_LT_OQ), y, x)
+#define rgm_lanes_power(t)                                                            \
+  _mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(t), 23), \
+                                       _mm512_set1_epi32(127 << 23)))
+#define rgm_lanes_bytes(p) \
+  _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p))))
+// doubles as floats, and the other way (narrow)
+#define rgm_lanes_from64(p)                                                       \
+  _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(_mm512_loadu_pd(p))), \
+                     _mm512_cvtpd_ps(_mm512_loadu_pd((p) + 8)), 1)
 typedef __mmask16 rgm_lanes_mask;
 #define rgm_lanes_positive(a) _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ)
 #define rgm_lanes_add_where(a, m, b) _mm512_mask_add_ps(a, m, a, b)
@@ -43,6 +61,21 @@ typedef __m512d rgm_lanes64;
 #define rgm_lanes64_store(p, a) _mm512_storeu_pd(p, a)
 #define rgm_lanes64_set(x) _mm512_set1_pd(x)
 #define rgm_lanes64_fma(a, b, c) _mm512_fmadd_pd(a, b, c)
+#define rgm_lanes64_add(a, b) _mm512_add_pd(a, b)
+#define rgm_lanes64_sub(a, b) _mm512_sub_pd(a, b)
+#define rgm_lanes64_mul(a, b) _mm512_mul_pd(a, b)
+#define rgm_lanes64_div(a, b) _mm512_div_pd(a, b)
+#define rgm_lanes64_min(a, b) _mm512_min_pd(a, b)
+#define rgm_lanes64_max(a, b) _mm512_max_pd(a, b)
+#define rgm_lanes64_minus(a) _mm512_or_pd(a, _mm512_set1_pd(-0.0))
+#define rgm_lanes64_below(a, x, y) \
+  _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, _mm512_setzero_pd(), _CMP_LT_OQ), y, x)
+#define rgm_lanes64_power(t)                                                          \
+  _mm512_castsi512_pd(_mm512_add_epi64(_mm512_slli_epi64(_mm512_castpd_si512(t), 52), \
+                                       _mm512_set1_epi64((long long)1023 << 52)))
+#define rgm_lanes64_bytes(p) \
+  _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
+#define rgm_lanes64_narrow(p, a) _mm256_storeu_ps(p, _mm512_cvtpd_ps(a))
 #elif defined(__AVX2__) && defined(__FMA__) && !defined(__CUDACC__)
 #include <immintrin.h>
 enum { RGM_LANE_WIDTH = 8 };
@@ -56,6 +89,20 @@ typedef __m256 rgm_lanes;
 #define rgm_lanes_mul(a, b) _mm256_mul_ps(a, b)
 #define rgm_lanes_fma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define rgm_lanes_relu(a) _mm256_max_ps(a, _mm256_setzero_ps())
+#define rgm_lanes_sub(a, b) _mm256_sub_ps(a, b)
+#define rgm_lanes_div(a, b) _mm256_div_ps(a, b)
+#define rgm_lanes_min(a, b) _mm256_min_ps(a, b)
+#define rgm_lanes_max(a, b) _mm256_max_ps(a, b)
+#define rgm_lanes_minus(a) _mm256_or_ps(a, _mm256_set1_ps(-0.0f))
+#define rgm_lanes_below(a, x, y) \
+  _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_LT_OQ))
+#define rgm_lanes_power(t)                                                            \
+  _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(t), 23), \
+                                       _mm256_set1_epi32(127 << 23)))
+#define rgm_lanes_bytes(p) \
+  _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p))))
+#define rgm_lanes_from64(p) \
+  _mm256_set_m128(_mm256_cvtpd_ps(_mm256_loadu_pd((p) + 4)), _mm256_cvtpd_ps(_mm256_loadu_pd(p)))
 typedef __m256 rgm_lanes_mask;
 #define rgm_lanes_positive(a) _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GT_OQ)
 #define rgm_lanes_add_where(a, m, b) _mm256_add_ps(a, _mm256_and_ps(m, b))
@@ -75,6 +122,20 @@ typedef __m256d rgm_lanes64;
 #define rgm_lanes64_store(p, a) _mm256_storeu_pd(p, a)
 #define rgm_lanes64_set(x) _mm256_set1_pd(x)
 #define rgm_lanes64_fma(a, b, c) _mm256_fmadd_pd(a, b, c)
+#define rgm_lanes64_add(a, b) _mm256_add_pd(a, b)
+#define rgm_lanes64_sub(a, b) _mm256_sub_pd(a, b)
+#define rgm_lanes64_mul(a, b) _mm256_mul_pd(a, b)
+#define rgm_lanes64_div(a, b) _mm256_div_pd(a, b)
+#define rgm_lanes64_min(a, b) _mm256_min_pd(a, b)
+#define rgm_lanes64_max(a, b) _mm256_max_pd(a, b)
+#define rgm_lanes64_minus(a) _mm256_or_pd(a, _mm256_set1_pd(-0.0))
+#define rgm_lanes64_below(a, x, y) \
+  _mm256_blendv_pd(y, x, _mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_LT_OQ))
+#define rgm_lanes64_power(t)                                                          \
+  _mm256_castsi256_pd(_mm256_add_epi64(_mm256_slli_epi64(_mm256_castpd_si256(t), 52), \
+                                       _mm256_set1_epi64x((long long)1023 << 52)))
+#define rgm_lanes64_bytes(p) _mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_loadu_si32(p)))
+#define rgm_lanes64_narrow(p, a) _mm_storeu_ps(p, _mm256_cvtpd_ps(a))
 #else
 enum { RGM_LANE_WIDTH = 1 };
 #define RGM_LANE_PAIRS 0
@@ -87,6 +148,15 @@ typedef float rgm_lanes;
 #define rgm_lanes_mul(a, b) ((a) * (b))
 #define rgm_lanes_fma(a, b, c) rgm_fma(a, b, c)
 #define rgm_lanes_relu(a) ((a) > 0.0f ? (a) : 0.0f)
+#define rgm_lanes_sub(a, b) ((a) - (b))
+#define rgm_lanes_div(a, b) ((a) / (b))
+#define rgm_lanes_min(a, b) ((a) < (b) ? (a) : (b))
+#define rgm_lanes_max(a, b) ((a) > (b) ? (a) : (b))
+#define rgm_lanes_minus(a) (-rgm_abs(a))
+#define rgm_lanes_below(a, x, y) ((a) < 0.0f ? (x) : (y))
+#define rgm_lanes_power(t) rgm_from_bits((rgm_bits(t) << 23) + (127u << 23))
+#define rgm_lanes_bytes(p) ((float)*(const uint8_t *)(p))
+#define rgm_lanes_from64(p) ((float)*(p))
 typedef int rgm_lanes_mask;
 #define rgm_lanes_positive(a) ((a) > 0.0f)
 #define rgm_lanes_add_where(a, m, b) ((m) ? (a) + (b) : (a))
@@ -100,6 +170,17 @@ typedef double rgm_lanes64;
 #define rgm_lanes64_store(p, a) (*(p) = (a))
 #define rgm_lanes64_set(x) (x)
 #define rgm_lanes64_fma(a, b, c) rgm_fma64(a, b, c)
+#define rgm_lanes64_add(a, b) ((a) + (b))
+#define rgm_lanes64_sub(a, b) ((a) - (b))
+#define rgm_lanes64_mul(a, b) ((a) * (b))
+#define rgm_lanes64_div(a, b) ((a) / (b))
+#define rgm_lanes64_min(a, b) ((a) < (b) ? (a) : (b))
+#define rgm_lanes64_max(a, b) ((a) > (b) ? (a) : (b))
+#define rgm_lanes64_minus(a) (-rgm_abs64(a))
+#define rgm_lanes64_below(a, x, y) ((a) < 0.0 ? (x) : (y))
+#define rgm_lanes64_power(t) rgm_from_bits64((rgm_bits64(t) << 52) + ((uint64_t)1023 << 52))
+#define rgm_lanes64_bytes(p) ((double)*(const uint8_t *)(p))
+#define rgm_lanes64_narrow(p, a) (*(p) = (float)(a))
 #endif
 
 

@@ -14,14 +14,15 @@
 
 TestSuite(regression, .timeout = 120);
 
-// G groups, n of N rows, P and Q columns, H of the blip
-enum { G = 3, ROWS = 601, ALL = 650, P = 5, Q = 14, H = 4, L = RGM_FIT_LANES };
+// G groups, n of N rows, P and Q columns, of which all rows have FREE, H of the blip
+enum { G = 3, ROWS = 601, ALL = 650, P = 5, Q = 14, FREE = 9, H = 4, L = RGM_FIT_LANES };
 enum { PP = P * (P + 1) / 2, QQ = Q * (Q + 1) / 2 };
 
 // Data of a case, in host memory.
 typedef struct sample {
-  double x[ROWS * P], z[ROWS * Q], h[ROWS * H], label[ROWS], given[ROWS], start[P], y[ALL];
-  float x32[ROWS * P], z32[ROWS * Q];
+  double x[P * ROWS], z[Q * ROWS], h[H * ROWS], label[ROWS], given[ROWS], start[P], y[ALL];
+  double wide[ROWS * Q]; // z row by row, for the Gram matrix
+  float x32[P * ROWS], z32[Q * ROWS];
   double weight[G * ROWS * L];
   uint32_t rows[ROWS];
   uint8_t counts[G * ALL * L];
@@ -42,17 +43,19 @@ static sample *make_sample(void) {
   for (int i = 0; i < ROWS; i++) {
     double eta = -1.0;
     for (int j = 0; j < P; j++) {
-      s->x[i * P + j] = j == 0 ? 1.0 : rgm_rng_range(&rng, -1.7, 1.7);
-      s->x32[i * P + j] = (float)s->x[i * P + j];
-      eta += j > 0 ? 0.4 * s->x[i * P + j] : 0.0;
+      s->x[j * ROWS + i] = j == 0 ? 1.0 : rgm_rng_range(&rng, -1.7, 1.7);
+      s->x32[j * ROWS + i] = (float)s->x[j * ROWS + i];
+      eta += j > 0 ? 0.4 * s->x[j * ROWS + i] : 0.0;
     }
     s->label[i] = rgm_rng_range(&rng, 0, 1) < rgm_sigmoid64(eta);
     for (int j = 0; j < Q; j++) {
-      s->z[i * Q + j] = j == 0 ? 1.0 : rgm_rng_range(&rng, -1.7, 1.7);
-      s->z32[i * Q + j] = (float)s->z[i * Q + j];
+      const double value = j == 0 ? 1.0 : rgm_rng_range(&rng, -1.7, 1.7);
+      s->z[j * ROWS + i] = j < FREE || s->label[i] != 0 ? value : 0.0;
+      s->z32[j * ROWS + i] = (float)s->z[j * ROWS + i];
+      s->wide[i * Q + j] = s->z[j * ROWS + i];
     }
     for (int j = 0; j < H; j++) {
-      s->h[i * H + j] = rgm_rng_range(&rng, -1, 1);
+      s->h[j * ROWS + i] = rgm_rng_range(&rng, -1, 1);
     }
     s->given[i] = rgm_rng_range(&rng, 0.5, 2);
     s->rows[i] = (uint32_t)(i + i / 13);
@@ -102,13 +105,14 @@ static void take(rgm_stream *s, rgm_tensor t, void *out) {
 }
 
 
-static void run_rows(rgm_stream *s, const sample *d, bool single, rgm_weighting weighting,
-                     outcome *o) {
+// `single`: designs in float; `mixed`: first steps in float
+static void run_rows(rgm_stream *s, const sample *d, bool single, bool mixed,
+                     rgm_weighting weighting, outcome *o) {
   const rgm_dtype real = single ? RGM_F32 : RGM_F64;
-  const rgm_tensor x = put(s, single ? (const void *)d->x32 : d->x, real, 1, ROWS, P);
-  const rgm_tensor z = put(s, single ? (const void *)d->z32 : d->z, real, 1, ROWS, Q);
-  const rgm_tensor xx = put(s, NULL, real, 1, ROWS, PP), zz = put(s, NULL, real, 1, ROWS, QQ);
-  const rgm_tensor wide = put(s, d->z, RGM_F64, 1, ROWS, Q);
+  const rgm_tensor x = put(s, single ? (const void *)d->x32 : d->x, real, 1, P, ROWS);
+  const rgm_tensor z = put(s, single ? (const void *)d->z32 : d->z, real, 1, Q, ROWS);
+  const rgm_tensor near = put(s, d->x32, RGM_F32, 1, P, ROWS);
+  const rgm_tensor wide = put(s, d->wide, RGM_F64, 1, ROWS, Q);
   const rgm_tensor pairs = put(s, NULL, RGM_F64, 1, ROWS, QQ);
   const rgm_tensor weight = put(s, d->weight, RGM_F64, G, ROWS, L);
   const rgm_tensor rows = put(s, d->rows, RGM_U32, 1, ROWS, 0);
@@ -116,12 +120,12 @@ static void run_rows(rgm_stream *s, const sample *d, bool single, rgm_weighting 
   const rgm_tensor label = put(s, d->label, RGM_F64, 1, ROWS, 0);
   const rgm_tensor given = put(s, d->given, RGM_F64, 1, ROWS, 0);
   const rgm_tensor start = put(s, d->start, RGM_F64, 1, P, 0);
-  const rgm_tensor base = put(s, d->y, RGM_F64, 1, ALL, 1), h = put(s, d->h, RGM_F64, 1, ROWS, H);
+  const rgm_tensor base = put(s, d->y, RGM_F64, 1, ALL, 1), h = put(s, d->h, RGM_F64, 1, H, ROWS);
   const rgm_irls irls = {.beta = put(s, NULL, RGM_F64, G, P, L),
                          .status = put(s, NULL, RGM_U32, G, L, 0),
                          .steps = put(s, NULL, RGM_U32, G, L, 0),
                          .x = spread(x),
-                         .products = spread(xx),
+                         .near = mixed ? spread(near) : (rgm_tensor){0},
                          .label = spread(label),
                          .rows = spread(rows),
                          .counts = counts,
@@ -130,7 +134,6 @@ static void run_rows(rgm_stream *s, const sample *d, bool single, rgm_weighting 
                        .status = put(s, NULL, RGM_U32, G, L, 0),
                        .weight = put(s, NULL, RGM_F64, G, L, 0),
                        .z = spread(z),
-                       .products = spread(zz),
                        .y = spread(base),
                        .rows = spread(rows),
                        .counts = counts,
@@ -139,6 +142,7 @@ static void run_rows(rgm_stream *s, const sample *d, bool single, rgm_weighting 
                        .beta = irls.beta,
                        .label = spread(label),
                        .weighting = weighting,
+                       .first = FREE,
                        .cap = 3.0};
   const rgm_pseudo pseudo = {.y = put(s, NULL, RGM_F64, G, ALL, L),
                              .from = spread(base),
@@ -148,8 +152,6 @@ static void run_rows(rgm_stream *s, const sample *d, bool single, rgm_weighting 
                              .rows = spread(rows),
                              .first = 3};
   const rgm_tensor gram = put(s, NULL, RGM_F64, G, QQ, L);
-  rgm_products(s, xx, x);
-  rgm_products(s, zz, z);
   rgm_products(s, pairs, wide);
   rgm_irls_fit(s, &irls);
   rgm_wls_fit(s, &wls);
@@ -176,8 +178,8 @@ static void run_rows(rgm_stream *s, const sample *d, bool single, rgm_weighting 
   take(s, pseudo.y, o->y);
   take(s, right, o->solution);
   take(s, status, o->cholesky);
-  const rgm_tensor inputs[] = {x,      z,     xx,    zz,    wide, pairs, weight, rows,
-                               counts, label, given, start, base, h,     gram,   small};
+  const rgm_tensor inputs[] = {x,     z,     near,  wide, pairs, weight, rows, counts,
+                               label, given, start, base, h,     gram,   small};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
     s->backend->release(s, inputs[i].data);
   }
@@ -213,16 +215,20 @@ Test(regression, same_bits_everywhere) {
   } streams[] = {{"cpu", "avx2", 1}, {"cpu", "auto", 3}, {"cuda", "auto", 1}};
   sample *d = make_sample();
   outcome *want = calloc(1, sizeof *want), *got = calloc(1, sizeof *got);
-  for (int k = 0; k < 6; k++) {
+  for (int k = 0; k < 9; k++) {
+    const bool single = k / 3 == 1, mixed = k / 3 == 2;
     rgm_stream *s = open_stream("cpu", "auto", 1);
-    run_rows(s, d, k >= 3, (rgm_weighting)(k % 3), want);
+    run_rows(s, d, single, mixed, (rgm_weighting)(k % 3), want);
     rgm_close(s);
     for (size_t i = 0; i < sizeof streams / sizeof *streams; i++) {
       char what[64];
       snprintf(what, sizeof what, "%s %s %s, weighting %d", streams[i].backend, streams[i].isa,
-               k >= 3 ? "float" : "double", k % 3);
+               single  ? "float"
+               : mixed ? "mixed"
+                       : "double",
+               k % 3);
       s = open_stream(streams[i].backend, streams[i].isa, streams[i].threads);
-      run_rows(s, d, k >= 3, (rgm_weighting)(k % 3), got);
+      run_rows(s, d, single, mixed, (rgm_weighting)(k % 3), got);
       rgm_close(s);
       same(want, got, what);
     }
@@ -262,11 +268,11 @@ static void check_lane(const sample *d, const outcome *o, rgm_weighting weightin
     const long double c = d->counts[(g * ALL + (int)d->rows[i]) * L + l];
     long double eta = 0, w = c * d->given[i];
     for (int j = 0; j < P; j++) {
-      eta += (long double)d->x[i * P + j] * o->beta[(g * P + j) * L + l];
+      eta += (long double)d->x[j * ROWS + i] * o->beta[(g * P + j) * L + l];
     }
     const long double e = 1 / (1 + expl(-eta)), own = d->label[i] != 0 ? e : 1 - e;
     for (int j = 0; j < P; j++) {
-      score[j] += c * (d->label[i] - e) * d->x[i * P + j];
+      score[j] += c * (d->label[i] - e) * d->x[j * ROWS + i];
     }
     w *= weighting == RGM_WEIGHT_OVERLAP   ? 1 - own
          : weighting == RGM_WEIGHT_INVERSE ? (1 / own > 3 ? 3 : 1 / own)
@@ -274,9 +280,9 @@ static void check_lane(const sample *d, const outcome *o, rgm_weighting weightin
     sum += w;
     for (int j = 0; j < Q; j++) {
       for (int k = 0; k < Q; k++) {
-        gram[j * Q + k] += w * d->z[i * Q + j] * d->z[i * Q + k];
+        gram[j * Q + k] += w * d->z[j * ROWS + i] * d->z[k * ROWS + i];
       }
-      right[j] += w * d->z[i * Q + j] * d->y[d->rows[i]];
+      right[j] += w * d->z[j * ROWS + i] * d->y[d->rows[i]];
     }
   }
   solve_long(gram, right, Q);
@@ -291,7 +297,7 @@ static void check_lane(const sample *d, const outcome *o, rgm_weighting weightin
   for (int i = 0; i < ROWS; i++) {
     double gamma = 0.0;
     for (int j = 0; j < H; j++) {
-      gamma += d->h[i * H + j] * o->coef[(g * Q + 3 + j) * L + l];
+      gamma += d->h[j * ROWS + i] * o->coef[(g * Q + 3 + j) * L + l];
     }
     const double want = d->y[d->rows[i]] + fmax(gamma, 0.0) - d->label[i] * gamma;
     cr_assert_float_eq(o->y[(g * ALL + (int)d->rows[i]) * L + l], want, 1e-10);
@@ -303,8 +309,9 @@ Test(regression, against_long_double) {
   sample *d = make_sample();
   outcome *o = calloc(1, sizeof *o);
   rgm_stream *s = open_stream("cpu", "auto", 2);
-  for (int weighting = 0; weighting < 3; weighting++) {
-    run_rows(s, d, false, (rgm_weighting)weighting, o);
+  for (int k = 0; k < 6; k++) {
+    const rgm_weighting weighting = (rgm_weighting)(k % 3);
+    run_rows(s, d, false, k >= 3, weighting, o);
     for (int g = 0; g < G; g++) {
       for (int l = 0; l < L; l++) {
         if (g == 1 && (l == 7 || l == 8)) {
@@ -313,7 +320,7 @@ Test(regression, against_long_double) {
           continue;
         }
         cr_assert_eq(o->status[g * L + l], RGM_FIT_DONE);
-        check_lane(d, o, (rgm_weighting)weighting, g, l);
+        check_lane(d, o, weighting, g, l);
       }
     }
   }
@@ -323,8 +330,8 @@ Test(regression, against_long_double) {
       long double gram[Q * Q] = {0}, small[P * P], right[P];
       for (int i = 0; i < ROWS; i++) {
         for (int j = 0; j < Q * Q; j++) {
-          gram[j] += (long double)d->weight[(g * ROWS + i) * L + l] * d->z[i * Q + j / Q] *
-                     d->z[i * Q + j % Q];
+          gram[j] += (long double)d->weight[(g * ROWS + i) * L + l] * d->wide[i * Q + j / Q] *
+                     d->wide[i * Q + j % Q];
         }
       }
       for (int i = 0, at = 0; i < Q; i++) {
@@ -367,4 +374,173 @@ Test(regression, logistic_function) {
   cr_assert_float_eq(rgm_logistic64(1e9), 1.0, 0x1p-51);
   cr_assert(rgm_logistic64(-1e9) < 1e-300);
   cr_assert_float_eq(rgm_logistic64(0.0), 0.5, 0x1p-51);
+}
+
+
+// ---- resamples and all stages ------------------------------------------------------------------
+
+// units of five rows, the last one of what is left; 0: every row is a unit
+static int64_t unit_bounds(int size, uint32_t *first, uint32_t *members) {
+  int64_t units = 0;
+  for (int i = 0; i < ALL; i++) {
+    if (size == 0 || i % size == 0) {
+      first[units++] = (uint32_t)i;
+    }
+    members[i] = (uint32_t)((i * 7) % ALL); // 7 and 650 have no common factor
+  }
+  first[units] = ALL;
+  return units;
+}
+
+
+// every count by one philox word after the other
+static void count_slowly(const rgm_resample *r, int size, const uint32_t *first,
+                         const uint32_t *members, uint8_t *counts) {
+  const rgm_key key = {r->key[0], r->key[1]};
+  for (int b = 0; b < G * L; b++) {
+    uint32_t count[ALL] = {0};
+    const bool whole = b == 0 || b > r->replicates;
+    for (uint32_t j = 0; j < (uint32_t)r->draws && !whole; j++) {
+      const rgm_words words = rgm_philox(key, r->step, (uint32_t)b - 1, j / 4, 0);
+      const uint32_t word[] = {words.w0, words.w1, words.w2, words.w3};
+      const uint32_t unit = (uint32_t)(((uint64_t)word[j % 4] * (uint64_t)r->units) >> 32);
+      for (uint32_t i = first[unit]; i < first[unit + 1]; i++) {
+        count[size > 0 ? members[i] : i]++;
+      }
+    }
+    for (int i = 0; i < ALL; i++) {
+      const uint32_t want = whole ? 1 : count[i] < 255 ? count[i] : 255;
+      counts[(b / L * ALL + i) * L + b % L] = (uint8_t)want;
+    }
+  }
+}
+
+
+Test(regression, resamples) {
+  static const struct {
+    const char *backend, *isa;
+    int size, draws, replicates;
+  } cases[] = {{"cpu", "auto", 0, ALL, 37},   {"cpu", "avx2", 0, 101, 47},
+               {"cuda", "auto", 0, ALL, 37},  {"cpu", "auto", 5, 130, 3},
+               {"cpu", "avx2", 5, 130, 0},    {"cuda", "auto", 5, 130, 30},
+               {"cpu", "auto", 5, 130000, 20}};
+  uint32_t *first = calloc(ALL + 1, sizeof *first), *members = calloc(ALL, sizeof *members);
+  uint8_t *want = malloc(G * ALL * L), *got = malloc(G * ALL * L);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    rgm_stream *s = open_stream(cases[i].backend, cases[i].isa, 2);
+    const int64_t units = unit_bounds(cases[i].size, first, members);
+    rgm_resample r = {.counts = put(s, NULL, RGM_U8, G, ALL, L),
+                      .units = units,
+                      .draws = cases[i].draws,
+                      .replicates = cases[i].replicates,
+                      .key = {17, 4},
+                      .step = 3};
+    if (cases[i].size > 0) {
+      r.first = put(s, first, RGM_U32, 1, units + 1, 0);
+      r.members = put(s, members, RGM_U32, 1, ALL, 0);
+    }
+    rgm_resample_counts(s, &r);
+    take(s, r.counts, got);
+    count_slowly(&r, cases[i].size, first, members, want);
+    cr_assert_eq(memcmp(want, got, G * ALL * L), 0, "case %d", (int)i);
+    if (cases[i].size > 0) {
+      s->backend->release(s, r.first.data);
+      s->backend->release(s, r.members.data);
+    }
+    rgm_close(s);
+  }
+  free(first);
+  free(members);
+  free(want);
+  free(got);
+}
+
+
+// two stages with one call, whatever the slices of y: what the rows give one after the other
+static void run_stages(rgm_stream *s, const sample *d, int64_t slots, double *beta, double *coef) {
+  const rgm_tensor x = put(s, d->x, RGM_F64, 1, P, ROWS),
+                   near = put(s, d->x32, RGM_F32, 1, P, ROWS);
+  const rgm_tensor z = put(s, d->z, RGM_F64, 1, Q, ROWS), h = put(s, d->h, RGM_F64, 1, H, ROWS);
+  const rgm_tensor rows = put(s, d->rows, RGM_U32, 1, ROWS, 0);
+  const rgm_tensor counts = put(s, d->counts, RGM_U8, G, ALL, L);
+  const rgm_tensor label = put(s, d->label, RGM_F64, 1, ROWS, 0);
+  const rgm_tensor start = put(s, d->start, RGM_F64, 1, P, 0);
+  const rgm_tensor base = put(s, d->y, RGM_F64, 1, ALL, 1);
+  const rgm_tensor y = put(s, NULL, RGM_F64, slots > 0 ? slots : G, ALL, L);
+  const rgm_tensor status = put(s, NULL, RGM_U32, G, L, 0), steps = put(s, NULL, RGM_U32, G, L, 0);
+  const rgm_tensor solved = put(s, NULL, RGM_U32, G, L, 0);
+  rgm_irls irls[2];
+  rgm_wls wls[2];
+  rgm_pseudo pseudo[2];
+  for (int k = 1; k >= 0; k--) {
+    irls[k] = (rgm_irls){.beta = put(s, NULL, RGM_F64, G, P, L),
+                         .status = status,
+                         .steps = steps,
+                         .x = spread(x),
+                         .near = spread(near),
+                         .label = spread(label),
+                         .rows = spread(rows),
+                         .counts = counts,
+                         .start = spread(start)};
+    wls[k] = (rgm_wls){.coef = put(s, NULL, RGM_F64, G, Q, L),
+                       .status = solved,
+                       .z = spread(z),
+                       .y = k == 1 ? spread(base) : y,
+                       .rows = spread(rows),
+                       .counts = counts,
+                       .x = spread(x),
+                       .beta = irls[k].beta,
+                       .label = spread(label),
+                       .weighting = RGM_WEIGHT_OVERLAP,
+                       .first = k == 1 ? FREE : Q};
+    pseudo[k] = (rgm_pseudo){.y = y,
+                             .from = wls[k].y,
+                             .h = spread(h),
+                             .coef = wls[k].coef,
+                             .label = spread(label),
+                             .rows = spread(rows),
+                             .first = 3};
+    if (slots == 0) {
+      rgm_irls_fit(s, &irls[k]);
+      rgm_wls_fit(s, &wls[k]);
+      rgm_pseudo_outcome(s, &pseudo[k]);
+    }
+  }
+  const rgm_stages stages = {.stages = 2, .irls = irls, .wls = wls, .pseudo = pseudo, .y = y};
+  if (slots > 0) {
+    rgm_staged_fit(s, &stages);
+  }
+  for (int k = 0; k < 2; k++) {
+    take(s, irls[k].beta, beta + k * G * P * L);
+    take(s, wls[k].coef, coef + k * G * Q * L);
+  }
+  const rgm_tensor all[] = {x,     near, z, h,      rows,  counts, label,
+                            start, base, y, status, steps, solved};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    s->backend->release(s, all[i].data);
+  }
+}
+
+
+Test(regression, stages_in_one_call) {
+  static const struct {
+    const char *backend, *isa;
+    int threads, slots;
+  } cases[] = {
+      {"cpu", "auto", 1, 1}, {"cpu", "auto", 3, 2}, {"cpu", "avx2", 2, 3}, {"cuda", "auto", 1, 2}};
+  sample *d = make_sample();
+  double *want = calloc(2, 2 * G * (P + Q) * L * sizeof *want), *got = want + 2 * G * (P + Q) * L;
+  rgm_stream *s = open_stream("cpu", "auto", 1);
+  run_stages(s, d, 0, want, want + 2 * G * P * L);
+  rgm_close(s);
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    s = open_stream(cases[i].backend, cases[i].isa, cases[i].threads);
+    run_stages(s, d, cases[i].slots, got, got + 2 * G * P * L);
+    rgm_close(s);
+    for (int j = 0; j < 2 * G * (P + Q) * L; j++) {
+      cr_assert(want[j] == got[j] || (isnan(want[j]) && isnan(got[j])), "case %d: %d", (int)i, j);
+    }
+  }
+  free(d);
+  free(want);
 }

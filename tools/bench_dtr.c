@@ -89,7 +89,7 @@ static rgm_status run_case(bench *b, const dtr_case *c) {
     status = work(run, &seconds);
   }
   for (int i = 0; status == RGM_OK && i < RGM_ROW_COUNT; i++) {
-    const bool ours = i >= RGM_ROW_products && i <= RGM_ROW_predict;
+    const bool ours = i >= RGM_ROW_products && i <= RGM_ROW_staged;
     flops += ours ? run->stream->counts[i].flops : 0.0;
     bytes += ours ? run->stream->counts[i].bytes : 0.0;
   }

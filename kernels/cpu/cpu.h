@@ -115,6 +115,8 @@ void RGM_CPU(irls)(rgm_stream *s, const rgm_irls *fit);
 void RGM_CPU(wls)(rgm_stream *s, const rgm_wls *fit);
 void RGM_CPU(pseudo)(rgm_stream *s, const rgm_pseudo *pseudo);
 void RGM_CPU(predict)(rgm_stream *s, const rgm_predict *predict);
+void RGM_CPU(resample)(rgm_stream *s, const rgm_resample *resample);
+void RGM_CPU(staged)(rgm_stream *s, const rgm_stages *staged);
 extern const rgm_backend RGM_CPU(backend);
 
 // The start of replica r.

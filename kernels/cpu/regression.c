@@ -1,33 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 // Regressions with sixteen resamples in lanes. A task is a group: its pseudo-outcomes stay in the
-// second-level cache from one stage to the next. Tiles of 64 rows: scores, weights, then the sums
-// of twelve entries at a time in registers.
+// second-level cache from one stage to the next. Tiles of 32 or 64 rows: scores and weights, eight
+// vectors at a time since each is one long chain; products of columns; then their sums, up to
+// thirteen by sixteen lanes in registers.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/logistic.h"
+#include "kernels/rng.h"
 
 #include <string.h>
 
-enum { FIT_TILE = 64, FIT_SUMS = RGM_FIT_TRIANGLE + RGM_FIT_COLUMNS + 1, FIT_STEPS = 25 };
-
-#define FIT_TOLERANCE 1e-6
-#define FIT_TOLERANCE32 1e-4
-#define FIT_PIVOT 1e-12
+enum { FIT_TILE32 = 64, FIT_TILE64 = 32, FIT_SUMS = RGM_FIT_TRIANGLE + RGM_FIT_COLUMNS + 1 };
 
 // Pairwise sum of blocks as in rgm_tree, in double; the level above the fullest is the newcomer's.
 typedef struct fit_tree {
   int64_t size, count;
-  double (*level)[FIT_SUMS * RGM_FIT_LANES];
+  _Alignas(64) double block[FIT_SUMS * RGM_FIT_LANES]; // that joins next
+  double level[RGM_FIT_LEVELS + 1][FIT_SUMS * RGM_FIT_LANES];
 } fit_tree;
 
 
-static void tree_add(fit_tree *tree, const double *block) {
+// an empty tree of sums of so many entries
+static void tree_begin(fit_tree *tree, int64_t entries) {
+  tree->size = entries * RGM_FIT_LANES;
+  tree->count = 0;
+}
+
+
+static void tree_add(fit_tree *tree) {
   int level = 0;
   for (int64_t full = tree->count; full & 1; full >>= 1) {
     level++;
   }
   double *dst = tree->level[level];
-  memcpy(dst, block, (size_t)tree->size * sizeof *dst);
+  memcpy(dst, tree->block, (size_t)tree->size * sizeof *dst);
   for (int k = 0; k < level; k++) {
     const double *src = tree->level[k];
     for (int64_t i = 0; i < tree->size; i++) {
@@ -53,50 +59,120 @@ static void tree_sum(const fit_tree *tree, double *out) {
 }
 
 
-#define REAL double
-#define FIT(name) name##_f64
-#define FIT_VECTOR rgm_lanes64
-#define FIT_LOAD rgm_lanes64_load
-#define FIT_STORE rgm_lanes64_store
-#define FIT_SET rgm_lanes64_set
-#define FIT_FMA rgm_lanes64_fma
-#define FIT_FMA1 rgm_fma64
-#define FIT_SIGMOID rgm_logistic64
-#define FIT_WIDTH RGM_LANE64_WIDTH
-#define FIT_VECTORS (RGM_FIT_LANES / RGM_LANE64_WIDTH)
-#define FIT_ENTRIES (RGM_LANE64_WIDTH == 8 ? 12 : 3)
-#define FIT_SOME (RGM_LANE64_WIDTH == 8 ? 3 : 2)
-#define FIT_ROWS (RGM_LANE64_WIDTH == 8 ? 8 : 2)
-#include "kernels/cpu/regression.h"
-#undef REAL
-#undef FIT
-#undef FIT_VECTOR
-#undef FIT_LOAD
-#undef FIT_STORE
-#undef FIT_SET
-#undef FIT_FMA
-#undef FIT_FMA1
-#undef FIT_SIGMOID
-#undef FIT_WIDTH
-#undef FIT_VECTORS
-#undef FIT_ENTRIES
-#undef FIT_SOME
-#undef FIT_ROWS
+// sums of at most 26 factors by vectors at a time
+#define FIT_CASES \
+  FIT_CASE(1)     \
+  FIT_CASE(2)     \
+  FIT_CASE(3)     \
+  FIT_CASE(4)     \
+  FIT_CASE(5)     \
+  FIT_CASE(6)     \
+  FIT_CASE(7)     \
+  FIT_CASE(8)     \
+  FIT_CASE(9)     \
+  FIT_CASE(10)    \
+  FIT_CASE(11)    \
+  FIT_CASE(12)    \
+  FIT_CASE(13)
+
+#define FIT_VECTORS (RGM_FIT_LANES / FIT_WIDTH)
+#define FIT_CHAINS (RGM_LANE_WIDTH == 16 ? 8 : FIT_VECTORS > 4 ? FIT_VECTORS : 4)
+#define FIT_ROWS (FIT_CHAINS / FIT_VECTORS)
 
 #define REAL float
 #define FIT(name) name##_f32
+#define FIT_OP(name) rgm_lanes_##name
 #define FIT_VECTOR rgm_lanes
 #define FIT_LOAD rgm_lanes_load
 #define FIT_STORE rgm_lanes_store
+#define FIT_NARROW rgm_lanes_store
+#define FIT_LOAD64 rgm_lanes_from64
 #define FIT_SET rgm_lanes_set
+#define FIT_ADD rgm_lanes_add
+#define FIT_SUB rgm_lanes_sub
+#define FIT_MUL rgm_lanes_mul
+#define FIT_DIV rgm_lanes_div
+#define FIT_MIN rgm_lanes_min
+#define FIT_MAX rgm_lanes_max
 #define FIT_FMA rgm_lanes_fma
 #define FIT_FMA1 rgm_fma
 #define FIT_SIGMOID rgm_logistic32
+#define FIT_LIT(x) x##f
+#define FIT_TILE FIT_TILE32
 #define FIT_WIDTH RGM_LANE_WIDTH
-#define FIT_VECTORS (RGM_FIT_LANES / RGM_LANE_WIDTH)
-#define FIT_ENTRIES (RGM_LANE_WIDTH == 16 ? 16 : 6)
-#define FIT_SOME 3
-#define FIT_ROWS (RGM_LANE_WIDTH == 16 ? 8 : 4)
+#define FIT_ENTRIES (RGM_LANE_WIDTH == 16 ? 13 : RGM_LANE_WIDTH == 8 ? 5 : 1)
+// rgm_exp_part_ of scalar.h
+#define FIT_EXP_TERMS 0x1.6a23d6p-10f, 0x1.123a2p-7f, 0x1.5558f2p-5f, 0x1.555492p-3f, 0x1.fffffcp-2f
+#define FIT_EXP_LEAST -87.0f
+#define FIT_EXP_LOG2E 0x1.715476p+0f
+#define FIT_EXP_MAGIC 0x1.8p+23f
+#define FIT_EXP_HIGH -0x1.62e43p-1f
+#define FIT_EXP_LOW 0x1.05c61p-29f
+#define FIT_NEWTON 2
+#include "kernels/cpu/regression.h"
+#undef REAL
+#undef FIT
+#undef FIT_OP
+#undef FIT_VECTOR
+#undef FIT_LOAD
+#undef FIT_STORE
+#undef FIT_NARROW
+#undef FIT_LOAD64
+#undef FIT_SET
+#undef FIT_ADD
+#undef FIT_SUB
+#undef FIT_MUL
+#undef FIT_DIV
+#undef FIT_MIN
+#undef FIT_MAX
+#undef FIT_FMA
+#undef FIT_FMA1
+#undef FIT_SIGMOID
+#undef FIT_LIT
+#undef FIT_TILE
+#undef FIT_WIDTH
+#undef FIT_ENTRIES
+#undef FIT_EXP_TERMS
+#undef FIT_EXP_LEAST
+#undef FIT_EXP_LOG2E
+#undef FIT_EXP_MAGIC
+#undef FIT_EXP_HIGH
+#undef FIT_EXP_LOW
+#undef FIT_NEWTON
+
+#define REAL double
+#define FIT(name) name##_f64
+#define FIT_OP(name) rgm_lanes64_##name
+#define FIT_VECTOR rgm_lanes64
+#define FIT_LOAD rgm_lanes64_load
+#define FIT_STORE rgm_lanes64_store
+#define FIT_NARROW rgm_lanes64_narrow
+#define FIT_LOAD64 rgm_lanes64_load
+#define FIT_SET rgm_lanes64_set
+#define FIT_ADD rgm_lanes64_add
+#define FIT_SUB rgm_lanes64_sub
+#define FIT_MUL rgm_lanes64_mul
+#define FIT_DIV rgm_lanes64_div
+#define FIT_MIN rgm_lanes64_min
+#define FIT_MAX rgm_lanes64_max
+#define FIT_FMA rgm_lanes64_fma
+#define FIT_FMA1 rgm_fma64
+#define FIT_SIGMOID rgm_logistic64
+#define FIT_LIT(x) x
+#define FIT_TILE FIT_TILE64
+#define FIT_WIDTH RGM_LANE64_WIDTH
+#define FIT_ENTRIES (RGM_LANE64_WIDTH == 8 ? 13 : RGM_LANE64_WIDTH == 4 ? 3 : 1)
+// rgm_exp64_part_ of scalar.h
+#define FIT_EXP_TERMS                                                                          \
+  0x1.ad7f393e88573p-26, 0x1.28ad9b3ef2749p-22, 0x1.71df25b66c101p-19, 0x1.a01999e2b7996p-16,  \
+      0x1.a01a012a0e024p-13, 0x1.6c16c184388eap-10, 0x1.1111111127d1p-7, 0x1.555555555083fp-5, \
+      0x1.55555555554f9p-3, 0x1.000000000000ap-1
+#define FIT_EXP_LEAST -708.0
+#define FIT_EXP_LOG2E 0x1.71547652b82fep+0
+#define FIT_EXP_MAGIC 0x1.8p+52
+#define FIT_EXP_HIGH -0x1.62e42fefa39efp-1
+#define FIT_EXP_LOW -0x1.abc9e3b39803fp-56
+#define FIT_NEWTON 3
 #include "kernels/cpu/regression.h"
 
 
@@ -115,15 +191,17 @@ static void subtract(double *sum, const double *gram, int64_t i, int64_t j) {
 }
 
 
-// sixteen systems at a time; right becomes the solution, NaN where a pivot is none
-static void solve_lanes(double *gram, double *right, uint32_t *status, int64_t columns) {
+// sixteen systems at a time; right becomes the solution, NaN where a pivot is at most `share` of
+// its column
+static void solve_lanes(double *gram, double *right, uint32_t *status, int64_t columns,
+                        double share) {
   for (int l = 0; l < RGM_FIT_LANES; l++) {
     status[l] = RGM_FIT_DONE;
   }
   for (int64_t j = 0; j < columns; j++) {
     double *pivot = ENTRY(gram, j, j), least[RGM_FIT_LANES], inverse[RGM_FIT_LANES];
     for (int l = 0; l < RGM_FIT_LANES; l++) {
-      least[l] = FIT_PIVOT * pivot[l];
+      least[l] = share * pivot[l];
     }
     subtract(pivot, gram, j, j);
     for (int l = 0; l < RGM_FIT_LANES; l++) {
@@ -177,7 +255,7 @@ static void solve_task(void *arg, int64_t g) {
   const solve_args *a = arg;
   solve_lanes((double *)a->gram.data + g * a->gram.stride0,
               (double *)a->right.data + g * a->right.stride0, rgm_u32(a->status, g),
-              a->right.dims[1]);
+              a->right.dims[1], RGM_FIT_PIVOT);
 }
 
 
@@ -223,13 +301,22 @@ static void gram_task(void *arg, int64_t g) {
   const int64_t n = a->right.dims[1], entries = a->right.dims[2];
   const double *products = (const double *)a->right.data + g * a->right.stride0;
   const double *weight = (const double *)a->status.data + g * a->status.stride0;
-  double level[RGM_FIT_LEVELS + 1][FIT_SUMS * RGM_FIT_LANES], block[FIT_SUMS * RGM_FIT_LANES];
-  fit_tree tree = {.size = entries * RGM_FIT_LANES, .level = level};
+  double turned[RGM_FIT_TRIANGLE * FIT_TILE64];
+  fit_tree tree;
+  tree_begin(&tree, entries);
   for (int64_t first = 0; first < n; first += RGM_ROW_BLOCK) {
-    const int64_t rows = first + RGM_ROW_BLOCK < n ? RGM_ROW_BLOCK : n - first;
-    memset(block, 0, (size_t)tree.size * sizeof *block);
-    sums_f64(block, weight + first * RGM_FIT_LANES, products + first * entries, rows, entries);
-    tree_add(&tree, block);
+    const int64_t end = first + RGM_ROW_BLOCK < n ? first + RGM_ROW_BLOCK : n;
+    memset(tree.block, 0, (size_t)tree.size * sizeof *tree.block);
+    for (int64_t at = first; at < end; at += FIT_TILE64) {
+      const int64_t rows = at + FIT_TILE64 < end ? FIT_TILE64 : end - at;
+      for (int64_t i = 0; i < rows; i++) {
+        for (int64_t e = 0; e < entries; e++) {
+          turned[e * FIT_TILE64 + i] = products[(at + i) * entries + e];
+        }
+      }
+      sums_f64(tree.block, weight + at * RGM_FIT_LANES, turned, rows, entries);
+    }
+    tree_add(&tree);
   }
   tree_sum(&tree, (double *)a->gram.data + g * a->gram.stride0);
 }
@@ -245,7 +332,7 @@ void RGM_CPU(gram)(rgm_stream *s, rgm_tensor gram, rgm_tensor products, rgm_tens
 
 // lanes in which only one treatment occurs have no fit
 static void look_for_treatments(const rgm_irls *f, int64_t g, uint32_t *status) {
-  const int64_t n = f->x.dims[1];
+  const int64_t n = f->x.dims[2];
   const double *label = (const double *)f->label.data + g * f->label.stride0;
   const uint32_t *row = rgm_u32(f->rows, g);
   const uint8_t *counts = (const uint8_t *)f->counts.data + g * f->counts.stride0;
@@ -265,61 +352,131 @@ static void look_for_treatments(const rgm_irls *f, int64_t g, uint32_t *status) 
 }
 
 
-// a Newton step in the lanes that are on their way; true while any is
-static bool move(double *beta, const double *step, const uint32_t *solved, uint32_t *status,
-                 bool *arrived, uint32_t *steps, int64_t columns, double tolerance) {
+// Hessian in float and gradient in double at beta: total (triangle + columns, 16)
+static void irls_sums_mixed(const irls_f64 *s, const float *narrow, double *total) {
+  const int64_t n = s->f->x.dims[2], columns = s->f->x.dims[1];
+  const int64_t triangle = columns * (columns + 1) / 2;
+  _Alignas(64) float block[RGM_FIT_TRIANGLE * RGM_FIT_LANES];
+  tile_f32 near;
+  tile_f64 tile;
+  fit_tree tree;
+  tree_begin(&tree, triangle + columns);
+  for (int64_t first = 0; first < n; first += RGM_ROW_BLOCK) {
+    const int64_t end = first + RGM_ROW_BLOCK < n ? first + RGM_ROW_BLOCK : n;
+    double *right = tree.block + triangle * RGM_FIT_LANES;
+    memset(block, 0, (size_t)(triangle * RGM_FIT_LANES) * sizeof *block);
+    memset(right, 0, (size_t)(columns * RGM_FIT_LANES) * sizeof *right);
+    for (int64_t at = first; at < end; at += FIT_TILE32) {
+      near.rows = at + FIT_TILE32 < end ? FIT_TILE32 : end - at;
+      for (int64_t half = 0; half < near.rows; half += FIT_TILE64) {
+        tile.rows = half + FIT_TILE64 < near.rows ? FIT_TILE64 : near.rows - half;
+        take_f64(tile.z, s->x, n, at + half, tile.rows, columns);
+        find_f64(&tile, s->row, s->label, at + half);
+        irls_tile_f64(s, s->beta, &tile, near.weight + half * RGM_FIT_LANES);
+        sums_f64(right, tile.right, tile.z, tile.rows, columns);
+      }
+      take_f32(near.z, narrow, n, at, near.rows, columns);
+      multiply_f32(near.products, near.z, 0, columns);
+      sums_f32(block, near.weight, near.products, near.rows, triangle);
+    }
+    join_f32(&tree, block, 0, triangle);
+    tree_add(&tree);
+  }
+  tree_sum(&tree, total);
+}
+
+
+// What sums are in: all in float; the Hessian in float, the gradient in double; all in double.
+typedef enum fit_sort { FIT_NARROW_SUMS, FIT_MIXED_SUMS, FIT_WIDE_SUMS } fit_sort;
+
+// A run of Newton steps in some lanes.
+typedef struct fit_phase {
+  fit_sort sort;
+  int steps; // at most
+  bool from_start;
+  double tolerance, pivot;
+} fit_phase;
+
+
+// steps in the lanes that are `going`, which end with found DONE, SINGULAR or (too many) SEPARATED
+static void iterate(const rgm_irls *f, int64_t g, const fit_phase *phase, bool *going,
+                    uint32_t *found) {
+  const int64_t columns = f->x.dims[1], triangle = columns * (columns + 1) / 2;
+  const double *start = (const double *)f->start.data + g * f->start.stride0;
+  double *beta = (double *)f->beta.data + g * f->beta.stride0;
+  double total[FIT_SUMS * RGM_FIT_LANES], *right = total + triangle * RGM_FIT_LANES;
+  uint32_t *steps = rgm_u32(f->steps, g), solved[RGM_FIT_LANES];
+  const irls_f64 wide = irls_of_f64(f, g, f->x);
+  const irls_f32 narrow = irls_of_f32(f, g, f->x.dtype == RGM_F32 ? f->x : f->near);
   bool any = false;
   for (int l = 0; l < RGM_FIT_LANES; l++) {
-    if (arrived[l] || status[l] != RGM_FIT_DONE) {
-      continue;
+    found[l] = RGM_FIT_SEPARATED;
+    any = any || going[l];
+    for (int64_t j = 0; j < columns && going[l] && phase->from_start; j++) {
+      beta[j * RGM_FIT_LANES + l] = start[j];
     }
-    if (solved[l] != RGM_FIT_DONE) {
-      status[l] = solved[l];
-      continue;
-    }
-    double most = 0.0;
-    for (int64_t j = 0; j < columns; j++) {
-      const double by = step[j * RGM_FIT_LANES + l];
-      beta[j * RGM_FIT_LANES + l] += by;
-      most = rgm_abs64(by) > most ? rgm_abs64(by) : most;
-    }
-    steps[l]++;
-    arrived[l] = most <= tolerance;
-    any = any || !arrived[l];
   }
-  return any;
+  for (int step = 0; step < phase->steps && any; step++) {
+    switch (phase->sort) {
+    case FIT_NARROW_SUMS:
+      irls_sums_f32(&narrow, step == 0, total);
+      break;
+    case FIT_MIXED_SUMS:
+      irls_sums_mixed(&wide, narrow.x, total);
+      break;
+    case FIT_WIDE_SUMS:
+      irls_sums_f64(&wide, step == 0, total);
+    }
+    solve_lanes(total, right, solved, columns, phase->pivot);
+    any = false;
+    for (int l = 0; l < RGM_FIT_LANES; l++) {
+      double most = 0.0;
+      for (int64_t j = 0; j < columns && going[l] && solved[l] == RGM_FIT_DONE; j++) {
+        const double by = right[j * RGM_FIT_LANES + l];
+        beta[j * RGM_FIT_LANES + l] += by;
+        most = rgm_abs64(by) > most ? rgm_abs64(by) : most;
+      }
+      if (going[l] && (solved[l] != RGM_FIT_DONE || most <= phase->tolerance)) {
+        found[l] = solved[l];
+        going[l] = false;
+      }
+      steps[l] += most > 0.0 ? 1 : 0;
+      any = any || going[l];
+    }
+  }
 }
 
 
 static void irls_task(void *arg, int64_t g) {
+  static const fit_phase near = {FIT_NARROW_SUMS, RGM_FIT_NEAR_STEPS, true, RGM_FIT_NEAR,
+                                 RGM_FIT_NEAR_PIVOT};
+  static const fit_phase mixed = {FIT_MIXED_SUMS, RGM_FIT_MIXED_STEPS, false,
+                                  RGM_FIT_TOLERANCE_MIXED, RGM_FIT_NEAR_PIVOT};
   const rgm_irls *f = arg;
-  const int64_t columns = f->x.dims[2], triangle = columns * (columns + 1) / 2;
-  const double *start = (const double *)f->start.data + g * f->start.stride0;
-  double *beta = (double *)f->beta.data + g * f->beta.stride0;
-  uint32_t *status = rgm_u32(f->status, g), *steps = rgm_u32(f->steps, g), solved[RGM_FIT_LANES];
-  double total[FIT_SUMS * RGM_FIT_LANES];
-  bool arrived[RGM_FIT_LANES] = {false}, any = true;
-  const bool wide = f->x.dtype == RGM_F64;
+  const bool single = f->x.dtype == RGM_F32;
+  const fit_phase whole = {single ? FIT_NARROW_SUMS : FIT_WIDE_SUMS, RGM_FIT_STEPS, true,
+                           single ? RGM_FIT_TOLERANCE32 : RGM_FIT_TOLERANCE, RGM_FIT_PIVOT};
+  uint32_t *status = rgm_u32(f->status, g), found[RGM_FIT_LANES];
+  bool left[RGM_FIT_LANES], going[RGM_FIT_LANES];
   look_for_treatments(f, g, status);
-  memset(steps, 0, RGM_FIT_LANES * sizeof *steps);
-  for (int64_t j = 0; j < columns; j++) {
-    for (int l = 0; l < RGM_FIT_LANES; l++) {
-      beta[j * RGM_FIT_LANES + l] = start[j];
-    }
-  }
-  for (int step = 0; step < FIT_STEPS && any; step++) {
-    if (wide) {
-      irls_sums_f64(f, g, beta, step == 0, total);
-    } else {
-      irls_sums_f32(f, g, beta, step == 0, total);
-    }
-    double *right = total + triangle * RGM_FIT_LANES;
-    solve_lanes(total, right, solved, columns);
-    any = move(beta, right, solved, status, arrived, steps, columns,
-               wide ? FIT_TOLERANCE : FIT_TOLERANCE32);
-  }
+  memset(rgm_u32(f->steps, g), 0, RGM_FIT_LANES * sizeof(uint32_t));
   for (int l = 0; l < RGM_FIT_LANES; l++) {
-    status[l] = status[l] == RGM_FIT_DONE && !arrived[l] ? RGM_FIT_SEPARATED : status[l];
+    left[l] = going[l] = status[l] == RGM_FIT_DONE;
+  }
+  if (f->near.data != NULL) {
+    iterate(f, g, &near, going, found);
+    for (int l = 0; l < RGM_FIT_LANES; l++) {
+      going[l] = left[l] && found[l] == RGM_FIT_DONE;
+    }
+    iterate(f, g, &mixed, going, found);
+    for (int l = 0; l < RGM_FIT_LANES; l++) {
+      left[l] = left[l] && found[l] != RGM_FIT_DONE;
+    }
+  }
+  memcpy(going, left, sizeof going);
+  iterate(f, g, &whole, going, found);
+  for (int l = 0; l < RGM_FIT_LANES; l++) {
+    status[l] = left[l] ? found[l] : status[l];
   }
 }
 
@@ -334,7 +491,7 @@ void RGM_CPU(irls)(rgm_stream *s, const rgm_irls *fit) {
 
 static void wls_task(void *arg, int64_t g) {
   const rgm_wls *f = arg;
-  const int64_t columns = f->z.dims[2], triangle = columns * (columns + 1) / 2;
+  const int64_t columns = f->z.dims[1], triangle = columns * (columns + 1) / 2;
   double total[FIT_SUMS * RGM_FIT_LANES], *right = total + triangle * RGM_FIT_LANES;
   if (f->z.dtype == RGM_F64) {
     wls_sums_f64(f, g, total);
@@ -345,7 +502,7 @@ static void wls_task(void *arg, int64_t g) {
     memcpy((double *)f->weight.data + g * f->weight.stride0, right + columns * RGM_FIT_LANES,
            RGM_FIT_LANES * sizeof *right);
   }
-  solve_lanes(total, right, rgm_u32(f->status, g), columns);
+  solve_lanes(total, right, rgm_u32(f->status, g), columns, RGM_FIT_PIVOT);
   memcpy((double *)f->coef.data + g * f->coef.stride0, right,
          (size_t)(columns * RGM_FIT_LANES) * sizeof *right);
 }
@@ -359,7 +516,7 @@ void RGM_CPU(wls)(rgm_stream *s, const rgm_wls *fit) {
 
 static void pseudo_task(void *arg, int64_t g) {
   const rgm_pseudo *p = arg;
-  const int64_t n = p->h.dims[1], columns = p->h.dims[2], all = p->y.dims[1];
+  const int64_t n = p->h.dims[2], columns = p->h.dims[1], all = p->y.dims[1];
   const int64_t lanes = p->from.dims[2];
   double *y = (double *)p->y.data + g * p->y.stride0;
   const double *from = (const double *)p->from.data + g * p->from.stride0;
@@ -367,23 +524,33 @@ static void pseudo_task(void *arg, int64_t g) {
   const double *psi = (const double *)p->coef.data + g * p->coef.stride0 + p->first * RGM_FIT_LANES;
   const double *label = (const double *)p->label.data + g * p->label.stride0;
   const uint32_t *row = rgm_u32(p->rows, g);
-  if (y != from) {
-    for (int64_t i = 0; i < all; i++) {
-      for (int l = 0; l < RGM_FIT_LANES; l++) {
-        y[i * RGM_FIT_LANES + l] = from[i * lanes + (lanes == 1 ? 0 : l)];
-      }
+  for (int64_t i = 0; i < all && y != from; i++) {
+    for (int l = 0; l < RGM_FIT_LANES; l++) {
+      y[i * RGM_FIT_LANES + l] = from[i * lanes + (lanes == 1 ? 0 : l)];
     }
   }
   for (int64_t i = 0; i < n; i++) {
-    double gamma[RGM_FIT_LANES] = {0.0};
+    double *yi = y + (int64_t)row[i] * RGM_FIT_LANES;
+    rgm_lanes64 gamma[RGM_FIT_LANES / RGM_LANE64_WIDTH];
+#pragma GCC unroll 16
+    for (int v = 0; v < RGM_FIT_LANES / RGM_LANE64_WIDTH; v++) {
+      gamma[v] = rgm_lanes64_set(0.0);
+    }
     for (int64_t j = 0; j < columns; j++) {
-      for (int l = 0; l < RGM_FIT_LANES; l++) {
-        gamma[l] = rgm_fma64(h[i * columns + j], psi[j * RGM_FIT_LANES + l], gamma[l]);
+      const rgm_lanes64 factor = rgm_lanes64_set(h[j * n + i]);
+#pragma GCC unroll 16
+      for (int v = 0; v < RGM_FIT_LANES / RGM_LANE64_WIDTH; v++) {
+        const double *b = psi + j * RGM_FIT_LANES + v * RGM_LANE64_WIDTH;
+        gamma[v] = rgm_lanes64_fma(factor, rgm_lanes64_load(b), gamma[v]);
       }
     }
-    double *yi = y + (int64_t)row[i] * RGM_FIT_LANES;
-    for (int l = 0; l < RGM_FIT_LANES; l++) {
-      yi[l] += (gamma[l] > 0.0 ? gamma[l] : 0.0) - label[i] * gamma[l];
+#pragma GCC unroll 16
+    for (int v = 0; v < RGM_FIT_LANES / RGM_LANE64_WIDTH; v++) {
+      const rgm_lanes64 regret =
+          rgm_lanes64_sub(rgm_lanes64_max(gamma[v], rgm_lanes64_set(0.0)),
+                          rgm_lanes64_mul(rgm_lanes64_set(label[i]), gamma[v]));
+      double *at = yi + v * RGM_LANE64_WIDTH;
+      rgm_lanes64_store(at, rgm_lanes64_add(rgm_lanes64_load(at), regret));
     }
   }
 }
@@ -392,4 +559,116 @@ static void pseudo_task(void *arg, int64_t g) {
 void RGM_CPU(pseudo)(rgm_stream *s, const rgm_pseudo *pseudo) {
   rgm_pseudo p = *pseudo;
   rgm_cpu_parallel(s, p.y.dims[0], pseudo_task, &p);
+}
+
+
+// ---- resamples ---------------------------------------------------------------------------------
+
+// one more in a count
+static void count_one(uint8_t *count) {
+  *count = (uint8_t)(*count + (*count < 255));
+}
+
+
+// one more of a cluster in a lane's counts
+static void count_unit(const rgm_resample *r, uint8_t *counts, uint32_t unit) {
+  const uint32_t *first = rgm_u32(r->first, 0), *members = rgm_u32(r->members, 0);
+  for (uint32_t i = first[unit]; i < first[unit + 1]; i++) {
+    count_one(counts + (int64_t)members[i] * RGM_FIT_LANES);
+  }
+}
+
+
+static void resample_task(void *arg, int64_t g) {
+  const rgm_resample *r = arg;
+  const int64_t all = r->counts.dims[1];
+  const bool rows = r->first.data == NULL;
+  const rgm_key key = {r->key[0], r->key[1]};
+  const uint32_t units = (uint32_t)r->units, refused = (0u - units) % units;
+  uint8_t *counts = (uint8_t *)r->counts.data + g * r->counts.stride0;
+
+  // lanes that draw, and those that have the sample itself
+  const int64_t end = r->replicates + 1 - g * RGM_FIT_LANES;
+  const int low = g == 0, high = end < 0 ? 0 : end > RGM_FIT_LANES ? RGM_FIT_LANES : (int)end;
+  uint8_t sample[RGM_FIT_LANES];
+  for (int l = 0; l < RGM_FIT_LANES; l++) {
+    sample[l] = l < low || l >= high;
+  }
+  for (int64_t i = 0; i < all; i++) {
+    memcpy(counts + i * RGM_FIT_LANES, sample, sizeof sample);
+  }
+
+  // four draws of every lane at a time
+  for (int64_t j = 0; j < r->draws && low < high; j += 4) {
+    uint32_t item[RGM_FIT_LANES], word[4][RGM_FIT_LANES];
+    for (int l = 0; l < RGM_FIT_LANES; l++) {
+      item[l] = (uint32_t)(g * RGM_FIT_LANES + l - 1);
+    }
+    for (int l = 0; l < RGM_FIT_LANES; l += RGM_LANE_WIDTH) {
+      rgm_lanes_u32 out[4];
+      rgm_philox_lanes(key, r->step, rgm_lanes_u32_load(item + l), (uint32_t)(j / 4), 0, out);
+      for (int k = 0; k < 4; k++) {
+        rgm_lanes_u32_store(word[k] + l, out[k]);
+      }
+    }
+    const int many = r->draws - j < 4 ? (int)(r->draws - j) : 4;
+    for (int k = 0; k < many; k++) {
+      for (int l = low; l < high; l++) {
+        const uint64_t product = (uint64_t)word[k][l] * units;
+        const uint32_t unit = (uint32_t)product >= refused
+                                  ? (uint32_t)(product >> 32)
+                                  : rgm_below(key, r->step, item[l], (uint32_t)(j + k + 1), units);
+        if (rows) {
+          count_one(counts + (int64_t)unit * RGM_FIT_LANES + l);
+        } else {
+          count_unit(r, counts + l, unit);
+        }
+      }
+    }
+  }
+}
+
+
+void RGM_CPU(resample)(rgm_stream *s, const rgm_resample *resample) {
+  rgm_resample r = *resample;
+  rgm_cpu_parallel(s, r.counts.dims[0], resample_task, &r);
+}
+
+
+// ---- all stages --------------------------------------------------------------------------------
+
+// a tensor whose only slice is slice i
+static rgm_tensor only(rgm_tensor t, int64_t i) {
+  t.data = (double *)t.data + i * t.stride0;
+  t.stride0 = 0;
+  return t;
+}
+
+
+// the groups of a slice of y, one after the other: y stays in the second-level cache
+static void staged_task(void *arg, int64_t slot) {
+  const rgm_stages *f = arg;
+  const int64_t groups = f->irls[0].x.dims[0], slots = f->y.dims[0];
+  const rgm_tensor y = only(f->y, slot);
+  for (int64_t g = groups * slot / slots; g < groups * (slot + 1) / slots; g++) {
+    for (int k = f->stages - 1; k >= 0; k--) {
+      rgm_irls irls = f->irls[k];
+      rgm_wls wls = f->wls[k];
+      wls.y = k < f->stages - 1 ? y : wls.y;
+      irls_task(&irls, g);
+      wls_task(&wls, g);
+      if (k > 0) {
+        rgm_pseudo pseudo = f->pseudo[k];
+        pseudo.from = wls.y;
+        pseudo.y = y;
+        pseudo_task(&pseudo, g);
+      }
+    }
+  }
+}
+
+
+void RGM_CPU(staged)(rgm_stream *s, const rgm_stages *staged) {
+  rgm_stages f = *staged;
+  rgm_cpu_parallel(s, f.y.dims[0], staged_task, &f);
 }

@@ -86,4 +86,6 @@ const rgm_backend RGM_CPU(backend) = {
     .wls = RGM_CPU(wls),
     .pseudo = RGM_CPU(pseudo),
     .predict = RGM_CPU(predict),
+    .resample = RGM_CPU(resample),
+    .staged = RGM_CPU(staged),
 };

@@ -200,6 +200,8 @@ void rgm_cuda_irls(rgm_stream *s, const rgm_irls *fit);
 void rgm_cuda_wls(rgm_stream *s, const rgm_wls *fit);
 void rgm_cuda_pseudo(rgm_stream *s, const rgm_pseudo *pseudo);
 void rgm_cuda_predict(rgm_stream *s, const rgm_predict *predict);
+void rgm_cuda_resample(rgm_stream *s, const rgm_resample *resample);
+void rgm_cuda_staged(rgm_stream *s, const rgm_stages *staged);
 void rgm_cuda_sum(rgm_stream *s, rgm_tensor y, rgm_tensor x, float scale);
 void rgm_cuda_quantile(rgm_stream *s, rgm_tensor y, rgm_tensor work, rgm_tensor x, rgm_tensor q);
 void rgm_cuda_select(rgm_stream *s, rgm_tensor weight, rgm_tensor x, rgm_tensor threshold);

@@ -40,6 +40,8 @@ static void fill_more(rgm_backend &t) {
   t.wls = rgm_cuda_wls;
   t.pseudo = rgm_cuda_pseudo;
   t.predict = rgm_cuda_predict;
+  t.resample = rgm_cuda_resample;
+  t.staged = rgm_cuda_staged;
 }
 
 
