@@ -7,7 +7,7 @@ extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
 extern const rgm_algorithm rgm_sac_offline;
 extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_dp_records;
-extern const rgm_algorithm rgm_tabular_q;
+extern const rgm_algorithm rgm_grid_q, rgm_tabular_q;
 extern const rgm_algorithm rgm_adr, rgm_dwols, rgm_wis;
 
 // clang-format off
@@ -33,6 +33,7 @@ const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_dp_bootstrap,
     &rgm_dp_records,
     &rgm_tabular_q,
+    &rgm_grid_q,
 
     // staged treatment rules
     &rgm_dwols,
