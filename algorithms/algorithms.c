@@ -6,7 +6,8 @@
 extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
 extern const rgm_algorithm rgm_sac_offline;
-extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_dp_records;
+extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_dp_patients;
+extern const rgm_algorithm rgm_dp_records;
 extern const rgm_algorithm rgm_grid_q, rgm_tabular_q;
 extern const rgm_algorithm rgm_adr, rgm_dwols, rgm_wis;
 
@@ -31,6 +32,7 @@ const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_dp,
     &rgm_dp_audit,
     &rgm_dp_bootstrap,
+    &rgm_dp_patients,
     &rgm_dp_records,
     &rgm_tabular_q,
     &rgm_grid_q,
