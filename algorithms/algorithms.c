@@ -5,11 +5,10 @@
 
 extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
-extern const rgm_algorithm rgm_omg_rl, rgm_sac_offline;
-extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_dp_records;
-extern const rgm_algorithm rgm_tabular_q;
+extern const rgm_algorithm rgm_omg_rl, rgm_sac_offline, rgm_values_of_policies;
+extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_dp_patients, rgm_dp_records;
+extern const rgm_algorithm rgm_grid_q, rgm_tabular_q;
 extern const rgm_algorithm rgm_adr, rgm_dtr_audit, rgm_dwols, rgm_wis;
-extern const rgm_algorithm rgm_values_of_policies;
 
 // clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
@@ -34,8 +33,10 @@ const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_dp,
     &rgm_dp_audit,
     &rgm_dp_bootstrap,
+    &rgm_dp_patients,
     &rgm_dp_records,
     &rgm_tabular_q,
+    &rgm_grid_q,
 
     // staged treatment rules
     &rgm_dwols,

@@ -42,7 +42,6 @@ typedef struct bootstrap {
   rgm_tensor value;               // (B, S) f64
   rgm_tensor action;              // (B, S) i32
   rgm_tensor p, reward;           // (G, ...) f64: the problems being solved
-  rgm_tensor other;               // (G, S) f64
   rgm_tensor bounds;              // (G, 2) f64
   rgm_tensor rounds;              // (B) u32
   rgm_tensor gamma, tie, stop;    // (1) f64, of all
@@ -100,8 +99,6 @@ static rgm_status bootstrap_plan(rgm_run *run) {
   s->p = rgm_plan(arena, "work/p", RGM_F64, RGM_SCRATCH, "in group, entry", "1", G, E, 0, 0);
   s->reward =
       rgm_plan(arena, "work/reward", RGM_F64, RGM_SCRATCH, "in group, row", "reward", G, N, 0, 0);
-  s->other =
-      rgm_plan(arena, "work/value", RGM_F64, RGM_SCRATCH, "in group, state", "reward", G, S, 0, 0);
   s->bounds =
       rgm_plan(arena, "work/change", RGM_F64, RGM_SCRATCH, "in group, side", "reward", G, 2, 0, 0);
   s->gamma = rgm_plan(arena, "hyper/gamma", RGM_F64, RGM_BLOCK, "in group", "1", G, 0, 0, 0);
@@ -206,11 +203,37 @@ static rgm_status upload_tables(rgm_run *run, bootstrap *s, int64_t each) {
 }
 
 
+// every draw starts from the solution of the problem itself, which is near
+static rgm_status start_near(rgm_run *run, const bootstrap *s, const bootstrap_keys *k) {
+  const size_t S = (size_t)run->mdp->states;
+  double *value = calloc(S, sizeof *value);
+  int32_t *action = malloc(S * sizeof *action);
+  rgm_status status = value != NULL && action != NULL
+                          ? RGM_OK
+                          : rgm_fail(RGM_EMEMORY, "no memory for %zu states", S);
+  if (status == RGM_OK) {
+    memset(action, 0xFF, S * sizeof *action);
+    const double stop = k->tolerance * (1.0 - k->gamma);
+    while (dp_gauss_seidel(run->mdp, k->gamma, k->tie, value, action) > stop) {
+    }
+  }
+  for (int64_t b = 0; b < k->draws && status == RGM_OK; b++) {
+    rgm_copy(run->stream, (double *)s->value.data + b * (int64_t)S, value, S * sizeof *value);
+    rgm_copy(run->stream, (int32_t *)s->action.data + b * (int64_t)S, action, S * sizeof *action);
+  }
+  const rgm_status sync = rgm_sync(run->stream);
+  free(value);
+  free(action);
+  return status == RGM_OK ? sync : status;
+}
+
+
 static rgm_status bootstrap_init(rgm_run *run) {
   bootstrap *s = run->self;
   const bootstrap_keys *k = rgm_algorithm_keys(run, 0);
   const size_t B = (size_t)k->draws, G = (size_t)s->gamma.dims[0];
   RGM_TRY(upload_tables(run, s, k->count));
+  RGM_TRY(start_near(run, s, k));
   RGM_TRY(dp_upload(run, &s->t));
   uint32_t *word = malloc(B * sizeof *word);
   double *number = malloc(3 * G * sizeof *number);
@@ -253,7 +276,7 @@ static rgm_tensor broadcast(rgm_tensor t, int64_t count) {
 }
 
 
-// Draws `first` ... of a group: drawn, then solved from zeros.
+// Draws `first` ... of a group: drawn, then solved from where they are.
 static void enqueue(rgm_run *run, int64_t first, int64_t n) {
   const bootstrap *s = run->self;
   const bootstrap_keys *k = rgm_algorithm_keys(run, 0);
@@ -284,7 +307,6 @@ static void enqueue(rgm_run *run, int64_t first, int64_t n) {
       .action = rgm_slice(s->action, first, n),
       .bounds = rgm_slice(s->bounds, 0, n),
       .rounds = rgm_slice(s->rounds, first, n),
-      .other = rgm_slice(s->other, 0, n),
       .gamma = rgm_slice(s->gamma, 0, n),
       .tie = rgm_slice(s->tie, 0, n),
       .stop = rgm_slice(s->stop, 0, n),

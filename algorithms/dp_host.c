@@ -448,34 +448,50 @@ static void settle(heap *h, int64_t s) {
 }
 
 
-// An allowed way into a state: from where, with which probability.
+// A way into a state: from where, with which probability at most.
 typedef struct way {
   int32_t from;
   double p;
 } way;
 
 
-// ways into each state: way[at[s]] ... way[at[s + 1] - 1], those from one state in a row
+// Ways into each state by allowed rows, one from each state: way[at[s]] ... way[at[s + 1] - 1].
+// Masked rows, most of them where actions that nobody took are stored, cost nothing after this.
 static bool list_ways(const rgm_mdp *m, int64_t **at_out, way **way_out) {
   int64_t *at = *at_out = calloc((size_t)m->states + 2, sizeof *at);
-  way *ways = *way_out = malloc(((size_t)m->entries + 1) * sizeof *ways);
-  if (at == NULL || ways == NULL) {
-    return false;
+  int64_t *last = calloc((size_t)m->states + 1, sizeof *last); // 1 + the state that led here last
+  int64_t count = 0;
+  *way_out = NULL;
+  for (int64_t n = 0; n < m->rows; n++) {
+    count += m->allowed[n] != 0 ? m->start[n + 1] - m->start[n] : 0;
   }
-  for (int64_t i = 0; i < m->entries; i++) {
-    at[m->next[i] + 2]++;
-  }
-  for (int64_t s = 0; s < m->states; s++) {
-    at[s + 2] += at[s + 1];
-  }
-  for (int64_t s = 0; s < m->states; s++) {
-    for (int64_t n = m->first[s]; n < m->first[s + 1]; n++) {
-      for (int64_t i = m->start[n]; i < m->start[n + 1]; i++) {
-        ways[at[m->next[i] + 1]++] = (way){(int32_t)s, m->allowed[n] != 0 ? m->p[i] : 0.0};
+  way *ways = *way_out = malloc(((size_t)count + 1) * sizeof *ways);
+  const bool ok = at != NULL && ways != NULL && last != NULL;
+  for (int pass = 0; pass < 2 && ok; pass++) {
+    memset(last, 0, (size_t)m->states * sizeof *last);
+    for (int64_t s = 0; s < m->states; s++) {
+      for (int64_t n = m->first[s]; n < m->first[s + 1]; n++) {
+        for (int64_t i = m->start[n]; i < m->start[n + 1] && m->allowed[n] != 0; i++) {
+          const int32_t next = m->next[i];
+          const bool fresh = last[next] != s + 1;
+          last[next] = s + 1;
+          if (pass == 0) {
+            at[next + 2] += fresh;
+          } else if (fresh) {
+            ways[at[next + 1]++] = (way){(int32_t)s, m->p[i]};
+          } else {
+            way *own = &ways[at[next + 1] - 1];
+            own->p = fmax(own->p, m->p[i]);
+          }
+        }
       }
     }
+    for (int64_t s = 0; s < m->states && pass == 0; s++) {
+      at[s + 2] += at[s + 1];
+    }
   }
-  return true;
+  free(last);
+  return ok;
 }
 
 
@@ -483,15 +499,10 @@ static bool list_ways(const rgm_mdp *m, int64_t **at_out, way **way_out) {
 // change their best action's value.
 static void raise_keys(heap *h, double *key, const int64_t *at, const way *ways, int64_t s,
                        double change) {
-  for (int64_t i = at[s]; i < at[s + 1];) {
-    const int32_t from = ways[i].from;
-    double p = 0.0;
-    for (; i < at[s + 1] && ways[i].from == from; i++) {
-      p = fmax(p, ways[i].p);
-    }
-    if (p > 0.0) {
-      key[from] += p * change;
-      settle(h, from);
+  for (int64_t i = at[s]; i < at[s + 1]; i++) {
+    if (ways[i].p > 0.0) {
+      key[ways[i].from] += ways[i].p * change;
+      settle(h, ways[i].from);
     }
   }
 }

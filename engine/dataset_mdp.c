@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MDP_SCHEMA = 0x4D440001, CHUNK = 1 << 16 };
+enum { CHUNK = 1 << 16 };
 
 
 // An array of the group: its name, type and how many elements it has.
@@ -176,7 +176,7 @@ rgm_status rgm_mdp_file_write(const char *path, const rgm_mdp *m) {
   rgm_hdf5_end();
   rgm_status status =
       ok && rgm_image_trim(&image)
-          ? rgm_prefix_fill(image.data, image.size, MDP_SCHEMA)
+          ? rgm_prefix_fill(image.data, image.size, RGM_MDP_SCHEMA)
           : rgm_fail(why.memory ? RGM_EMEMORY : RGM_EINTERNAL, "%s: HDF5: %s", path, why.text);
   // visits of patients are for whoever made the file
   const mode_t mode = m->origin != NULL ? 0600 : 0666;
@@ -385,8 +385,8 @@ rgm_status rgm_mdp_file_read(const char *path, rgm_mdp **out) {
   bytes.capacity = bytes.size;
   rgm_mdp *m = *out = calloc(1, sizeof *m);
   rgm_status status = m == NULL ? rgm_fail(RGM_EMEMORY, "%s: no memory to read it", path)
-                      : schema != MDP_SCHEMA ? refuse(path, "another kind of file")
-                                             : RGM_OK;
+                      : schema != RGM_MDP_SCHEMA ? refuse(path, "another kind of file")
+                                                 : RGM_OK;
   if (status == RGM_OK) {
     m->gamma = NAN;
     rgm_hdf5_begin(&why);

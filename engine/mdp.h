@@ -136,6 +136,12 @@ rgm_status rgm_mdp_write(const char *path, const rgm_mdp *m);
 rgm_status rgm_mdp_file_write(const char *path, const rgm_mdp *m);
 rgm_status rgm_mdp_file_read(const char *path, rgm_mdp **out);
 
+// Whether a file is one of ours, by its prefix; `regimen info` of it; `regimen check`, which tells
+// what readers of its answers should know. RGM_EDATA where it is damaged.
+bool rgm_mdp_is_file(const char *path);
+rgm_status rgm_mdp_info(const char *path, bool json, FILE *out);
+rgm_status rgm_mdp_report(const char *path, bool json, FILE *out);
+
 
 // ---- layout ------------------------------------------------------------------------------------
 

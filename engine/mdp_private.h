@@ -7,6 +7,8 @@
 #include "engine/csv.h"
 #include "engine/mdp.h"
 
+enum { RGM_MDP_SCHEMA = 0x4D440001 }; // of the prefix of our own files
+
 // The next line with numbers: up to `most`; *count -1: the line is text. *done after the last.
 rgm_status rgm_numbers_next(rgm_csv *csv, double *value, int most, int *count, bool *done);
 

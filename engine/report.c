@@ -162,6 +162,9 @@ rgm_status rgm_check(const rgm_options *options) {
       (rgm_dataset_is_file(options->path) || rgm_dataset_is_table(options->path))) {
     return rgm_dataset_report(options->path, options->json, options->show_values, options->result);
   }
+  if (options->path != NULL && rgm_mdp_is_file(options->path)) {
+    return rgm_mdp_report(options->path, options->json, options->result);
+  }
   rgm_run *run = NULL;
   rgm_config *config = NULL;
   RGM_TRY(rgm_load_config(options, &config, NULL));
@@ -351,6 +354,9 @@ static void print_info(const rgm_checkpoint *c, const char *path, FILE *out) {
 rgm_status rgm_info(const rgm_options *options) {
   if (options->path != NULL && rgm_dataset_is_file(options->path)) {
     return rgm_dataset_info(options->path, options->json, options->result);
+  }
+  if (options->path != NULL && rgm_mdp_is_file(options->path)) {
+    return rgm_mdp_info(options->path, options->json, options->result);
   }
   rgm_config *config = NULL;
   rgm_checkpoint *checkpoint = NULL;

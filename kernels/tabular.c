@@ -64,8 +64,8 @@ void rgm_mdp_copy_rows(rgm_stream *s, const rgm_mdp_pick *p) {
 
 void rgm_mdp_solve_small(rgm_stream *s, const rgm_mdp_solve *a) {
   const int64_t replicas = a->value.dims[0], states = a->value.dims[1];
-  RGM_ASSERT(is_f64(a->value, replicas, states) && is_f64(a->other, replicas, states));
-  RGM_ASSERT(is_rows(&a->rows, states) && is_rows(&a->chosen, states) && a->most > 0);
+  RGM_ASSERT(is_f64(a->value, replicas, states) && a->most > 0);
+  RGM_ASSERT(is_rows(&a->rows, states) && is_rows(&a->chosen, states));
   RGM_ASSERT(a->rows.next.data != NULL && a->chosen.length.dims[0] == replicas);
   RGM_ASSERT(a->action.dtype == RGM_I32 && is_f64(a->bounds, replicas, 2));
   RGM_ASSERT(is_each(a->gamma, RGM_F64, replicas) && is_each(a->tie, RGM_F64, replicas));

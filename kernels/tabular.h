@@ -75,13 +75,14 @@ struct rgm_mdp_pick {
 };
 
 // Modified policy iteration (Puterman and Shin 1978) until the largest |Tv - v| is at most `stop`,
-// a replica a thread or a block, all in caches: for small problems in large numbers. Masked.
+// a replica a thread or a block, all in caches: for small problems in large numbers. Sweeps are in
+// place: a block of states sees what the blocks before it have become (block Gauss-Seidel), and T
+// is such a sweep, a contraction as any. Masked.
 struct rgm_mdp_solve {
   rgm_tensor value;            // (R, S) f64, read and written
   rgm_tensor action;           // (R, S) i32, read and written
   rgm_tensor bounds;           // (R, 2) f64, written
   rgm_tensor rounds;           // (R) u32, written: sweeps over all actions
-  rgm_tensor other;            // (R, S) f64, work
   rgm_tensor gamma, tie, stop; // (R) f64
   rgm_tensor active;           // (R) u32
   rgm_mdp_rows rows, chosen;   // all actions; a policy's, work
@@ -269,9 +270,10 @@ RGM_FN void rgm_mdp_draw_row(const rgm_mdp_draw *a, int64_t r, int64_t lane, int
 
 // One learner: what stays the same over its updates.
 typedef struct rgm_learner {
-  double *q, *twin; // twin NULL without a second table
-  double gamma, explore;
+  double *q, *twin;                                // twin NULL without a second table
+  double gamma, explore, lr[2], explores[2], span; // first and last values
   const uint32_t *first;
+  int known; // the greedy action where it is, -1: not known
 } rgm_learner;
 
 // q of row `row`; of both tables where there are two
@@ -405,37 +407,57 @@ RGM_FN void rgm_mdp_learn_step(const rgm_mdp_learn *a, int64_t r, rgm_learner *l
   }
 }
 
-// All updates of learner r; words are drawn for as many at a time as there are lanes.
-RGM_FN void rgm_mdp_learn_one(const rgm_mdp_learn *a, int64_t r) {
-  const uint32_t *seed = (const uint32_t *)a->seeds.data + r * a->seeds.stride0;
-  const rgm_key key = rgm_stream_key(seed, RGM_RANDOM_LEARN);
+// Learners that a thread takes side by side, an update of each in turn: the next state of one waits
+// for three loads, during which the others go on.
+enum { RGM_LEARNERS = 4 };
+
+// Learner r before its updates.
+RGM_FN void rgm_mdp_learner(const rgm_mdp_learn *a, int64_t r, rgm_learner *l) {
+  l->q = (double *)a->q.data + r * a->q.stride0;
+  l->twin = a->rule == RGM_LEARN_DOUBLE_Q ? l->q + a->q.dims[2] : NULL;
+  l->gamma = rgm_at_f64(a->gamma, r, 0);
+  l->first = (const uint32_t *)a->first.data;
+  l->lr[0] = rgm_at_f64(a->lr, r, 0);
+  l->lr[1] = rgm_at_f64(a->lr_last, r, 0);
+  l->explores[0] = rgm_at_f64(a->explore, r, 0);
+  l->explores[1] = rgm_at_f64(a->explore_last, r, 0);
+  l->span = rgm_at_f64(a->span, r, 0);
+  l->known = -1;
+}
+
+
+// All updates of `count` learners from r on, of one clock; words are drawn for as many at a time as
+// there are lanes.
+RGM_INLINE void rgm_mdp_learn_some(const rgm_mdp_learn *a, int64_t r, int count) {
   const uint32_t clock = rgm_at_u32(a->clock, r, 0);
-  rgm_learner l;
-  l.q = (double *)a->q.data + r * a->q.stride0;
-  l.twin = a->rule == RGM_LEARN_DOUBLE_Q ? l.q + a->q.dims[2] : NULL;
-  l.gamma = rgm_at_f64(a->gamma, r, 0);
-  l.first = (const uint32_t *)a->first.data;
-  const double lr0 = rgm_at_f64(a->lr, r, 0), lr1 = rgm_at_f64(a->lr_last, r, 0);
-  const double e0 = rgm_at_f64(a->explore, r, 0), e1 = rgm_at_f64(a->explore_last, r, 0);
-  const double span = rgm_at_f64(a->span, r, 0);
-  int known = -1;
+  rgm_learner l[RGM_LEARNERS];
+  rgm_key key[RGM_LEARNERS];
+  for (int k = 0; k < count; k++) {
+    const uint32_t *seed = (const uint32_t *)a->seeds.data + (r + k) * a->seeds.stride0;
+    key[k] = rgm_stream_key(seed, RGM_RANDOM_LEARN);
+    rgm_mdp_learner(a, r + k, &l[k]);
+  }
   for (uint32_t begin = 0; begin < a->updates; begin += RGM_LANE_WIDTH) {
-    uint32_t item[RGM_LANE_WIDTH], word[4][RGM_LANE_WIDTH];
-    rgm_lanes_u32 out[4];
+    uint32_t item[RGM_LANE_WIDTH], word[RGM_LEARNERS][4][RGM_LANE_WIDTH];
     for (uint32_t i = 0; i < RGM_LANE_WIDTH; i++) {
       item[i] = begin + i;
     }
-    rgm_philox_lanes(key, clock, rgm_lanes_u32_load(item), 0, 0, out);
-    for (int k = 0; k < 4; k++) {
-      rgm_lanes_u32_store(word[k], out[k]);
+    for (int k = 0; k < count; k++) {
+      rgm_lanes_u32 out[4];
+      rgm_philox_lanes(key[k], clock, rgm_lanes_u32_load(item), 0, 0, out);
+      for (int j = 0; j < 4; j++) {
+        rgm_lanes_u32_store(word[k][j], out[j]);
+      }
     }
     for (uint32_t i = 0; i < RGM_LANE_WIDTH && begin + i < a->updates; i++) {
       const double done = (double)clock * (double)a->updates + (double)(begin + i);
-      const double part = done < span ? done / span : 1.0;
-      const uint32_t w[4] = {word[0][i], word[1][i], word[2][i], word[3][i]};
-      l.explore = rgm_fma64(part, e1 - e0, e0);
-      rgm_mdp_learn_step(a, r, &l, key, clock, begin + i, w, rgm_fma64(part, lr1 - lr0, lr0),
-                         &known);
+      for (int k = 0; k < count; k++) {
+        const double part = done < l[k].span ? done / l[k].span : 1.0;
+        const uint32_t w[4] = {word[k][0][i], word[k][1][i], word[k][2][i], word[k][3][i]};
+        l[k].explore = rgm_fma64(part, l[k].explores[1] - l[k].explores[0], l[k].explores[0]);
+        const double lr = rgm_fma64(part, l[k].lr[1] - l[k].lr[0], l[k].lr[0]);
+        rgm_mdp_learn_step(a, r + k, &l[k], key[k], clock, begin + i, w, lr, &l[k].known);
+      }
     }
   }
 }

@@ -248,7 +248,6 @@ static rgm_status prepare_small(solving *w) {
   }
   rgm_mdp_solve *a = &w->solve;
   a->value = take(&at, RGM_F64, 1, S);
-  a->other = take(&at, RGM_F64, 1, S);
   a->action = take(&at, RGM_I32, 1, S);
   a->bounds = take(&at, RGM_F64, 1, 2);
   a->rounds = take(&at, RGM_U32, 1, 0);

@@ -287,7 +287,20 @@ static void find_rows(const rgm_mdp_rows *m, int64_t r, int64_t b, found *at) {
 }
 
 
-// Row `row` of `to` (one a state) in lane `lane` of slice n: a copy of a row of `from`, padded.
+// entries of a row that are not 0: those of a drawn problem often are, and add nothing
+static uint32_t count_entries(const rgm_mdp_pick *a, int64_t r, found x) {
+  const double *p = f64(a->from.p, r) + RGM_SLICE * (size_t)rgm_at_u32(a->from.start, 0, x.slice) +
+                    (size_t)x.lane;
+  uint32_t count = 0;
+  for (uint32_t k = 0; k < x.length; k++) {
+    count += p[RGM_SLICE * (size_t)k] != 0.0;
+  }
+  return count;
+}
+
+
+// Row `row` of `to` (one a state) in lane `lane` of slice n: a copy of a row of `from` without its
+// zeros, padded.
 static void copy_row(const rgm_mdp_pick *a, int64_t r, int64_t n, int lane, found source,
                      int32_t home, uint32_t length) {
   const size_t dst = RGM_SLICE * (size_t)rgm_at_u32(a->to.start, 0, n) + (size_t)lane;
@@ -297,10 +310,17 @@ static void copy_row(const rgm_mdp_pick *a, int64_t r, int64_t n, int lane, foun
       RGM_SLICE * (size_t)rgm_at_u32(a->from.start, 0, source.slice) + (size_t)source.lane;
   const double *from_p = f64(a->from.p, r);
   const int32_t *from_next = i32(a->from.next, r);
-  for (uint32_t k = 0; k < length; k++) {
-    const bool real = k < source.length;
-    p[dst + RGM_SLICE * (size_t)k] = real ? from_p[src + RGM_SLICE * (size_t)k] : 0.0;
-    next[dst + RGM_SLICE * (size_t)k] = real ? from_next[src + RGM_SLICE * (size_t)k] : home;
+  uint32_t at = 0;
+  for (uint32_t k = 0; at < source.length; k++) {
+    const double own = from_p[src + RGM_SLICE * (size_t)k];
+    if (own != 0.0) {
+      p[dst + RGM_SLICE * (size_t)at] = own;
+      next[dst + RGM_SLICE * (size_t)at++] = from_next[src + RGM_SLICE * (size_t)k];
+    }
+  }
+  for (; at < length; at++) {
+    p[dst + RGM_SLICE * (size_t)at] = 0.0;
+    next[dst + RGM_SLICE * (size_t)at] = home;
   }
 }
 
@@ -317,6 +337,7 @@ static void pick_block(const rgm_mdp_pick *a, int64_t r, int64_t b) {
     if (first[s + 1] > first[s]) {
       const int32_t action = i32(a->action, r)[s] > 0 ? i32(a->action, r)[s] : 0;
       chosen[count] = at[first[s] - first[begin] + (uint32_t)action];
+      chosen[count].length = count_entries(a, r, chosen[count]);
       f64(a->to.reward, r)[own[s]] = f64(a->from.reward, r)[first[s] + (uint32_t)action];
       state[count] = (int32_t)s;
       count++;
@@ -363,15 +384,33 @@ void RGM_CPU(mdp_pick)(rgm_stream *s, const rgm_mdp_pick *pick) {
 
 // ---- whole solutions ---------------------------------------------------------------------------
 
-// one sweep over all blocks
-static void sweep_all(const sweep *w, double *bounds) {
+// one sweep in place over all blocks
+static void sweep_all(const sweep *w) {
+  const int64_t blocks = w->rows->block.dims[0] - 1;
+  for (int64_t b = 0; b < blocks; b++) {
+    double unused[2];
+    block_states(w, b, unused);
+  }
+}
+
+
+// The same over all actions, with the changes' bounds; a block whose actions changed is picked anew
+// (`fresh`: all are), since most stay what they were after the first rounds.
+static void improve_all(const sweep *w, const rgm_mdp_pick *pick, bool fresh, double *bounds) {
   const int64_t blocks = w->rows->block.dims[0] - 1;
   bounds[0] = INFINITY;
   bounds[1] = -INFINITY;
   for (int64_t b = 0; b < blocks; b++) {
+    const int64_t begin = rgm_at_u32(w->rows->block, 0, b);
+    const size_t size = (size_t)(rgm_at_u32(w->rows->block, 0, b + 1) - begin) * sizeof(int32_t);
+    int32_t before[RGM_BLOCK_STATES];
     double part[2];
+    memcpy(before, w->action + begin, size);
     block_states(w, b, part);
     widen(bounds, part);
+    if (fresh || memcmp(before, w->action + begin, size) != 0) {
+      pick_block(pick, w->r, b);
+    }
   }
 }
 
@@ -381,12 +420,13 @@ static void solve_task(void *arg, int64_t r) {
   if (rgm_u32(a->active, r)[0] == 0) {
     return;
   }
-  const int64_t states = a->value.dims[1], blocks = a->rows.block.dims[0] - 1;
   const rgm_mdp_pick pick = {a->chosen, a->rows, a->action, a->active};
-  double *v = f64(a->value, r), *other = f64(a->other, r), *bounds = f64(a->bounds, r);
-  sweep improve = {
+  double *v = f64(a->value, r), *bounds = f64(a->bounds, r);
+  const sweep improve = {
       .rows = &a->rows,
       .r = r,
+      .value = v,
+      .out = v,
       .action = i32(a->action, r),
       .gamma = f64(a->gamma, r)[0],
       .tie = f64(a->tie, r)[0],
@@ -394,36 +434,17 @@ static void solve_task(void *arg, int64_t r) {
   sweep follow = improve;
   follow.rows = &a->chosen;
   follow.action = NULL;
-  uint32_t round = 0;
-  for (;;) {
-    improve.value = v;
-    improve.out = other;
-    sweep_all(&improve, bounds);
-    round++;
-    double *swap = v;
-    v = other;
-    other = swap;
+  for (uint32_t round = 1;; round++) {
+    improve_all(&improve, &pick, round == 1, bounds);
     const double most = -bounds[0] > bounds[1] ? -bounds[0] : bounds[1];
     if (!(most > f64(a->stop, r)[0]) || round >= a->most) {
-      break;
-    }
-    for (int64_t b = 0; b < blocks && a->sweeps > 0; b++) {
-      pick_block(&pick, r, b);
+      rgm_u32(a->rounds, r)[0] = round;
+      return;
     }
     for (uint32_t k = 0; k < a->sweeps; k++) {
-      double unused[2];
-      follow.value = v;
-      follow.out = other;
-      sweep_all(&follow, unused);
-      swap = v;
-      v = other;
-      other = swap;
+      sweep_all(&follow);
     }
   }
-  if (v != f64(a->value, r)) {
-    memcpy(f64(a->value, r), v, (size_t)states * sizeof *v);
-  }
-  rgm_u32(a->rounds, r)[0] = round;
 }
 
 
@@ -467,15 +488,33 @@ void RGM_CPU(mdp_draw)(rgm_stream *s, const rgm_mdp_draw *draw) {
 
 // ---- learning ----------------------------------------------------------------------------------
 
-static void learn_task(void *arg, int64_t r) {
+static bool learns(const rgm_mdp_learn *a, int64_t r) {
+  return rgm_u32(a->active, r)[0] != 0;
+}
+
+
+// learners of group `index`: side by side where all of them learn, at one clock
+static void learn_task(void *arg, int64_t index) {
   const rgm_mdp_learn *a = arg;
-  if (rgm_u32(a->active, r)[0] != 0) {
-    rgm_mdp_learn_one(a, r);
+  const int64_t first = index * RGM_LEARNERS, left = a->q.dims[0] - first;
+  bool whole = left >= RGM_LEARNERS;
+  for (int64_t k = 0; k < RGM_LEARNERS && whole; k++) {
+    whole = learns(a, first + k) &&
+            rgm_at_u32(a->clock, first + k, 0) == rgm_at_u32(a->clock, first, 0);
+  }
+  if (whole) {
+    rgm_mdp_learn_some(a, first, RGM_LEARNERS);
+    return;
+  }
+  for (int64_t k = 0; k < RGM_LEARNERS && k < left; k++) {
+    if (learns(a, first + k)) {
+      rgm_mdp_learn_some(a, first + k, 1);
+    }
   }
 }
 
 
 void RGM_CPU(mdp_learn)(rgm_stream *s, const rgm_mdp_learn *learn) {
   rgm_mdp_learn a = *learn;
-  rgm_cpu_parallel(s, a.q.dims[0], learn_task, &a);
+  rgm_cpu_parallel(s, (a.q.dims[0] + RGM_LEARNERS - 1) / RGM_LEARNERS, learn_task, &a);
 }

@@ -291,10 +291,12 @@ RGM_KERNEL(THREADS) solve_kernel(rgm_mdp_solve a) {
     pick.from = a.rows;
     pick.action = a.action;
     pick.active = a.active;
-    double *v = f64(a.value, r), *other = f64(a.other, r), side[2], unused[2];
+    double *v = f64(a.value, r), side[2], unused[2];
     sweep improve;
     improve.rows = &a.rows;
     improve.r = r;
+    improve.value = v;
+    improve.out = v;
     improve.q = nullptr;
     improve.action = i32(a.action, r);
     improve.gamma = f64(a.gamma, r)[0];
@@ -304,15 +306,9 @@ RGM_KERNEL(THREADS) solve_kernel(rgm_mdp_solve a) {
     sweep follow = improve;
     follow.rows = &a.chosen;
     follow.action = nullptr;
-    uint32_t round = 0;
-    for (;;) {
-      improve.value = v;
-      improve.out = other;
+    uint32_t round = 1;
+    for (;; round++) {
       const double most = sweep_all(improve, q, bound, side);
-      round++;
-      double *swap = v;
-      v = other;
-      other = swap;
       if (!(most > f64(a.stop, r)[0]) || round >= a.most) {
         break;
       }
@@ -320,16 +316,8 @@ RGM_KERNEL(THREADS) solve_kernel(rgm_mdp_solve a) {
         pick_block(pick, r, b, &shared);
       }
       for (uint32_t k = 0; k < a.sweeps; k++) {
-        follow.value = v;
-        follow.out = other;
         (void)sweep_all(follow, q, bound, unused);
-        swap = v;
-        v = other;
-        other = swap;
       }
-    }
-    for (int64_t s = threadIdx.x; s < a.value.dims[1] && v != f64(a.value, r); s += THREADS) {
-      f64(a.value, r)[s] = v[s];
     }
     if (threadIdx.x == 0) {
       f64(a.bounds, r)[0] = side[0];
@@ -388,7 +376,7 @@ void rgm_cuda_mdp_draw(rgm_stream *s, const rgm_mdp_draw *a) {
 RGM_KERNEL(THREADS) learn_kernel(rgm_mdp_learn a) {
   RGM_ELEMENTS (r, a.q.dims[0]) {
     if (rgm_u32(a.active, r)[0] != 0) {
-      rgm_mdp_learn_one(&a, r);
+      rgm_mdp_learn_some(&a, r, 1);
     }
   }
 }
