@@ -313,11 +313,21 @@ static void count_method(const trialled *t, int seeds, int m, tally *y) {
 }
 
 
+// a number of three digits, or a dash where there is none
+static void print_figure(FILE *text, double value) {
+  if (isfinite(value)) {
+    fprintf(text, " %10.3g", value);
+  } else {
+    fprintf(text, " %10s", "-");
+  }
+}
+
+
 static void write_methods(const trialled *t, int seeds, rgm_json *json, FILE *text) {
   rgm_json_open(json, "methods", '{');
   if (text != NULL) {
-    fprintf(text, "  %-8s %9s %9s %9s %9s %10s %10s %10s\n", "method", "coverage", "bias", "rmse",
-            "ranking", "reliable", "coverage*", "rmse*");
+    fprintf(text, "  %-8s %10s %10s %10s %10s %10s %10s %10s\n", "method", "coverage", "bias",
+            "rmse", "ranking", "reliable", "coverage*", "rmse*");
   }
   for (int m = 0; m < RGM_ESTIMATES; m++) {
     tally y;
@@ -339,9 +349,11 @@ static void write_methods(const trialled *t, int seeds, rgm_json *json, FILE *te
     }
     rgm_json_close(json, '}');
     if (text != NULL) {
-      fprintf(text, "  %-8s %9.2f %9.3g %9.3g %9.2f %10.2f %10.2f %10.3g\n", rgm_estimate_names[m],
-              figures[0].value, figures[1].value, figures[2].value, figures[3].value,
-              figures[4].value, figures[5].value, figures[6].value);
+      fprintf(text, "  %-8s", rgm_estimate_names[m]);
+      for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
+        print_figure(text, figures[i].value);
+      }
+      fprintf(text, "\n");
     }
   }
   rgm_json_close(json, '}');
@@ -352,7 +364,8 @@ static void write_methods(const trialled *t, int seeds, rgm_json *json, FILE *te
 static void write_policies(const trialled *t, int seeds, rgm_json *json, FILE *text) {
   rgm_json_open(json, "policies", '{');
   if (text != NULL) {
-    fprintf(text, "  %-12s %9s %18s %22s\n", "policy", "return", "regret", "measured in range");
+    fprintf(text, "  %-12s %9s %9s %13s %20s\n", "policy", "return", "regret", "s.e.",
+            "measured in range");
   }
   for (int p = 0; p < t[0].count; p++) {
     double regret[2] = {0.0, 0.0}, truth = 0.0, measured = 0.0;
@@ -373,8 +386,9 @@ static void write_policies(const trialled *t, int seeds, rgm_json *json, FILE *t
     rgm_json_number(json, "measured_in_range", measured);
     rgm_json_close(json, '}');
     if (text != NULL) {
-      fprintf(text, "  %-12s %9.1f %9.1f +- %-5.1f %18.1f %%\n", name, truth, regret[0], error,
-              measured);
+      fprintf(text, "  %-12s %9.1f %9.1f +-", name, truth, regret[0]);
+      print_figure(text, error);
+      fprintf(text, " %18.1f %%\n", measured);
     }
   }
   rgm_json_close(json, '}');
@@ -400,8 +414,8 @@ static void write_cell(const cell *c, const trialled *t, int seeds, rgm_json *js
   rgm_json_number(json, "kappa", c->kappa);
   rgm_json_number(json, "patients", (double)c->patients);
   if (text != NULL) {
-    fprintf(text, "\nnoise %g, kappa %g s, %lld patients, %d data sets\n", c->noise, c->kappa,
-            (long long)c->patients, seeds);
+    fprintf(text, "\nnoise %g, kappa %g s, %lld patients, %d data set%s\n", c->noise, c->kappa,
+            (long long)c->patients, seeds, seeds == 1 ? "" : "s");
   }
   write_methods(t, seeds, json, text);
   write_policies(t, seeds, json, text);

@@ -90,7 +90,8 @@ static void free_appraisal(appraisal *a) {
                           a->ratio,
                           a->q,
                           a->v,
-                          a->start};
+                          a->start,
+                          a->imagined};
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) {
     free(memory[i]);
   }
