@@ -5,7 +5,7 @@
 
 extern const rgm_algorithm rgm_bc, rgm_cem, rgm_combo, rgm_compare, rgm_cql, rgm_dynamics, rgm_mopo;
 extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rule_cem, rgm_sac;
-extern const rgm_algorithm rgm_omg_rl, rgm_sac_offline, rgm_values_of_policies;
+extern const rgm_algorithm rgm_honesty, rgm_omg_rl, rgm_sac_offline, rgm_values_of_policies;
 extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_dp_patients, rgm_dp_records;
 extern const rgm_algorithm rgm_grid_q, rgm_tabular_q;
 extern const rgm_algorithm rgm_adr, rgm_dtr_audit, rgm_dwols, rgm_wis;
@@ -28,6 +28,7 @@ const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_sac,
     &rgm_sac_offline,
     &rgm_values_of_policies,
+    &rgm_honesty,
 
     // tabular problems
     &rgm_dp,

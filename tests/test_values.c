@@ -147,7 +147,7 @@ Test(values, estimates_against_exact_values) {
     for (int i = 0; i < SETS; i++) {
       rgm_estimates out;
       draw(&m, &seed, cases[k].error, &d);
-      cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, 0, 0.95, 1, &out), RGM_OK);
+      cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, NULL, 0, 0.95, 1, &out), RGM_OK);
       const double x = out.of[cases[k].method].value;
       square += (x - mean) * (x - mean) * i / (i + 1.0);
       mean += (x - mean) / (i + 1.0);
@@ -170,7 +170,7 @@ Test(values, a_good_critic_helps) {
   for (int i = 0; i < 500; i++) {
     rgm_estimates out;
     draw(&m, &seed, 0.0, &d);
-    cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, 0, 0.95, 1, &out), RGM_OK);
+    cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, NULL, 0, 0.95, 1, &out), RGM_OK);
     square[0] += pow(out.of[RGM_ESTIMATE_DR].value - truth_of(&m), 2);
     square[1] += pow(out.of[RGM_ESTIMATE_PDIS].value - truth_of(&m), 2);
   }
@@ -205,7 +205,7 @@ Test(values, intervals_hold_what_they_say) {
       start[2 * EPISODES] = row;
       const rgm_courses c = {
           row, 2 * EPISODES, by == 0 ? EPISODES : 2 * EPISODES, start, patient, reward, GAMMA};
-      cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 200, 0.9, (uint64_t)i, &out), RGM_OK);
+      cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 200, 0.9, (uint64_t)i, &out), RGM_OK);
       cr_expect(isnan(out.of[RGM_ESTIMATE_DR].value) && isnan(out.of[RGM_ESTIMATE_FQE].value));
       const rgm_interval *x = &out.of[RGM_ESTIMATE_PDIS];
       held[by] += x->low <= truth_of(&m) && truth_of(&m) <= x->high;
@@ -222,21 +222,21 @@ Test(values, weights_at_the_edges) {
   int64_t start[3] = {0, 2, 4}, patient[2] = {0, 1};
   const rgm_courses c = {4, 2, 2, start, patient, reward, 1.0};
   rgm_estimates out;
-  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
+  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
   cr_expect_float_eq(out.ess, 16.0 / 10.0, 1e-12);
   cr_expect_float_eq(out.of[RGM_ESTIMATE_IS].value, 0.5 * (3.0 * 3.0 + 7.0), 1e-12);
   cr_expect_float_eq(out.of[RGM_ESTIMATE_WIS].value, (3.0 * 3.0 + 7.0) / 4.0, 1e-12);
   cr_expect_float_eq(out.of[RGM_ESTIMATE_PDWIS].value, 6.0 / 4.0 + 10.0 / 4.0, 1e-12);
 
   ratio[0] = ratio[3] = -INFINITY;
-  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
+  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
   cr_expect(out.ess == 0.0 && out.zero == 1.0 && isnan(out.of[RGM_ESTIMATE_WIS].value));
   cr_expect_eq(out.of[RGM_ESTIMATE_IS].value, 0.0);
 
   ratio[0] = 500.0;
   ratio[1] = 500.0;
   ratio[3] = 999.0;
-  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
+  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
   const double share = 1.0 / (1.0 + exp(-1.0));
   cr_expect_float_eq(out.of[RGM_ESTIMATE_WIS].value, 3.0 * share + 7.0 * (1.0 - share), 1e-9);
 }
