@@ -97,7 +97,7 @@ show_omgrl-regret() {
     case $name in
     omgrl) set="$k --set algorithm.dynamics=$model --set run.steps=6500" ;;
     aptt) set="$k --set algorithm.dynamics=$model --set run.steps=6000 --set algorithm.reward=aptt" ;;
-    *) set="configs/heparin_$name.yaml" ;;
+    *) set="configs/heparin_omgrl_$name.yaml" ;;
     esac
     $bin train $set --out "$work/$name" --quiet --set data.path="$work/sim.h5" \
       --set run.replicas=20 --set run.report_every=100000 >/dev/null
