@@ -8,7 +8,7 @@ extern const rgm_algorithm rgm_oracle, rgm_pid, rgm_pid_cem, rgm_replay, rgm_rul
 extern const rgm_algorithm rgm_omg_rl, rgm_sac_offline;
 extern const rgm_algorithm rgm_dp, rgm_dp_audit, rgm_dp_bootstrap, rgm_tabular_q;
 extern const rgm_algorithm rgm_adr, rgm_dwols, rgm_wis;
-extern const rgm_algorithm rgm_values_of_policies;
+extern const rgm_algorithm rgm_honesty, rgm_values_of_policies;
 
 // clang-format off
 const rgm_algorithm *const rgm_algorithms[] = {
@@ -28,6 +28,7 @@ const rgm_algorithm *const rgm_algorithms[] = {
     &rgm_sac,
     &rgm_sac_offline,
     &rgm_values_of_policies,
+    &rgm_honesty,
 
     // tabular problems
     &rgm_dp,

@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const rgm_estimate_names[RGM_ESTIMATES] = {"fqe",  "wdr", "dr", "pdwis",
-                                                       "pdis", "wis", "is"};
+const char *const rgm_estimate_names[RGM_ESTIMATES] = {"fqe",   "model", "wdr", "dr",
+                                                       "pdwis", "pdis",  "wis", "is"};
 
 // Columns of the table of sums; then four blocks of one column a step.
-enum { SUM_EPISODES, SUM_W, SUM_WG, SUM_PDIS, SUM_DR, SUM_V0, SUM_STEPS };
+enum { SUM_EPISODES, SUM_W, SUM_WG, SUM_PDIS, SUM_DR, SUM_V0, SUM_MODEL, SUM_STEPS };
 enum { STEP_W, STEP_REWARD, STEP_REST, STEP_VALUE, STEP_BLOCKS };
 enum { MOST_LOG = 300 }; // weights are scaled so that no logarithm of one is greater
 
@@ -33,7 +33,7 @@ static double *step_of(const table *t, double *row, int block) {
 
 // one episode into the sums of its patient
 static void add_episode(const rgm_courses *c, const table *t, const double *log_ratio,
-                        const double *q, const double *v, int64_t e) {
+                        const double *q, const double *v, const double *model, int64_t e) {
   double *row = t->sum + c->patient[e] * t->width;
   const int64_t first = c->start[e], length = c->start[e + 1] - first;
   double log_w = -t->shift, before = exp(log_w), w = before, g = 1.0;
@@ -63,6 +63,7 @@ static void add_episode(const rgm_courses *c, const table *t, const double *log_
   row[SUM_PDIS] += pdis;
   row[SUM_DR] += dr;
   row[SUM_V0] += v != NULL ? v[first] : 0.0;
+  row[SUM_MODEL] += model != NULL ? model[e] : 0.0;
 }
 
 
@@ -85,6 +86,7 @@ static void conclude(const rgm_courses *c, const table *t, double *sum, double *
   out[RGM_ESTIMATE_DR] = scale * sum[SUM_DR] / n;
   out[RGM_ESTIMATE_WDR] = wdr;
   out[RGM_ESTIMATE_FQE] = sum[SUM_V0] / n;
+  out[RGM_ESTIMATE_MODEL] = sum[SUM_MODEL] / n;
 }
 
 
@@ -160,8 +162,8 @@ static void summarise(double *draws, int64_t resamples, double level, rgm_interv
 
 
 rgm_status rgm_estimate(const rgm_courses *c, const double *log_ratio, const double *q,
-                        const double *v, int64_t resamples, double level, uint64_t seed,
-                        rgm_estimates *out) {
+                        const double *v, const double *model, int64_t resamples, double level,
+                        uint64_t seed, rgm_estimates *out) {
   table t = {.shift = find_shift(c, log_ratio)};
   for (int64_t e = 0; e < c->episodes; e++) {
     const int64_t length = c->start[e + 1] - c->start[e];
@@ -177,7 +179,7 @@ rgm_status rgm_estimate(const rgm_courses *c, const double *log_ratio, const dou
   }
   double *all = t.sum + c->patients * t.width, value[RGM_ESTIMATES];
   for (int64_t e = 0; e < c->episodes; e++) {
-    add_episode(c, &t, log_ratio, q, v, e);
+    add_episode(c, &t, log_ratio, q, v, model, e);
   }
   for (int64_t p = 0; p < c->patients; p++) {
     for (int64_t k = 0; k < t.width; k++) {
@@ -198,9 +200,10 @@ rgm_status rgm_estimate(const rgm_courses *c, const double *log_ratio, const dou
     }
   }
   for (int m = 0; m < RGM_ESTIMATES; m++) {
-    const bool ratios = m != RGM_ESTIMATE_FQE;
+    const bool ratios = m != RGM_ESTIMATE_FQE && m != RGM_ESTIMATE_MODEL;
     const bool critic = m == RGM_ESTIMATE_FQE || m == RGM_ESTIMATE_DR || m == RGM_ESTIMATE_WDR;
-    const bool known = (log_ratio != NULL || !ratios) && (v != NULL || !critic);
+    const bool known = (log_ratio != NULL || !ratios) && (v != NULL || !critic) &&
+                       (model != NULL || m != RGM_ESTIMATE_MODEL);
     out->of[m] = (rgm_interval){NAN, NAN, NAN, NAN};
     if (known) {
       summarise(draws + m * resamples, resamples, level, &out->of[m]);

@@ -11,7 +11,7 @@
 //   dr       mean sum_t g^t (w_t (r_t - Q(s_t, a_t)) + w_(t-1) V(s_t))
 //   wdr      the same with w_t / sum_e w_t in place of w_t / n (an episode that is over keeps its
 //            last weight and earns nothing)
-//   fqe      mean V(s_0)
+//   fqe      mean V(s_0)                       model    mean return in a learned model
 
 #ifndef RGM_ESTIMATES_H
 #define RGM_ESTIMATES_H
@@ -20,6 +20,7 @@
 
 enum {
   RGM_ESTIMATE_FQE,
+  RGM_ESTIMATE_MODEL,
   RGM_ESTIMATE_WDR,
   RGM_ESTIMATE_DR,
   RGM_ESTIMATE_PDWIS,
@@ -51,10 +52,11 @@ typedef struct rgm_estimates {
 } rgm_estimates;
 
 // log_ratio (rows): log rho, -INFINITY where the policy never does what was done; NULL: no ratios.
-// q, v (rows): of what was done, and of the policy; NULL: no critic. `level` of the interval, 0.95.
-// RGM_EMEMORY.
+// q, v (rows): of what was done, and of the policy; NULL: no critic. model (episodes): the return
+// that a learned model has for the policy from an episode's first state; NULL: none. `level` of the
+// interval, 0.95. RGM_EMEMORY.
 rgm_status rgm_estimate(const rgm_courses *courses, const double *log_ratio, const double *q,
-                        const double *v, int64_t resamples, double level, uint64_t seed,
-                        rgm_estimates *out);
+                        const double *v, const double *model, int64_t resamples, double level,
+                        uint64_t seed, rgm_estimates *out);
 
 #endif

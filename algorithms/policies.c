@@ -22,61 +22,114 @@ static float *copy_of(const rgm_record *record, int64_t r, int64_t count) {
 }
 
 
-// a record of so many numbers a replica
-static rgm_status take(const rgm_checkpoint *c, const char *path, const char *name, int64_t r,
-                       int64_t count, float **out) {
+rgm_status rgm_host_take(const rgm_checkpoint *c, const char *path, const char *name, int64_t r,
+                         int64_t count, float **out) {
   const rgm_record *record = rgm_checkpoint_record(c, name);
   int64_t each = 1;
   for (int d = 1; record != NULL && d < record->rank; d++) {
     each *= record->dims[d];
   }
   if (record == NULL || record->dtype != RGM_F32 || each != count) {
-    return rgm_fail(RGM_EDATA, "%s: %s tensor %s that a policy for these rows has", path,
-                    record == NULL ? "there is no" : "of another size is", name);
+    return rgm_fail(RGM_EDATA,
+                    "%s: tensor %s %s: it learned from other data, or is no run of this kind", path,
+                    name, record == NULL ? "is missing" : "has another size");
   }
   if (r < 0 || r >= record->dims[0]) {
     return rgm_fail(RGM_EDATA, "%s: replica %lld of %lld", path, (long long)r,
                     (long long)record->dims[0]);
   }
   *out = copy_of(record, r, count);
-  return *out != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "%s: no memory for its policy", path);
+  return *out != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "%s: no memory for its nets", path);
 }
 
 
-// layers of the net whose tensors are NET/0/weight, ...
-static rgm_status take_net(const rgm_checkpoint *c, const char *path, const char *net, int64_t r,
-                           rgm_policy *p) {
+rgm_status rgm_host_net_take(const rgm_checkpoint *c, const char *path, const char *net, int64_t r,
+                             rgm_act act, rgm_host_net *out) {
   char name[64];
-  for (p->layers = 0; p->layers < RGM_MAX_LAYERS; p->layers++) {
-    snprintf(name, sizeof name, "%s/%d/weight", net, p->layers);
+  out->act = act;
+  for (out->layers = 0; out->layers < RGM_MAX_LAYERS; out->layers++) {
+    const int l = out->layers;
+    snprintf(name, sizeof name, "%s/%d/weight", net, l);
     const rgm_record *record = rgm_checkpoint_record(c, name);
     if (record == NULL || record->rank != 3) {
       break;
     }
-    const int64_t in = record->dims[1], outputs = record->dims[2];
-    p->width[p->layers] = in;
-    p->width[p->layers + 1] = outputs;
-    RGM_TRY(take(c, path, name, r, in * outputs, &p->weight[p->layers]));
-    snprintf(name, sizeof name, "%s/%d/bias", net, p->layers);
-    RGM_TRY(take(c, path, name, r, outputs, &p->bias[p->layers]));
+    out->width[l] = record->dims[1];
+    out->width[l + 1] = record->dims[2];
+    RGM_TRY(rgm_host_take(c, path, name, r, out->width[l] * out->width[l + 1], &out->weight[l]));
+    snprintf(name, sizeof name, "%s/%d/bias", net, l);
+    RGM_TRY(rgm_host_take(c, path, name, r, out->width[l + 1], &out->bias[l]));
   }
-  const int64_t outputs = p->choices > 0 ? p->choices : 2 * p->dims;
-  if (p->layers == 0) {
-    return rgm_fail(RGM_EDATA, "%s: no net %s: it holds no policy that learned from a data set",
-                    path, net);
+  return out->layers > 0 ? RGM_OK
+                         : rgm_fail(RGM_EDATA,
+                                    "%s: there is no net %s: it learned nothing of this "
+                                    "kind from a data set",
+                                    path, net);
+}
+
+
+void rgm_host_net_free(rgm_host_net *net) {
+  for (int l = 0; l < RGM_MAX_LAYERS; l++) {
+    free(net->weight[l]);
+    free(net->bias[l]);
   }
-  return p->width[0] == p->states && p->width[p->layers] == outputs
+  *net = (rgm_host_net){0};
+}
+
+
+int64_t rgm_host_net_work(const rgm_host_net *net) {
+  int64_t widest = 1;
+  for (int l = 0; l <= net->layers; l++) {
+    widest = net->width[l] > widest ? net->width[l] : widest;
+  }
+  return 2 * widest;
+}
+
+
+void rgm_host_net_ask(const rgm_host_net *net, const float *x, float *work, float *out) {
+  const int64_t half = rgm_host_net_work(net) / 2;
+  for (int l = 0; l < net->layers; l++) {
+    const int64_t in = net->width[l], outputs = net->width[l + 1];
+    float *y = l == net->layers - 1 ? out : work + l % 2 * half;
+    memcpy(y, net->bias[l], (size_t)outputs * sizeof *y);
+    for (int64_t i = 0; i < in; i++) {
+      const float *w = net->weight[l] + i * outputs, value = x[i];
+      for (int64_t o = 0; o < outputs; o++) {
+        y[o] += value * w[o];
+      }
+    }
+    for (int64_t o = 0; o < outputs && l < net->layers - 1; o++) {
+      y[o] = net->act == RGM_TANH ? tanhf(y[o]) : y[o] > 0.0f ? y[o] : 0.0f;
+    }
+    x = y;
+  }
+}
+
+
+// a policy's net, of the data's states and actions
+static rgm_status take_net(const rgm_checkpoint *c, const char *path, const char *net, int64_t r,
+                           rgm_act act, rgm_policy *p) {
+  RGM_TRY(rgm_host_net_take(c, path, net, r, act, &p->net));
+  const int64_t outputs = rgm_policy_width(p), given = p->net.width[p->net.layers];
+  return p->net.width[0] == p->states && given == outputs
              ? RGM_OK
              : rgm_fail(RGM_EDATA,
                         "%s: its policy sees %lld states and gives %lld numbers, the data set has "
                         "%d and needs %lld: it learned from other data",
-                        path, (long long)p->width[0], (long long)p->width[p->layers], p->states,
+                        path, (long long)p->net.width[0], (long long)given, p->states,
                         (long long)outputs);
 }
 
 
-// bins of the same numbers may be other doses
-static rgm_status check_doses(const rgm_checkpoint *c, const char *path, const rgm_transitions *t) {
+// actions of the same kind; bins of the same numbers may be other doses
+static rgm_status check_actions(const rgm_checkpoint *c, const char *path,
+                                const rgm_transitions *t) {
+  const bool continuous = rgm_checkpoint_record(c, "action/scale") != NULL;
+  if (continuous != (t->choices == 0)) {
+    return rgm_fail(RGM_EDATA, "%s: its actions are %s, those of %s are %s", path,
+                    continuous ? "continuous" : "classes", t->path,
+                    continuous ? "classes" : "continuous");
+  }
   const rgm_record *record = rgm_checkpoint_record(c, "action/dose");
   for (int64_t a = 0; record != NULL && t->dose != NULL && a < t->choices; a++) {
     const double its = (double)((const float *)record->data)[a];
@@ -97,16 +150,15 @@ static double number_of(const rgm_config *config, const char *key, double fallba
 }
 
 
-static rgm_status read_keys(const rgm_config *config, rgm_policy *p, const char **net) {
+static void read_keys(const rgm_config *config, rgm_policy *p, rgm_act *act_of, const char **net) {
   const char *act = rgm_config_text(config, "algorithm.activation");
   const char *name = rgm_config_text(config, "algorithm.name");
   const char *weights = rgm_config_text(config, "algorithm.evaluate");
   const bool clone = name != NULL && strcmp(name, "bc") == 0;
   *net = clone && (weights == NULL || strcmp(weights, "best") == 0) ? "best" : "actor/0";
-  p->act = act != NULL && strcmp(act, "tanh") == 0 ? RGM_TANH : RGM_RELU;
+  *act_of = act != NULL && strcmp(act, "tanh") == 0 ? RGM_TANH : RGM_RELU;
   p->log_sd_low = number_of(config, "algorithm.log_sd_low", -5.0);
   p->log_sd_high = number_of(config, "algorithm.log_sd_high", 2.0);
-  return RGM_OK;
 }
 
 
@@ -133,10 +185,11 @@ rgm_status rgm_policy_of(const rgm_checkpoint *c, const char *path, const rgm_tr
   name_after(path, p->name);
   rgm_checkpoint_digest(c, p->digest);
   RGM_TRY(rgm_config_parse(path, c->config, NULL, 0, &config));
-  rgm_status status = read_keys(config, p, &net);
+  rgm_act act = RGM_RELU;
+  read_keys(config, p, &act, &net);
   rgm_config_free(config);
-  status = status == RGM_OK ? check_doses(c, path, t) : status;
-  status = status == RGM_OK ? take_net(c, path, net, replica, p) : status;
+  rgm_status status = check_actions(c, path, t);
+  status = status == RGM_OK ? take_net(c, path, net, replica, act, p) : status;
   const struct {
     const char *name;
     float **to;
@@ -147,7 +200,7 @@ rgm_status rgm_policy_of(const rgm_checkpoint *c, const char *path, const rgm_tr
                {"action/shift", &p->shift, t->choices > 0 ? 0 : t->actions}};
   for (size_t i = 0; i < sizeof parts / sizeof *parts && status == RGM_OK; i++) {
     if (parts[i].count > 0) {
-      status = take(c, path, parts[i].name, replica, parts[i].count, parts[i].to);
+      status = rgm_host_take(c, path, parts[i].name, replica, parts[i].count, parts[i].to);
     }
   }
   if (status != RGM_OK) {
@@ -173,10 +226,7 @@ rgm_status rgm_policy_read(const char *path, const rgm_transitions *t, int64_t r
 
 
 void rgm_policy_free(rgm_policy *p) {
-  for (int l = 0; l < RGM_MAX_LAYERS; l++) {
-    free(p->weight[l]);
-    free(p->bias[l]);
-  }
+  rgm_host_net_free(&p->net);
   free(p->mean);
   free(p->sd);
   free(p->scale);
@@ -192,22 +242,6 @@ int64_t rgm_policy_width(const rgm_policy *p) {
 }
 
 
-// y = act(x w + b) of one row
-static void layer(const rgm_policy *p, int l, const float *x, float *y) {
-  const int64_t in = p->width[l], outputs = p->width[l + 1];
-  memcpy(y, p->bias[l], (size_t)outputs * sizeof *y);
-  for (int64_t i = 0; i < in; i++) {
-    const float *w = p->weight[l] + i * outputs, value = x[i];
-    for (int64_t o = 0; o < outputs; o++) {
-      y[o] += value * w[o];
-    }
-  }
-  for (int64_t o = 0; o < outputs && l < p->layers - 1; o++) {
-    y[o] = p->act == RGM_TANH ? tanhf(y[o]) : y[o] > 0.0f ? y[o] : 0.0f;
-  }
-}
-
-
 rgm_status rgm_policy_ask(const rgm_policy *p, const float *state, int64_t rows, float *head) {
   const int64_t outputs = rgm_policy_width(p);
   if (p->kind != RGM_POLICY_NET) {
@@ -216,25 +250,16 @@ rgm_status rgm_policy_ask(const rgm_policy *p, const float *state, int64_t rows,
     }
     return RGM_OK;
   }
-  int64_t widest = p->states;
-  for (int l = 0; l < p->layers; l++) {
-    widest = p->width[l + 1] > widest ? p->width[l + 1] : widest;
-  }
-  float *work = malloc((size_t)(2 * widest) * sizeof *work);
+  const int64_t room = rgm_host_net_work(&p->net);
+  float *work = malloc((size_t)(room + p->states) * sizeof *work), *x = work + room;
   if (work == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for policy %s", p->name);
   }
   for (int64_t row = 0; row < rows; row++) {
-    float *x = work, *y = work + widest;
     for (int k = 0; k < p->states; k++) {
       x[k] = (state[row * p->states + k] - p->mean[k]) / p->sd[k];
     }
-    for (int l = 0; l < p->layers; l++) {
-      float *const swap = x;
-      layer(p, l, x, l == p->layers - 1 ? head + row * outputs : y);
-      x = y;
-      y = swap;
-    }
+    rgm_host_net_ask(&p->net, x, work, head + row * outputs);
   }
   free(work);
   return RGM_OK;

@@ -8,22 +8,39 @@
 
 #include "engine/transitions.h"
 
+// An MLP of one replica in host memory.
+typedef struct rgm_host_net {
+  int layers;
+  int64_t width[RGM_MAX_LAYERS + 1]; // inputs, hidden ..., outputs
+  float *weight[RGM_MAX_LAYERS];     // (in, out)
+  float *bias[RGM_MAX_LAYERS];       // (out)
+  rgm_act act;                       // of hidden layers
+} rgm_host_net;
+
+// The net whose tensors are NAME/0/weight, ... of replica `replica`, RGM_EDATA where there is none;
+// and a record of so many numbers a replica. `path` is what messages name.
+rgm_status rgm_host_net_take(const rgm_checkpoint *checkpoint, const char *path, const char *name,
+                             int64_t replica, rgm_act act, rgm_host_net *out);
+rgm_status rgm_host_take(const rgm_checkpoint *checkpoint, const char *path, const char *name,
+                         int64_t replica, int64_t count, float **out);
+void rgm_host_net_free(rgm_host_net *net);
+
+// out (outputs) at x (inputs); work has room for two of the widest layers (rgm_host_net_work).
+void rgm_host_net_ask(const rgm_host_net *net, const float *x, float *work, float *out);
+int64_t rgm_host_net_work(const rgm_host_net *net);
+
 // A net with its scales, or one of two rules. Classes, or a tanh-Gaussian.
 typedef struct rgm_policy {
   char name[64];
   enum { RGM_POLICY_NET, RGM_POLICY_EVEN, RGM_POLICY_ALWAYS } kind;
-  int states, dims;                  // S, D
-  int64_t choices;                   // A, 0: continuous
-  int64_t always;                    // the class of a constant
-  int layers;                        // of the net
-  int64_t width[RGM_MAX_LAYERS + 1]; // S, hidden ..., A or 2 D
-  float *weight[RGM_MAX_LAYERS];     // (in, out)
-  float *bias[RGM_MAX_LAYERS];       // (out)
-  rgm_act act;                       // of hidden layers
-  float *mean, *sd;                  // (S)
-  float *scale, *shift;              // (D), not of classes
-  double log_sd_low, log_sd_high;    // of log sigma
-  char digest[65];                   // of the checkpoint
+  int states, dims; // S, D
+  int64_t choices;  // A, 0: continuous
+  int64_t always;   // the class of a constant
+  rgm_host_net net;
+  float *mean, *sd;               // (S)
+  float *scale, *shift;           // (D), not of classes
+  double log_sd_low, log_sd_high; // of log sigma
+  char digest[65];                // of the checkpoint
 } rgm_policy;
 
 // The policy of a run folder or checkpoint, or of a checkpoint in memory that came from `path`:

@@ -2,10 +2,10 @@
 // What trained policies are worth, by patients that none of them has seen: fitted Q evaluation (Le,
 // Voloshin & Yue 2019) of every policy at once, each with a net of its own,
 //   y = r + gamma (1 - end) E_{a' ~ pi} Q'(s', t + 1, a'),   L = 1/2 mean (Q(s, t, a) - y)^2,
-// and, at evaluation, importance sampling, doubly robust estimates and intervals (estimates.h). What
-// is estimated: the discounted sum of rewards until an episode's record ends, or `horizon` steps. The
-// step of an episode is an input of the critics (`time`), since a value is about what is left of it.
-// A step is `updates` of all critics.
+// and, at evaluation, importance sampling, doubly robust estimates and intervals (estimates.h).
+// What is estimated: the discounted sum of rewards until an episode's record ends, or `horizon`
+// steps. The step of an episode is an input of the critics (`time`), since a value is about what
+// is left of it. A step is `updates` of all critics.
 
 #include "algorithms/bins.h"
 #include "algorithms/values.h"
@@ -28,6 +28,12 @@ static const rgm_field fields[] = {
              "Trained run of bc on the same data: what clinicians do, and how probable it was."),
     RGM_TEXT("baselines", KEY(baselines), "clinician, clone, random, constant", RGM_SHAPE,
              "Who is valued beside them, of clinician, clone, random and constant; none: nobody."),
+    RGM_TEXT(
+        "model", KEY(model), "", RGM_SHAPE,
+        "Trained run of dynamics, mopo or combo in whose model policies are rolled out; empty: "
+        "none."),
+    {"rollouts", RGM_INT, KEY(rollouts), "1", "4", 1, 10000, NULL, 0,
+     "Imagined episodes from the first state of each held-out one."},
     {"constant", RGM_INT, KEY(constant), "1", "-1", -1, RGM_MAX_CLASSES, NULL, 0,
      "The class of `constant`; -1: the commonest of the training rows."},
     {"acts", RGM_CHOICE, KEY(acts), "", "likeliest", 0, 0, acting, 0,
@@ -304,6 +310,7 @@ static void values_release(rgm_run *run) {
     rgm_policy_free(&s->policy[n]);
   }
   rgm_policy_free(&s->clone);
+  rgm_world_free(&s->world);
   rgm_values_free_rows(&s->held);
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the files of values: values.c fits critics to policies, values_rows.c has what policies do
-// at rows of the data, values_report.c weighs them, values_table.c prints.
+// Between the files of values: values.c fits critics to policies, values_rows.c has what policies
+// do at rows of the data, values_report.c weighs them, values_table.c prints.
 
 #ifndef RGM_VALUES_H
 #define RGM_VALUES_H
 
 #include "algorithms/estimates.h"
 #include "algorithms/nets.h"
-#include "algorithms/policies.h"
+#include "algorithms/worlds.h"
 
 enum { VALUES_POLICIES = RGM_MAX_NETS, VALUES_ROWS = 512, VALUES_DRAWS = 8, VALUES_BINS = 10 };
 enum { VALUES_LIKELIEST, VALUES_DRAWN };
@@ -16,8 +16,9 @@ enum { VALUES_FIT_TRAIN, VALUES_FIT_HELD };
 
 typedef struct rgm_values_keys {
   char runs[RGM_STRING_SIZE], clone[RGM_STRING_SIZE], baselines[RGM_STRING_SIZE];
+  char model[RGM_STRING_SIZE];
   rgm_list hidden;
-  int64_t batch, updates, horizon, constant, resamples, least_patients;
+  int64_t batch, updates, horizon, constant, resamples, least_patients, rollouts;
   int acts, on, fit, activation;
   bool time;
   double gamma, lr, tau, level, least_ess, support, most_outside;
@@ -45,6 +46,7 @@ typedef struct rgm_values {
   int count, trained; // policies; those that come from runs are the last ones
   rgm_valued valued[VALUES_POLICIES];
   rgm_policy policy[VALUES_POLICIES], clone; // what `valued` points at
+  rgm_world world;                           // elites 0: there is none
   int64_t inputs, outputs, longest;          // X, O of a critic before padding, steps
   float scale;                               // of rewards: critics learn reward / scale
   rgm_values_rows held;
@@ -78,6 +80,14 @@ rgm_status rgm_values_log_pi(const rgm_run *run, int n, const int64_t *of, int64
                              double *log_pi);
 rgm_status rgm_values_actions(const rgm_run *run, int n, const int64_t *of, int64_t rows, bool next,
                               uint32_t draw, float *act);
+
+// An action (D) of policy n, or a class, at a state (S); where it draws, from two random words.
+rgm_status rgm_values_choose(const rgm_run *run, int n, const float *state, uint32_t word0,
+                             uint32_t word1, float *act);
+
+// Mean returns (episodes) of policy n in the learned model, over key `rollouts` of each episode's
+// first state; the noise is the same for all policies.
+rgm_status rgm_values_imagine(const rgm_run *run, int n, const rgm_courses *courses, double *value);
 
 // Values (N, R, rows, O) of the critics at inputs (rows, X) and, where actions are continuous,
 // actions of each policy (N, rows, D). In units of the reward.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What policies are worth on held-out patients, by the critics and by weights, and what they do in a
-// simulator. See values.h.
+// What policies are worth on held-out patients, by the critics and by weights, and what they do in
+// a simulator. See values.h.
 
 #include "algorithms/values.h"
 #include "kernels/rng.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_CLASSES = RGM_MAX_CLASSES, MOST_SHOWN = 64 };
+enum { MOST_STATES = 512, MOST_SHOWN = 64 };
 
 
 // ---- the critics' values -----------------------------------------------------------------------
@@ -74,7 +74,8 @@ typedef struct appraisal {
   double *drawn;         // continuous: (N, R, rows), the mean over draws of the policy
   double *log_pi, *mu;   // (rows, A) of a policy, of the clone
   double *ratio, *q, *v; // (rows)
-  double *start;         // (R, episodes) V(s_0) of each seed
+  double *start;         // (R) mean V(s_0) of each seed
+  double *imagined;      // (episodes) of a policy, in the learned model
 } appraisal;
 
 
@@ -89,7 +90,8 @@ static void free_appraisal(appraisal *a) {
                           a->ratio,
                           a->q,
                           a->v,
-                          a->start};
+                          a->start,
+                          a->imagined};
   for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) {
     free(memory[i]);
   }
@@ -191,8 +193,9 @@ static rgm_status open_appraisal(rgm_run *run, appraisal *a) {
   a->q = malloc((size_t)rows * sizeof *a->q);
   a->v = malloc((size_t)rows * sizeof *a->v);
   a->start = malloc((size_t)R * sizeof *a->start);
+  a->imagined = malloc((size_t)a->courses.episodes * sizeof *a->imagined);
   if (a->value == NULL || a->drawn == NULL || a->log_pi == NULL || a->mu == NULL ||
-      a->ratio == NULL || a->q == NULL || a->v == NULL || a->start == NULL) {
+      a->ratio == NULL || a->q == NULL || a->v == NULL || a->start == NULL || a->imagined == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for values of %lld rows", (long long)rows);
   }
   if (A == 0) {
@@ -290,7 +293,12 @@ static rgm_status weigh(appraisal *a, int n, rgm_worth *w) {
   const bool ratios = classes || !s->valued[n].likeliest;
   *w = (rgm_worth){.outside = 0.0};
   RGM_TRY(classes ? weigh_classes(a, n, w) : weigh_continuous(a, n, w));
-  RGM_TRY(rgm_estimate(&a->courses, ratios ? a->ratio : NULL, a->q, a->v, k->resamples, k->level,
+  const bool imagines = s->world.elites > 0;
+  if (imagines) {
+    RGM_TRY(rgm_values_imagine(a->run, n, &a->courses, a->imagined));
+  }
+  RGM_TRY(rgm_estimate(&a->courses, ratios ? a->ratio : NULL, a->q, a->v,
+                       imagines ? a->imagined : NULL, k->resamples, k->level,
                        (uint64_t)a->run->keys.seed, &w->estimates));
   w->fqe_sd = rgm_summarise(a->start, a->run->replicas).sd;
   w->few_weights = ratios && w->estimates.ess < k->least_ess;
@@ -355,35 +363,21 @@ static int acting_of(const rgm_values *s, int contender) {
 static rgm_status act_once(const rgm_run *run, const float *obs, float *act) {
   const rgm_values *s = run->self;
   const rgm_transitions *t = run->transitions;
-  const rgm_valued *v = &s->valued[acting_of(s, run->acting)];
+  const int n = acting_of(s, run->acting);
   const bool doses = run->env->give_dose != NULL;
-  float state[RGM_LIST_SIZE * 8], head[MOST_CLASSES];
-  double log_pi[MOST_CLASSES];
-  RGM_ASSERT(t->states <= RGM_LIST_SIZE * 8 && rgm_policy_width(v->policy) <= MOST_CLASSES);
+  float state[MOST_STATES];
+  RGM_ASSERT(t->states <= MOST_STATES);
   for (int k = 0; k < t->states; k++) {
     state[k] = obs[doses ? shown(run, k) : k];
   }
-  RGM_TRY(rgm_policy_ask(v->policy, state, 1, head));
   const rgm_words words = words_of(run, state, t->states);
-  if (t->choices == 0) {
-    float eps[MOST_SHOWN + 1] = {0};
-    RGM_ASSERT(t->actions <= MOST_SHOWN);
-    for (int d = 0; d < t->actions; d += 2) {
-      rgm_normals(words.w0 + (uint32_t)d, words.w1 ^ (uint32_t)d, &eps[d], &eps[d + 1]);
-    }
-    rgm_policy_act(v->policy, head, v->likeliest ? NULL : eps, act);
-    return RGM_OK;
-  }
-  rgm_policy_log_pi(v->policy, head, v->likeliest, log_pi);
-  double left = rgm_unit64(words.w0);
-  int64_t choice = 0;
-  while (choice + 1 < t->choices && left >= exp(log_pi[choice])) {
-    left -= exp(log_pi[choice++]);
-  }
+  float chosen[MOST_SHOWN];
+  RGM_ASSERT(t->actions <= MOST_SHOWN);
+  RGM_TRY(rgm_values_choose(run, n, state, words.w0, words.w1, chosen));
   if (doses) {
-    run->env->give_dose(run->env_keys, t->dose[choice], act);
+    run->env->give_dose(run->env_keys, t->dose[(int64_t)chosen[0]], act);
   } else {
-    act[0] = (float)choice;
+    memcpy(act, chosen, (size_t)t->actions * sizeof *act);
   }
   return RGM_OK;
 }

@@ -2,13 +2,13 @@
 // Rows of a data set as the critics of values see them, and what policies do there. See values.h.
 
 #include "algorithms/values.h"
-#include "kernels/rng.h"
+#include "kernels/model.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DIMS = 64, ASK = 1024 };
+enum { MOST_DIMS = 64, MOST_STATES = 512, ASK = 1024 };
 
 
 // ---- policies ----------------------------------------------------------------------------------
@@ -102,10 +102,12 @@ static rgm_status read_policies(rgm_run *run) {
     RGM_TRY(rgm_policy_read(word, t, 0, &s->policy[n]));
     s->valued[n] = (rgm_valued){.policy = &s->policy[n], .likeliest = k->acts == VALUES_LIKELIEST};
     snprintf(s->valued[n].name, sizeof s->valued[n].name, "%s", s->policy[n].name);
-    for (int m = 0; m < n; m++) {
-      if (strcmp(s->valued[m].name, s->valued[n].name) == 0) {
+  }
+  for (int i = 1; i < n; i++) {
+    for (int m = 0; m < i; m++) {
+      if (strcmp(s->valued[m].name, s->valued[i].name) == 0) {
         return rgm_fail(RGM_ECONFIG, "%s: algorithm.runs: two policies are called %s",
-                        rgm_config_where(run->config, "algorithm.runs"), s->valued[n].name);
+                        rgm_config_where(run->config, "algorithm.runs"), s->valued[i].name);
       }
     }
   }
@@ -175,6 +177,77 @@ rgm_status rgm_values_actions(const rgm_run *run, int n, const int64_t *of, int6
   }
   free(head);
   return status;
+}
+
+
+rgm_status rgm_values_choose(const rgm_run *run, int n, const float *state, uint32_t word0,
+                             uint32_t word1, float *act) {
+  const rgm_values *s = run->self;
+  const rgm_policy *p = s->valued[n].policy;
+  float head[RGM_MAX_CLASSES], eps[MOST_DIMS + 1];
+  double log_pi[RGM_MAX_CLASSES];
+  RGM_TRY(rgm_policy_ask(p, state, 1, head));
+  if (p->choices == 0) {
+    for (int d = 0; d < p->dims; d += 2) {
+      rgm_normals(word0 + 0x9E3779B9u * (uint32_t)d, word1 ^ (uint32_t)d, &eps[d], &eps[d + 1]);
+    }
+    rgm_policy_act(p, head, s->valued[n].likeliest ? NULL : eps, act);
+    return RGM_OK;
+  }
+  rgm_policy_log_pi(p, head, s->valued[n].likeliest, log_pi);
+  double left = rgm_unit64(word0);
+  int64_t choice = 0;
+  while (choice + 1 < p->choices && left >= exp(log_pi[choice])) {
+    left -= exp(log_pi[choice++]);
+  }
+  act[0] = (float)choice;
+  return RGM_OK;
+}
+
+
+// one imagined episode: its return
+static rgm_status imagine(const rgm_run *run, int n, rgm_key key, uint32_t episode, uint32_t turn,
+                          const float *start, double *total) {
+  const rgm_values *s = run->self;
+  const rgm_values_keys *k = rgm_algorithm_keys(run, 0);
+  const rgm_world *w = &s->world;
+  float state[2][MOST_STATES], noise[MOST_STATES + 4], act[MOST_DIMS + 1], reward;
+  double g = 1.0;
+  memcpy(state[0], start, (size_t)w->states * sizeof *start);
+  *total = 0.0;
+  for (int64_t step = 0; step < s->longest; step++) {
+    const uint32_t at = (uint32_t)step;
+    const rgm_words own = rgm_philox(key, at, episode, 0, 2 * turn);
+    for (int64_t i = 0; i < w->outputs; i += 4) {
+      rgm_model_noise(key, at, episode, (uint32_t)(i / 4), 2 * turn + 1, noise + i);
+    }
+    RGM_TRY(rgm_values_choose(run, n, state[step % 2], own.w1, own.w2, act));
+    rgm_world_step(w, (int)(own.w0 % (uint32_t)w->elites), state[step % 2], act, noise,
+                   state[(step + 1) % 2], &reward);
+    *total += g * (double)reward;
+    g *= k->gamma;
+  }
+  return RGM_OK;
+}
+
+
+rgm_status rgm_values_imagine(const rgm_run *run, int n, const rgm_courses *c, double *value) {
+  const rgm_values *s = run->self;
+  const rgm_values_keys *k = rgm_algorithm_keys(run, 0);
+  const rgm_transitions *t = run->transitions;
+  const uint64_t seed = (uint64_t)run->keys.seed;
+  const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+  const rgm_key key = rgm_stream_key(words, RGM_RANDOM_MODEL + RGM_RANDOM_EVAL);
+  for (int64_t e = 0; e < c->episodes; e++) {
+    const float *start = t->obs + s->held.of[c->start[e]] * t->states;
+    value[e] = 0.0;
+    for (int64_t i = 0; i < k->rollouts; i++) {
+      double total;
+      RGM_TRY(imagine(run, n, key, (uint32_t)e, (uint32_t)i, start, &total));
+      value[e] += total / (double)k->rollouts;
+    }
+  }
+  return RGM_OK;
 }
 
 
@@ -282,11 +355,18 @@ rgm_status rgm_values_load(rgm_run *run, rgm_values_rows *fit) {
   const rgm_values_keys *k = rgm_algorithm_keys(run, 0);
   const rgm_transitions *t = run->transitions;
   const int held = k->on == VALUES_ON_TEST ? RGM_TEST : RGM_VALIDATION;
+  if (k->model[0] != '\0' && t->states > MOST_STATES) {
+    return rgm_fail(RGM_EDATA, "%s: %d states; %d are the most in a model", t->path, t->states,
+                    MOST_STATES);
+  }
   if (t->actions > MOST_DIMS) {
     return rgm_fail(RGM_EDATA, "%s: %d continuous actions; values takes %d at most", t->path,
                     t->actions, MOST_DIMS);
   }
   RGM_TRY(read_policies(run));
+  if (k->model[0] != '\0') {
+    RGM_TRY(rgm_world_read(k->model, t, &s->world));
+  }
   s->longest = 0;
   for (int64_t i = 0, step = 0; i < t->rows; i++) {
     step = i > 0 && t->episode[i] == t->episode[i - 1] ? step + 1 : 1;

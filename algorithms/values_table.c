@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// `regimen eval` of values: the clone's calibration, clinical quantities where there is a simulator,
-// and then what every policy is worth by every estimate, with what speaks against believing it. As a
-// table, as JSON, and as values.csv in the run folder. See values.h.
+// `regimen eval` of values: clinical quantities where there is a simulator, the clone's
+// calibration, and then what every policy is worth by every estimate, with what speaks against
+// believing it. As a table, as JSON, and as values.csv in the run folder. See values.h.
 
 #include "algorithms/values.h"
 #include "engine/trial.h"
@@ -141,7 +141,7 @@ static rgm_status write_simulated(rgm_run *run, rgm_json *json, FILE *text) {
 
 // why an estimate is not to be believed, "" where nothing speaks against it
 static void why_not(const rgm_worth *w, int method, char out[96]) {
-  const bool weighted = method != RGM_ESTIMATE_FQE;
+  const bool weighted = method != RGM_ESTIMATE_FQE && method != RGM_ESTIMATE_MODEL;
   snprintf(out, 96, "%s%s%s", w->few_patients ? " few patients" : "",
            weighted && w->few_weights ? " few weights" : "", w->far ? " outside support" : "");
 }
@@ -176,7 +176,7 @@ static void write_worth(const rgm_valued *v, const rgm_worth *w, rgm_json *json,
 
 
 static void print_worth(const rgm_valued *v, const rgm_worth *w, FILE *text) {
-  static const int shown[] = {RGM_ESTIMATE_FQE, RGM_ESTIMATE_WDR, RGM_ESTIMATE_PDWIS,
+  static const int shown[] = {RGM_ESTIMATE_FQE, RGM_ESTIMATE_MODEL, RGM_ESTIMATE_WDR,
                               RGM_ESTIMATE_WIS};
   fprintf(text, "  %-16s", v->name);
   for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
@@ -184,7 +184,10 @@ static void print_worth(const rgm_valued *v, const rgm_worth *w, FILE *text) {
     char why[96], cell[64];
     why_not(w, shown[i], why);
     if (isnan(x->value)) {
-      snprintf(cell, sizeof cell, w->estimates.zero == 1.0 ? "no weight" : "no density");
+      snprintf(cell, sizeof cell,
+               shown[i] == RGM_ESTIMATE_MODEL ? "-"
+               : w->estimates.zero == 1.0     ? "no weight"
+                                              : "no density");
     } else if (why[0] != '\0') {
       snprintf(cell, sizeof cell, "not reliable (%.1f)", x->value);
     } else {
@@ -214,8 +217,8 @@ static rgm_status write_table(rgm_run *run, const rgm_worth *worth, rgm_json *js
         text,
         "\nWorth on held-out patients: sum of rewards of %lld steps at most, discount %g; %.0f %% "
         "intervals by patients\n  %-16s %-24s %-24s %-24s %-24s %7s %9s\n",
-        (long long)s->longest, k->gamma, 100.0 * k->level, "", "fitted Q (fqe)",
-        "doubly robust (wdr)", "by steps (pdwis)", "by episodes (wis)", "ESS", "outside");
+        (long long)s->longest, k->gamma, 100.0 * k->level, "", "fitted Q (fqe)", "learned model",
+        "doubly robust (wdr)", "weighted (wis)", "ESS", "outside");
   }
   rgm_json_open(json, "policies", '{');
   for (int n = 0; n < s->count; n++) {

@@ -652,7 +652,7 @@ Test(heparin, episodes_become_a_data_set) {
   static const char *sets[] = {"env.noise=0.15", "env.death_hazard=0.004"};
   world w = world_open("auto", 1, sets, COUNT(sets), 300, 72);
   world_follow(&w, "clinician");
-  const rgm_episodes e = {300, 72, w.obs, w.act, w.signals, 6, 5, 0.2, 0.0};
+  rgm_episodes e = {300, 72, w.obs, w.act, w.signals, 6, 5, 0.2, 0.0, false};
   rgm_dataset *d = NULL;
   rgm_finding *found = NULL;
   int count = 0;
@@ -689,6 +689,16 @@ Test(heparin, episodes_become_a_data_set) {
     cr_expect(k == 0 || least[k] > most[k - 1]);
   }
   cr_expect(ends > 0.0 && ends + cuts == 300.0);
+  rgm_dataset_free(d);
+
+  // with what was given before as one more state
+  e.history = true;
+  cr_assert_eq(env()->record(rgm_env_keys(w.run, 0), &e, &d), RGM_OK);
+  cr_expect_eq(rgm_dataset_width(d, RGM_SEEN), 19);
+  const rgm_column *before = &d->column[rgm_dataset_find(d, "heparin_before")];
+  cr_expect_eq(before->role, RGM_ROLE_STATE);
+  dose = &d->column[rgm_dataset_role(d, RGM_ROLE_DOSE)];
+  cr_expect_float_eq(rgm_cell_get(before, 1), rgm_cell_get(dose, 0), 1e-4);
   rgm_dataset_free(d);
   world_close(&w);
 }

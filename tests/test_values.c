@@ -78,7 +78,7 @@ static double truth_of(const problem *m) {
 }
 
 
-// Episodes of the behaviour policy, two to a patient where `pairs`.
+// Episodes of the behaviour policy, one a patient.
 typedef struct drawn {
   rgm_courses c;
   int64_t start[EPISODES + 1], patient[EPISODES];
@@ -98,13 +98,13 @@ static int pick(const double *p, int n, uint64_t *state) {
 
 
 // `error` is added to every value of the critic
-static void draw(const problem *m, uint64_t *seed, bool pairs, double error, drawn *d) {
+static void draw(const problem *m, uint64_t *seed, double error, drawn *d) {
   static const double even[STATES] = {0.25, 0.25, 0.25, 0.25};
   int64_t row = 0;
   for (int e = 0; e < EPISODES; e++) {
     int s = pick(even, STATES, seed);
     d->start[e] = row;
-    d->patient[e] = pairs ? e / 2 : e;
+    d->patient[e] = e;
     for (int t = 0; t < STEPS; t++) {
       const int a = pick(m->behaviour[s], ACTIONS, seed);
       d->reward[row] = m->reward[s][a];
@@ -122,8 +122,7 @@ static void draw(const problem *m, uint64_t *seed, bool pairs, double error, dra
     }
   }
   d->start[EPISODES] = row;
-  d->c = (rgm_courses){row,       EPISODES, pairs ? EPISODES / 2 : EPISODES, d->start, d->patient,
-                       d->reward, GAMMA};
+  d->c = (rgm_courses){row, EPISODES, EPISODES, d->start, d->patient, d->reward, GAMMA};
 }
 
 
@@ -147,8 +146,8 @@ Test(values, estimates_against_exact_values) {
     double mean = 0.0, square = 0.0;
     for (int i = 0; i < SETS; i++) {
       rgm_estimates out;
-      draw(&m, &seed, false, cases[k].error, &d);
-      cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, 0, 0.95, 1, &out), RGM_OK);
+      draw(&m, &seed, cases[k].error, &d);
+      cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, NULL, 0, 0.95, 1, &out), RGM_OK);
       const double x = out.of[cases[k].method].value;
       square += (x - mean) * (x - mean) * i / (i + 1.0);
       mean += (x - mean) / (i + 1.0);
@@ -170,8 +169,8 @@ Test(values, a_good_critic_helps) {
   uint64_t seed = 5;
   for (int i = 0; i < 500; i++) {
     rgm_estimates out;
-    draw(&m, &seed, false, 0.0, &d);
-    cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, 0, 0.95, 1, &out), RGM_OK);
+    draw(&m, &seed, 0.0, &d);
+    cr_assert_eq(rgm_estimate(&d.c, d.log_ratio, d.q, d.v, NULL, 0, 0.95, 1, &out), RGM_OK);
     square[0] += pow(out.of[RGM_ESTIMATE_DR].value - truth_of(&m), 2);
     square[1] += pow(out.of[RGM_ESTIMATE_PDIS].value - truth_of(&m), 2);
   }
@@ -189,7 +188,7 @@ Test(values, intervals_hold_what_they_say) {
   uint64_t seed = 7;
   for (int i = 0; i < TRIES; i++) {
     rgm_estimates out;
-    draw(&m, &seed, false, 0.5, &d);
+    draw(&m, &seed, 0.5, &d);
     // by patient, then as if episodes were patients
     for (int by = 0; by < 2; by++) {
       static double reward[2 * EPISODES * STEPS], ratio[2 * EPISODES * STEPS];
@@ -206,7 +205,7 @@ Test(values, intervals_hold_what_they_say) {
       start[2 * EPISODES] = row;
       const rgm_courses c = {
           row, 2 * EPISODES, by == 0 ? EPISODES : 2 * EPISODES, start, patient, reward, GAMMA};
-      cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 200, 0.9, (uint64_t)i, &out), RGM_OK);
+      cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 200, 0.9, (uint64_t)i, &out), RGM_OK);
       cr_expect(isnan(out.of[RGM_ESTIMATE_DR].value) && isnan(out.of[RGM_ESTIMATE_FQE].value));
       const rgm_interval *x = &out.of[RGM_ESTIMATE_PDIS];
       held[by] += x->low <= truth_of(&m) && truth_of(&m) <= x->high;
@@ -223,21 +222,21 @@ Test(values, weights_at_the_edges) {
   int64_t start[3] = {0, 2, 4}, patient[2] = {0, 1};
   const rgm_courses c = {4, 2, 2, start, patient, reward, 1.0};
   rgm_estimates out;
-  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
+  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
   cr_expect_float_eq(out.ess, 16.0 / 10.0, 1e-12);
   cr_expect_float_eq(out.of[RGM_ESTIMATE_IS].value, 0.5 * (3.0 * 3.0 + 7.0), 1e-12);
   cr_expect_float_eq(out.of[RGM_ESTIMATE_WIS].value, (3.0 * 3.0 + 7.0) / 4.0, 1e-12);
   cr_expect_float_eq(out.of[RGM_ESTIMATE_PDWIS].value, 6.0 / 4.0 + 10.0 / 4.0, 1e-12);
 
   ratio[0] = ratio[3] = -INFINITY;
-  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
+  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
   cr_expect(out.ess == 0.0 && out.zero == 1.0 && isnan(out.of[RGM_ESTIMATE_WIS].value));
   cr_expect_eq(out.of[RGM_ESTIMATE_IS].value, 0.0);
 
   ratio[0] = 500.0;
   ratio[1] = 500.0;
   ratio[3] = 999.0;
-  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
+  cr_assert_eq(rgm_estimate(&c, ratio, NULL, NULL, NULL, 50, 0.95, 1, &out), RGM_OK);
   const double share = 1.0 / (1.0 + exp(-1.0));
   cr_expect_float_eq(out.of[RGM_ESTIMATE_WIS].value, 3.0 * share + 7.0 * (1.0 - share), 1e-9);
 }
