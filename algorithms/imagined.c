@@ -226,7 +226,6 @@ rgm_dreamer rgm_dreamer_of(const rgm_run *run, const rgm_dream *dream, int64_t f
       .doubt = s->doubt,
       .draw = RGM_DRAW_POLICY,
   };
-  d.clock = d.agent.own.clock;
   return d;
 }
 
@@ -238,7 +237,7 @@ void rgm_dream_begin(rgm_stream *stream, const rgm_dreamer *d, const rgm_ring *s
       .row = {d->dream.state[0]},
       .from = &states,
       .seeds = d->agent.own.seeds,
-      .clock = d->clock,
+      .clock = d->agent.own.clock,
       .active = d->agent.own.active,
       .random = RGM_RANDOM_REPLAY + d->random,
       .member = DRAW_STARTS,
@@ -253,8 +252,7 @@ void rgm_dream_step(rgm_stream *stream, const rgm_dreamer *d, uint32_t h) {
   const rgm_ensemble *e = &d->ensemble;
   const rgm_tensor state = room->state[h % 2];
   const bool all = d->doubt != RGM_DOUBT_NONE;
-  rgm_agent agent = d->agent;
-  agent.own.clock = d->clock;
+  const rgm_agent *agent = &d->agent;
   const rgm_model_step step = {
       .next = room->state[(h + 1) % 2],
       .reward = room->reward,
@@ -270,13 +268,13 @@ void rgm_dream_step(rgm_stream *stream, const rgm_dreamer *d, uint32_t h) {
       .hold = e->hold,
       .box = d->box,
       .weight = d->weight,
-      .active = agent.own.active,
-      .routing = {agent.own.seeds, d->clock, RGM_RANDOM_MODEL + d->random, h},
+      .active = agent->own.active,
+      .routing = {agent->own.seeds, agent->own.clock, RGM_RANDOM_MODEL + d->random, h},
       .kind = d->doubt,
   };
-  rgm_agent_act(stream, &agent, &room->act_pass, room->seen, state, room->act, room->log_pi,
-                d->draw, DRAW_STARTS + h);
-  rgm_concat(stream, room->x, state, room->act, agent.problem.choices);
+  rgm_agent_act(stream, agent, &room->act_pass, room->seen, state, room->act, room->log_pi, d->draw,
+                DRAW_STARTS + h);
+  rgm_concat(stream, room->x, state, room->act, agent->problem.choices);
   rgm_normalise(stream, room->x, room->x, e->input_mean, e->input_sd, false);
   if (!all) {
     rgm_route(stream, room->routed, room->x, &step.routing);
@@ -304,7 +302,7 @@ static void enqueue_rollout(void *run_, rgm_stream *stream) {
       rgm_dream_step(stream, &d, h);
       rgm_replay_append(stream, &ring, rows, d.dream.keep, d.agent.own.active);
       if (s->dreamt != NULL) {
-        s->dreamt(run, stream, first, n, h);
+        s->dreamt(run, stream, &d, first, h);
       }
     }
   }

@@ -66,12 +66,12 @@ typedef struct rgm_dream {
 } rgm_dream;
 
 // Where and how trajectories of n replicas from `first` on are imagined. `agent` and `ensemble` are
-// those replicas', `dream` too.
+// those replicas', `dream` too; steps of the agent's clock tell random numbers apart.
 typedef struct rgm_dreamer {
   rgm_dream dream;
   rgm_agent agent;
   rgm_ensemble ensemble;
-  rgm_tensor box, weight, clock;
+  rgm_tensor box, weight;
   rgm_doubt doubt;
   rgm_draw draw;   // how actions are chosen
   uint32_t random; // added to the streams of random numbers: 0, or RGM_RANDOM_EVAL
@@ -89,12 +89,13 @@ typedef struct rgm_imagined {
   rgm_tensor box;       // (R, 2, S), one copy for all; data NULL: nothing terminates
   rgm_dream dream;      // of b trajectories
   // What an algorithm may add, NULL where it does not. Steps between the ensemble's and the first
-  // update, which advance the clock themselves; what follows each step h of a rollout of n replicas
-  // from `first` on, whose dream holds it, and each rollout; and where rewards are not the model's,
-  // those of a batch anew, before each update.
+  // update, which advance the clock themselves; what follows each step h of a rollout of replicas
+  // from `first` on, which the dreamer's room holds, and each rollout; and where rewards are not
+  // the model's, those of a batch anew, before each update.
   uint64_t between;
   rgm_status (*prepare)(rgm_run *run);
-  void (*dreamt)(const rgm_run *run, rgm_stream *s, int64_t first, int64_t n, uint32_t h);
+  void (*dreamt)(const rgm_run *run, rgm_stream *s, const rgm_dreamer *d, int64_t first,
+                 uint32_t h);
   void (*rolled)(rgm_run *run);
   void (*relabel)(const rgm_run *run, rgm_stream *s, int64_t first, int64_t n,
                   const rgm_batch *batch);

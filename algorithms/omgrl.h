@@ -84,7 +84,8 @@ int rgm_omgrl_column(const rgm_run *run);
 void rgm_omgrl_plan_reward(rgm_run *run);
 rgm_status rgm_omgrl_init_reward(rgm_run *run);
 rgm_status rgm_omgrl_prepare(rgm_run *run);
-void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *s, int64_t first, int64_t n, uint32_t h);
+void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *s, const rgm_dreamer *d, int64_t first,
+                      uint32_t h);
 void rgm_omgrl_rolled(rgm_run *run);
 void rgm_omgrl_relabel(const rgm_run *run, rgm_stream *s, int64_t first, int64_t n,
                        const rgm_batch *batch);

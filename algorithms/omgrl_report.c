@@ -92,7 +92,7 @@ static rgm_status watch_group(rgm_run *run, int64_t first, int64_t n, double *su
   double *learned = sums, *aptt = sums + n * V;
   float *keep = room + 2 * n * V;
   d.draw = RGM_DRAW_MEAN;
-  d.clock = rgm_slice(s->watch.clock, first, n);
+  d.agent.own.clock = rgm_slice(s->watch.clock, first, n);
   d.random = RGM_RANDOM_EVAL;
   rgm_dream_begin(run->stream, &d, &starts);
   for (int64_t i = 0; i < 2 * n * V; i++) {
@@ -139,13 +139,14 @@ static rgm_status watch(rgm_run *run, watched *out) {
 
 static rgm_status report_watched(rgm_run *run, const watched *w) {
   const rgm_omgrl *s = run->self;
+  const bool known = s->aptt >= 0;
+  RGM_TRY(rgm_report(run, known ? "imagined_aptt" : "imagined_reward", "1", w->aptt));
+  RGM_TRY(rgm_report(run, known ? "imagined_aptt_se" : "imagined_reward_se", "1", w->aptt_error));
   if (s->learns) {
     RGM_TRY(rgm_report(run, "imagined_learned", "1", w->learned));
     RGM_TRY(rgm_report(run, "imagined_learned_se", "1", w->learned_error));
   }
-  const bool known = s->aptt >= 0;
-  RGM_TRY(rgm_report(run, known ? "imagined_aptt" : "imagined_reward", "1", w->aptt));
-  return rgm_report(run, known ? "imagined_aptt_se" : "imagined_reward_se", "1", w->aptt_error);
+  return RGM_OK;
 }
 
 
@@ -218,8 +219,13 @@ static rgm_status make_watched(const rgm_run *run, watched *w) {
 }
 
 
+// The first metric is the headline: the return where there is a simulator, else that of the aPTT.
 rgm_status rgm_omgrl_report(rgm_run *run) {
   rgm_omgrl *s = run->self;
+  const bool judged = s->imagined.judge.episodes > 0;
+  if (judged) {
+    RGM_TRY(rgm_imagined_report(run));
+  }
   if (s->watch.episodes > 0) {
     watched w;
     RGM_TRY(make_watched(run, &w));
@@ -231,7 +237,7 @@ rgm_status rgm_omgrl_report(rgm_run *run) {
   if (s->learns) {
     RGM_TRY(report_reward(run, s));
   }
-  return rgm_imagined_report(run);
+  return judged ? RGM_OK : rgm_imagined_report(run);
 }
 
 
@@ -242,6 +248,7 @@ rgm_status rgm_omgrl_report(rgm_run *run) {
 typedef struct clinicians {
   int64_t windows;
   double aptt, *learned; // (R)
+  double *agreement;     // (R) correlation of r with the data's own reward over these rows
 } clinicians;
 
 
@@ -296,6 +303,25 @@ static double sum_windows(const rgm_run *run, const float *value, int64_t *windo
 }
 
 
+// Pearson's correlation of r with the rewards that the data have, over validation rows; NaN where
+// they have none or always the same
+static double correlate(const rgm_transitions *t, const float *value) {
+  double n = 0.0, x = 0.0, y = 0.0, xx = 0.0, yy = 0.0, xy = 0.0;
+  for (int64_t i = 0, at = 0; i < t->rows; at += t->split[i] == RGM_VALIDATION, i++) {
+    if (t->split[i] == RGM_VALIDATION) {
+      const double dx = (double)value[at] - x, dy = (double)t->reward[i] - y;
+      n += 1.0;
+      x += dx / n;
+      y += dy / n;
+      xx += dx * ((double)value[at] - x);
+      yy += dy * ((double)t->reward[i] - y);
+      xy += dx * ((double)t->reward[i] - y);
+    }
+  }
+  return xy / sqrt(xx * yy);
+}
+
+
 static rgm_status look_at_records(rgm_run *run, clinicians *c) {
   const rgm_omgrl *s = run->self;
   const int64_t R = run->replicas, G = rgm_group(run->stream, R);
@@ -309,6 +335,7 @@ static rgm_status look_at_records(rgm_run *run, clinicians *c) {
     status = value_records(run, first, n, value + G * V, value);
     for (int64_t r = 0; r < n && status == RGM_OK; r++) {
       c->learned[first + r] = sum_windows(run, value + r * V, &c->windows);
+      c->agreement[first + r] = correlate(run->transitions, value + r * V);
     }
   }
   free(value);
@@ -341,13 +368,36 @@ static void write_figure(const char *name, const float *policy, const float *err
 }
 
 
+// what the learned reward has to do with the one on record: mean over replicas and its error
+static void write_agreement(const double *agreement, int64_t replicas, rgm_json *json, FILE *text) {
+  double mean = 0.0, squares = 0.0;
+  for (int64_t r = 0; r < replicas; r++) {
+    mean += agreement[r] / (double)replicas;
+  }
+  for (int64_t r = 0; r < replicas; r++) {
+    squares += (agreement[r] - mean) * (agreement[r] - mean);
+  }
+  const double error =
+      replicas > 1 ? sqrt(squares / (double)(replicas - 1) / (double)replicas) : NAN;
+  rgm_json_open(json, "correlation", '{');
+  rgm_json_number(json, "mean", mean);
+  rgm_json_number(json, "standard_error", error);
+  rgm_json_close(json, '}');
+  if (text != NULL) {
+    fprintf(text, "  correlation of the learned reward with that of the data: %.3f (s.e. %.3f)\n",
+            mean, error);
+  }
+}
+
+
 static rgm_status write_imagined(rgm_run *run, rgm_json *json, FILE *text) {
   const rgm_omgrl *s = run->self;
   const rgm_omgrl_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t R = run->replicas;
   watched w;
   RGM_TRY(make_watched(run, &w));
-  clinicians c = {.learned = malloc(2 * (size_t)R * sizeof *c.learned)};
+  clinicians c = {.learned = malloc(3 * (size_t)R * sizeof *c.learned)};
+  c.agreement = c.learned + 2 * R;
   rgm_status status =
       c.learned != NULL ? watch(run, &w) : rgm_fail(RGM_EMEMORY, "no memory for the figures");
   status = status == RGM_OK ? look_at_records(run, &c) : status;
@@ -373,6 +423,9 @@ static rgm_status write_imagined(rgm_run *run, rgm_json *json, FILE *text) {
     }
     if (s->aptt >= 0) {
       write_figure("aptt", w.aptt, w.aptt_error, aptt, R, json, text);
+    }
+    if (s->learns) {
+      write_agreement(c.agreement, R, json, text);
     }
     rgm_json_close(json, '}');
   }

@@ -408,38 +408,39 @@ rgm_status rgm_omgrl_prepare(rgm_run *run) {
 
 // ---- what a rollout leaves ---------------------------------------------------------------------
 
-void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n,
+void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *stream, const rgm_dreamer *d, int64_t first,
                       uint32_t h) {
   const rgm_omgrl *s = run->self;
-  const rgm_dreamer d = rgm_dreamer_of(run, &s->imagined.dream, first, n);
+  const int64_t n = d->dream.act.dims[0];
   const rgm_ring ring = rgm_slice_ring(&s->trajectories, first, n);
-  rgm_tensor rows[] = {d.dream.state[h % 2], d.dream.act, d.dream.log_pi, d.dream.keep, none};
+  rgm_tensor rows[] = {d->dream.state[h % 2], d->dream.act, d->dream.log_pi, d->dream.keep, none};
   if (s->clones) {
     const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
     const rgm_pass pass = rgm_slice_pass(s->dream_pass, 0, n);
     rows[4] = rgm_slice(s->dream_clone, 0, n);
-    rgm_forward(stream, &clone, false, d.dream.seen, &pass);
+    rgm_forward(stream, &clone, false, d->dream.seen, &pass);
     const rgm_policy_draw given =
-        density_of(&d.agent, rgm_of_net(pass.out, 0), d.dream.act, rows[4]);
+        density_of(&d->agent, rgm_of_net(pass.out, 0), d->dream.act, rows[4]);
     rgm_action_score(stream, none, &given);
   }
-  rgm_replay_append(stream, &ring, rows, none, d.agent.own.active);
+  rgm_replay_append(stream, &ring, rows, none, d->agent.own.active);
 }
 
 
 // ---- reward steps ------------------------------------------------------------------------------
 
 // r(s, a) of rows in their units: pass->out
-static void value_rows(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n,
-                       rgm_tensor obs, rgm_tensor act, rgm_tensor x, const rgm_pass *pass) {
+static void value_rows(const rgm_run *run, rgm_stream *stream, const rgm_nets *reward,
+                       int64_t first, rgm_tensor obs, rgm_tensor act, rgm_tensor x,
+                       const rgm_pass *pass) {
   const rgm_omgrl *s = run->self;
   const rgm_omgrl_keys *k = rgm_algorithm_keys(run, 0);
-  const rgm_nets reward = rgm_slice_nets(s->reward, first, n);
+  const int64_t n = x.dims[0];
   rgm_concat(stream, x, obs, act,
              k->encoding == RGM_OMGRL_ONEHOT ? s->imagined.agent.problem.choices : 0);
   rgm_normalise(stream, x, x, rgm_slice(s->input_mean, first, n), rgm_slice(s->input_sd, first, n),
                 false);
-  rgm_forward(stream, &reward, false, x, pass);
+  rgm_forward(stream, reward, false, x, pass);
 }
 
 
@@ -505,10 +506,9 @@ static void draw_trajectories(const rgm_run *run, rgm_stream *stream, const rgm_
 
 // the densities that policy and clone give experts' actions
 static void score_experts(const rgm_run *run, rgm_stream *stream, const rgm_agent *agent,
-                          int64_t first, int64_t n) {
+                          const rgm_nets *clone) {
   const rgm_omgrl *s = run->self;
-  const int64_t E = s->experts * s->steps;
-  const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
+  const int64_t E = s->experts * s->steps, n = agent->own.active.dims[0];
   const rgm_pass policy_pass = rgm_slice_pass(s->policy_pass, 0, n);
   const rgm_pass clone_pass = rgm_slice_pass(s->expert_pass, 0, n);
   const rgm_tensor obs = rgm_rows(rgm_slice(s->obs, 0, n), 0, E);
@@ -519,7 +519,7 @@ static void score_experts(const rgm_run *run, rgm_stream *stream, const rgm_agen
   const rgm_policy_draw policy = density_of(agent, rgm_of_net(policy_pass.out, 0), act,
                                             rgm_rows(rgm_slice(s->log_policy, 0, n), 0, E));
   rgm_action_score(stream, none, &policy);
-  rgm_forward(stream, &clone, false, seen, &clone_pass);
+  rgm_forward(stream, clone, false, seen, &clone_pass);
   const rgm_policy_draw cloned = density_of(agent, rgm_of_net(clone_pass.out, 0), act,
                                             rgm_rows(rgm_slice(s->log_clone, 0, n), 0, E));
   rgm_action_score(stream, none, &cloned);
@@ -527,20 +527,22 @@ static void score_experts(const rgm_run *run, rgm_stream *stream, const rgm_agen
 
 
 static void guide_once(const rgm_run *run, rgm_stream *stream, const rgm_agent *agent,
-                       int64_t first, int64_t n, uint32_t turn) {
+                       const rgm_nets *reward, const rgm_nets *clone, int64_t first,
+                       uint32_t turn) {
   static const rgm_weighing weighings[] = {RGM_WEIGH_TRAJECTORY, RGM_WEIGH_PREFIX,
                                            RGM_WEIGH_TRAJECTORY, RGM_WEIGH_TRUNCATED,
                                            RGM_WEIGH_TEMPERED};
   const rgm_omgrl *s = run->self;
   const rgm_omgrl_keys *k = rgm_algorithm_keys(run, 0);
-  const rgm_nets reward = rgm_slice_nets(s->reward, first, n);
+  const int64_t n = agent->own.active.dims[0];
   const rgm_pass pass = rgm_slice_pass(s->reward_pass, 0, n);
   const rgm_tensor x = rgm_slice(s->x, 0, n), slope = rgm_slice(s->slope, 0, n);
   draw_trajectories(run, stream, agent, first, n, turn);
   if (s->clones) {
-    score_experts(run, stream, agent, first, n);
+    score_experts(run, stream, agent, clone);
   }
-  value_rows(run, stream, first, n, rgm_slice(s->obs, 0, n), rgm_slice(s->act, 0, n), x, &pass);
+  value_rows(run, stream, reward, first, rgm_slice(s->obs, 0, n), rgm_slice(s->act, 0, n), x,
+             &pass);
   if (k->standardise) {
     rgm_settle(stream, rgm_slice(s->scale, first, n), rgm_slice(s->settled, first, n),
                rgm_of_net(pass.out, 0), rgm_slice(s->settle, first, n), agent->own.active,
@@ -573,7 +575,7 @@ static void guide_once(const rgm_run *run, rgm_stream *stream, const rgm_agent *
       .clip = k->reward_norm > 0 ? rgm_slice(s->norm, first, n) : none,
       .active = agent->own.active,
   };
-  rgm_backward(stream, &reward, x, &pass, slope, none, &step);
+  rgm_backward(stream, reward, x, &pass, slope, none, &step);
 }
 
 
@@ -585,8 +587,10 @@ void rgm_omgrl_guide(void *run_, rgm_stream *stream) {
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
     const rgm_agent agent = rgm_slice_agent(&s->imagined.agent, first, n);
+    const rgm_nets reward = rgm_slice_nets(s->reward, first, n);
+    const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
     for (int64_t turn = 0; turn < k->reward_steps; turn++) {
-      guide_once(run, stream, &agent, first, n, (uint32_t)turn);
+      guide_once(run, stream, &agent, &reward, &clone, first, (uint32_t)turn);
     }
   }
 }
@@ -604,7 +608,9 @@ void rgm_omgrl_value(const rgm_run *run, rgm_stream *stream, int64_t first, int6
   const rgm_omgrl *s = run->self;
   const int64_t rows = obs.dims[1];
   const rgm_pass pass = rgm_pass_rows(rgm_slice_pass(s->use_pass, 0, n), rows);
-  value_rows(run, stream, first, n, obs, act, rgm_rows(rgm_slice(s->use_x, 0, n), 0, rows), &pass);
+  const rgm_nets net = rgm_slice_nets(s->reward, first, n);
+  value_rows(run, stream, &net, first, obs, act, rgm_rows(rgm_slice(s->use_x, 0, n), 0, rows),
+             &pass);
   rgm_worth(stream, reward, rgm_of_net(pass.out, 0), rgm_slice(s->scale, first, n),
             rgm_slice(s->limit, first, n));
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `regimen bench offline`: whole updates of agents that learn from a data set, as training runs
-// them, the drawing of batches included; updates of an ensemble of models, and what it imagines.
+// them, the drawing of batches included; updates of an ensemble of models, and what it imagines;
+// the policy and reward phase of OMG-RL at its authors' scale, 200 epochs.
 // The data set is invented and written to a temporary file. COMBO's update over classes has the
 // arithmetic of CQL's (rows of a model are rows), so one case stands for both.
 //
@@ -18,7 +19,9 @@
 enum { ROWS = 20000, EPISODE = 100, CRITICS = 2, DRAWN = 10 };
 enum { NETS = 7, EPOCH = 4, ROLLOUTS = 1000, HORIZON = 20, MODEL_WIDTH = 200, MODEL_LAYERS = 4 };
 
-typedef enum offline_kind { UPDATE, ENSEMBLE_STEP, ROLLOUT } offline_kind;
+enum { PHASE_EPOCHS = 200, PHASE_UPDATES = 2, DREAMS = 10, REWARD_STEPS = 10, REWARD_ROWS = 200 };
+
+typedef enum offline_kind { UPDATE, ENSEMBLE_STEP, ROLLOUT, PHASE } offline_kind;
 
 typedef struct offline_shape {
   const char *name;
@@ -37,6 +40,7 @@ static const offline_shape shapes[] = {
     {"cql_continuous_3_layers", UPDATE, 17, 6, true, 256, 3, {1, 0, 0}},
     {"ensemble_step", ENSEMBLE_STEP, 16, 6, false, 256, 2, {1, 8, 0}},
     {"rollout_model", ROLLOUT, 16, 6, false, 1, 2, {1, 8, 0}},
+    {"omgrl_phase_paper", PHASE, 16, 6, false, 64, 2, {1, 8, 0}},
 };
 
 
@@ -136,6 +140,17 @@ static double row_of(int64_t inputs, double width, int layers, int64_t outputs, 
 }
 
 
+// What an epoch of the authors' phase needs beside its updates: trajectories of the policy in one
+// net of 128, 128, 64 for each row, steps of a reward net of 128, 64 that sees the action as one
+// number.
+static double phase_of(const offline_shape *o, double pi) {
+  const double in = (double)(o->states + o->actions), out = 2.0 * (double)(o->states + 1);
+  const double model = 128.0 * in + 128.0 * 128.0 + 128.0 * 64.0 + 64.0 * out;
+  const double first = 128.0 * (double)(o->states + 1), reward = first + 128.0 * 64.0 + 64.0;
+  return DREAMS * HORIZON * (pi + model) + REWARD_STEPS * REWARD_ROWS * (3.0 * reward - first);
+}
+
+
 // What an update needs at least. Forwards: policy at s and s', targets at s', critics at s; for a
 // box also at 3 x 10 sampled actions a row, and once more at the policy's action. Back: a weight's
 // gradient costs as much as forwards, the slope by inputs as much less the first layer.
@@ -146,7 +161,7 @@ static void floors_of(const offline_shape *o, double *flops, double *bytes) {
                            &first, &parameters);
   const double q = row_of(o->states + (o->box ? o->actions : 0), 256.0, o->layers,
                           o->box ? 1 : o->actions, &first_q, &parameters_q);
-  if (o->kind != UPDATE) {
+  if (o->kind == ENSEMBLE_STEP || o->kind == ROLLOUT) {
     double first_m, parameters_m;
     const double model = row_of(o->states + o->actions, MODEL_WIDTH, MODEL_LAYERS,
                                 2 * (o->states + 1), &first_m, &parameters_m);
@@ -162,9 +177,13 @@ static void floors_of(const offline_shape *o, double *flops, double *bytes) {
     sum += CRITICS * B * (q + q);
   }
   *flops = 2.0 * sum;
+  if (o->kind == PHASE) {
+    *flops = 2.0 * PHASE_EPOCHS * (PHASE_UPDATES * sum + phase_of(o, pi));
+  }
 
   // read and write parameters and moments, and of critics the targets
-  *bytes = 4.0 * (6.0 * parameters + CRITICS * 8.0 * parameters_q);
+  *bytes = 4.0 * (6.0 * parameters + CRITICS * 8.0 * parameters_q) *
+           (o->kind == PHASE ? PHASE_EPOCHS * PHASE_UPDATES : 1);
 }
 
 
@@ -172,14 +191,19 @@ static void floors_of(const offline_shape *o, double *flops, double *bytes) {
 
 typedef struct learning {
   rgm_run *run;
+  int steps;         // of a call
+  bool counts;       // whether they go on, as a training's do
   rgm_status status; // the first failure
 } learning;
 
 
 static void update(void *learning_) {
   learning *l = learning_;
-  const rgm_status status = l->run->algorithm->step(l->run);
-  l->status = l->status == RGM_OK ? status : l->status;
+  for (int i = 0; i < l->steps; i++) {
+    const rgm_status status = l->run->algorithm->step(l->run);
+    l->status = l->status == RGM_OK ? status : l->status;
+    l->run->step += l->counts ? 1 : 0;
+  }
   (void)rgm_sync(l->run->stream);
 }
 
@@ -195,7 +219,17 @@ static const char *const *keys_of(offline_kind kind) {
       "algorithm.name=combo",         "algorithm.dynamics_steps=1", "algorithm.dynamics_epoch=1",
       "algorithm.dynamics_holdout=1", "algorithm.rollouts=1000",    "algorithm.horizon=20",
       "algorithm.rollout_every=1",    "algorithm.retain=1",         NULL};
-  return kind == UPDATE ? update : kind == ENSEMBLE_STEP ? ensemble : rollout;
+  static const char *const phase[] = {"algorithm.name=omgrl",
+                                      "algorithm.preset=authors-code",
+                                      "algorithm.dynamics_steps=1",
+                                      "algorithm.dynamics_epoch=1",
+                                      "algorithm.dynamics_holdout=1",
+                                      "algorithm.watched=0",
+                                      NULL};
+  return kind == UPDATE          ? update
+         : kind == ENSEMBLE_STEP ? ensemble
+         : kind == PHASE         ? phase
+                                 : rollout;
 }
 
 
@@ -226,10 +260,11 @@ static rgm_status open_shape(const bench *b, const offline_shape *shape, const c
 // A call of a rollout's case has an update of one row in it, some hundredths of its time.
 static rgm_status bench_shape(bench *b, const offline_shape *shape, const char *path,
                               int64_t replicas, int threads) {
-  learning l = {0};
+  learning l = {.steps = 1};
   l.status = open_shape(b, shape, path, replicas, threads, &l.run);
   if (l.status == RGM_OK) {
-    static const double units[] = {1, EPOCH, (double)ROLLOUTS * HORIZON};
+    static const double units[] = {1, EPOCH, (double)ROLLOUTS * HORIZON, PHASE_EPOCHS};
+    static const char *const names[] = {"updates/s", "updates/s", "steps/s", "epochs/s"};
     bench_stream s = {.stream = l.run->stream, .threads = threads, .seconds = 0.1 * b->seconds};
     bench_case c = {
         .suite = "offline",
@@ -237,7 +272,7 @@ static rgm_status bench_shape(bench *b, const offline_shape *shape, const char *
         .threads = threads,
         .replicas = replicas,
         .work = units[shape->kind] * (double)replicas,
-        .unit = shape->kind == ROLLOUT ? "steps/s" : "updates/s",
+        .unit = names[shape->kind],
         .memory = (double)rgm_arena_bytes(l.run->arena),
     };
     floors_of(shape, &c.flops, &c.bytes);
@@ -245,6 +280,8 @@ static rgm_status bench_shape(bench *b, const offline_shape *shape, const char *
     c.bytes *= (double)replicas;
     update(&l);
     l.run->step++;
+    l.counts = shape->kind == PHASE;
+    l.steps = l.counts ? PHASE_EPOCHS * PHASE_UPDATES : 1;
     bench_peaks(&s);
     const bench_time time = bench_measure(b->seconds, update, &l);
     bench_peaks(&s);
