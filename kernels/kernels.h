@@ -73,10 +73,10 @@ typedef struct rgm_device_options {
   int device;      // which GPU, counted from 0
 } rgm_device_options;
 
-// The rows of the table that compute, the three of environments among them.
+// The rows of the table that compute and that every backend has; and with them those that move
+// memory, a library's, and the three of environments.
 // clang-format off
-#define RGM_ROWS(X)                                                                                \
-  X(copy) X(fill)                                                                                  \
+#define RGM_OWN_ROWS(X)                                                                            \
   X(linear) X(act_backward) X(linear_dx) X(linear_dw) X(linear_dw_adam)                            \
   X(softmax_xent) X(policy_xent)                                                                   \
   X(soft_target) X(critic_loss) X(actor_loss) X(dual) X(action_draw) X(action_backward)            \
@@ -84,12 +84,13 @@ typedef struct rgm_device_options {
   X(schedule) X(adam) X(sgd) X(ema) X(gaussian_draw) X(gaussian_refit) X(exponential)              \
   X(replay_append) X(replay_gather) X(normalise) X(concat) X(clip_norm)                            \
   X(sum) X(quantile) X(select) X(enlist) X(uniform) X(advance) X(retire) X(nonfinite)              \
-  X(triad) X(burn) X(library_gemm)                                                                 \
+  X(triad) X(burn)                                                                                 \
   X(route) X(model) X(appraise) X(decay_weights) X(adopt)                                          \
   X(windows) X(guide) X(settle) X(worth) X(band)                                                   \
-  X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn) X(nearest) X(induct)               \
-  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(predict) X(resample) X(staged)       \
-  X(sample) X(rollout) X(step)
+  X(bellman) X(mdp_pick) X(mdp_solve) X(mdp_draw) X(mdp_learn) X(nearest) X(induct)                \
+  X(products) X(gram) X(cholesky) X(irls) X(wls) X(pseudo) X(predict) X(resample) X(staged)
+#define RGM_ROWS(X)                                                                                \
+  X(copy) X(fill) RGM_OWN_ROWS(X) X(library_gemm) X(sample) X(rollout) X(step)
 // clang-format on
 #define RGM_ROW_INDEX(name) RGM_ROW_##name,
 typedef enum rgm_row { RGM_ROWS(RGM_ROW_INDEX) RGM_ROW_COUNT } rgm_row;
