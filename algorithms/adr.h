@@ -19,6 +19,7 @@ enum { ADR_MOVING = 99 };
 typedef struct adr_regression {
   int64_t n;
   rgm_tensor x, products, rows, label; // (1, n, P), (1, n, P (P + 1) / 2), (1, n) u32, (1, n)
+  rgm_tensor by_column;                // (1, P, n) x again
   rgm_tensor start;                    // (1, P) the sample's coefficients
   rgm_tensor beta, status, steps;      // (G, P, 16), (G, 16), (G, 16)
 } adr_regression;
@@ -28,6 +29,7 @@ typedef struct adr_regression {
 typedef struct adr_stage {
   adr_regression e, mu, u, rho;
   rgm_tensor weigher; // (1, n, P) the next propensity's columns on u's rows: 1 / e weighs them
+  rgm_tensor weigher_by_column;     // (1, P, n)
   rgm_tensor held, held_e, held_mu; // (1, n) u32, (1, n, P)
 } adr_stage;
 

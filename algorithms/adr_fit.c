@@ -65,6 +65,17 @@ static rgm_status gather(adr_fits *f, const ope_design *from, rgm_tensor rows, r
 }
 
 
+// (1, n, P) column by column, as least squares and Newton's method take it
+static rgm_status turn(adr_fits *f, rgm_tensor x, rgm_tensor *out) {
+  const int64_t n = x.dims[1], columns = x.dims[2];
+  RGM_TRY(make(f, RGM_F64, 1, columns, n, out));
+  for (int64_t i = 0; i < n * columns; i++) {
+    ((double *)out->data)[i % columns * n + i / columns] = ((const double *)x.data)[i];
+  }
+  return RGM_OK;
+}
+
+
 static rgm_status find_rows(adr_fits *f, const uint8_t *used, rgm_tensor *out) {
   const int64_t N = f->d->N;
   int64_t n = 0;
@@ -95,6 +106,7 @@ static rgm_status make_regression(adr_fits *f, const ope_design *design, const u
     return RGM_OK;
   }
   RGM_TRY(gather(f, design, r->rows, &r->x));
+  RGM_TRY(turn(f, r->x, &r->by_column));
   RGM_TRY(make(f, RGM_F64, 1, r->n, columns * (columns + 1) / 2, &r->products));
   rgm_products(f->stream, r->products, r->x);
   RGM_TRY(make(f, RGM_F64, 1, r->n, 0, &r->label));
@@ -157,6 +169,7 @@ static rgm_status make_stage(adr_fits *f, int fold, int k, uint8_t *used, double
   }
   if (k + 1 < d->K) {
     RGM_TRY(gather(f, &d->e[k + 1], s->u.rows, &s->weigher));
+    RGM_TRY(turn(f, s->weigher, &s->weigher_by_column));
   }
   if (s->held.data != NULL) {
     RGM_TRY(gather(f, &d->e[k], s->held, &s->held_e));
@@ -230,8 +243,7 @@ static void fit_propensity(adr_fits *f, adr_regression *r, int64_t n) {
       .beta = rgm_slice(r->beta, 0, n),
       .status = rgm_slice(r->status, 0, n),
       .steps = rgm_slice(r->steps, 0, n),
-      .x = spread(r->x, n),
-      .products = spread(r->products, n),
+      .x = spread(r->by_column, n),
       .label = spread(r->label, n),
       .rows = spread(r->rows, n),
       .counts = rgm_slice(f->counts, 0, n),
@@ -241,14 +253,13 @@ static void fit_propensity(adr_fits *f, adr_regression *r, int64_t n) {
 }
 
 
-// least squares of the outcome, weighed by 1 / e where there is an `e` with columns x
+// least squares of the outcome, weighed by 1 / e where there is an `e` with x, column by column
 static void fit_linear(adr_fits *f, adr_regression *r, const adr_regression *e, rgm_tensor x,
                        int64_t n) {
   const rgm_wls wls = {
       .coef = rgm_slice(r->beta, 0, n),
       .status = rgm_slice(r->status, 0, n),
-      .z = spread(r->x, n),
-      .products = spread(r->products, n),
+      .z = spread(r->by_column, n),
       .y = spread(f->y, n),
       .rows = spread(r->rows, n),
       .counts = rgm_slice(f->counts, 0, n),
@@ -256,6 +267,7 @@ static void fit_linear(adr_fits *f, adr_regression *r, const adr_regression *e, 
       .beta = e != NULL ? rgm_slice(e->beta, 0, n) : (rgm_tensor){0},
       .label = spread(r->label, n),
       .weighting = e != NULL ? RGM_WEIGHT_INVERSE : RGM_WEIGHT_NONE,
+      .first = r->x.dims[2],
       .cap = INFINITY,
   };
   rgm_wls_fit(f->stream, &wls);
@@ -357,9 +369,9 @@ static void fit_outcomes(adr_fits *f, adr_stage *stage, int64_t n) {
   for (int k = 0; k < K; k++) {
     adr_stage *s = &stage[k];
     const adr_regression *next = k + 1 < K ? &stage[k + 1].e : NULL;
-    fit_linear(f, &s->mu, NULL, s->mu.x, n);
+    fit_linear(f, &s->mu, NULL, s->mu.by_column, n);
     rescue(f, &s->mu, NULL, s->mu.x, n);
-    fit_linear(f, &s->u, next, s->weigher, n);
+    fit_linear(f, &s->u, next, s->weigher_by_column, n);
     rescue(f, &s->u, next, s->weigher, n);
     if (s->rho.n > 0) {
       adr_fit_deaths(f, &s->rho, &f->newton, n);
