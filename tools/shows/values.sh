@@ -36,6 +36,10 @@ show_values() {
   row "clinical quantities, regret, beside a nomogram" "10 numbers" "$n" "$(holds "$n == 10")"
   m=$(jq '[.controllers[].regret] | min' "$work/cql.json")
   row "least regret of a controller" "> 0" "$m" "$(holds "$m > 0")"
+  n=$($bin eval configs/heparin_oracle.yaml --json --quiet --set eval.patients=100 --set algorithm.grid=60 |
+    jq .controllers.nomogram.regret)
+  m=$(jq .controllers.nomogram.regret "$work/cql.json")
+  row "the nomogram's regret: the oracle's, and eval's" "$n" "$m" "$(holds "($n - $m)^2 < 1e-16")"
 
   # the table: what clinicians earned holds what they earn; few weights are said
   $bin $(values_words) --out "$work/a" >/dev/null
