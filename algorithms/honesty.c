@@ -187,10 +187,9 @@ static rgm_status compare(bench *b, rgm_run *valued, trialled *out) {
     }
     o->regret = b->best - o->truth;
     for (int m = 0; m < RGM_ESTIMATES; m++) {
-      const bool weighted = m != RGM_ESTIMATE_FQE && m != RGM_ESTIMATE_MODEL;
       o->of[m] = worth[n].estimates.of[m];
-      o->reliable[m] = !worth[n].few_patients && !worth[n].far &&
-                       !(weighted && worth[n].few_weights) && isfinite(o->of[m].value);
+      o->reliable[m] = !worth[n].few_patients && !worth[n].far && !worth[n].few_weights &&
+                       isfinite(o->of[m].value);
     }
   }
   rgm_trial_free(&t);

@@ -61,7 +61,7 @@ static const rgm_field fields[] = {
      "Bootstrap draws of patients."},
     {"level", RGM_FLOAT, KEY(level), "1", "0.95", 0.01, 0.999, NULL, 0, "Of intervals."},
     {"least_ess", RGM_FLOAT, KEY(least_ess), "episodes", "30", 0, 1e9, NULL, 0,
-     "Effective number of episodes below which weighted estimates are called not reliable."},
+     "Effective number of episodes below which a policy's estimates are called not reliable."},
     {"least_patients", RGM_INT, KEY(least_patients), "1", "50", 0, 1e9, NULL, 0,
      "Held-out patients below which every estimate is called not reliable."},
     {"support", RGM_FLOAT, KEY(support), "1", "0.05", 0, 1, NULL, 0,

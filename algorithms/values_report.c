@@ -301,7 +301,7 @@ static rgm_status weigh(appraisal *a, int n, rgm_worth *w) {
                        imagines ? a->imagined : NULL, k->resamples, k->level,
                        (uint64_t)a->run->keys.seed, &w->estimates));
   w->fqe_sd = rgm_summarise(a->start, a->run->replicas).sd;
-  w->few_weights = ratios && w->estimates.ess < k->least_ess;
+  w->few_weights = !ratios || w->estimates.ess < k->least_ess;
   w->few_patients = a->courses.patients < k->least_patients;
   w->far = w->outside > k->most_outside;
   return RGM_OK;

@@ -139,11 +139,11 @@ static rgm_status write_simulated(rgm_run *run, rgm_json *json, FILE *text) {
 
 // ---- worth -------------------------------------------------------------------------------------
 
-// why an estimate is not to be believed, "" where nothing speaks against it
-static void why_not(const rgm_worth *w, int method, char out[96]) {
-  const bool weighted = method != RGM_ESTIMATE_FQE && method != RGM_ESTIMATE_MODEL;
+// Why estimates are not to be believed, "" where nothing speaks against it. Critics and models that
+// no weights support only extrapolate.
+static void why_not(const rgm_worth *w, char out[96]) {
   snprintf(out, 96, "%s%s%s", w->few_patients ? " few patients" : "",
-           weighted && w->few_weights ? " few weights" : "", w->far ? " outside support" : "");
+           w->few_weights ? " few weights" : "", w->far ? " outside support" : "");
 }
 
 
@@ -157,7 +157,7 @@ static void write_worth(const rgm_valued *v, const rgm_worth *w, rgm_json *json,
   for (int m = 0; m < RGM_ESTIMATES; m++) {
     const rgm_interval *x = &w->estimates.of[m];
     char why[96];
-    why_not(w, m, why);
+    why_not(w, why);
     rgm_json_open(json, rgm_estimate_names[m], '{');
     rgm_json_number(json, "value", x->value);
     rgm_json_number(json, "low", x->low);
@@ -182,7 +182,7 @@ static void print_worth(const rgm_valued *v, const rgm_worth *w, FILE *text) {
   for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
     const rgm_interval *x = &w->estimates.of[shown[i]];
     char why[96], cell[64];
-    why_not(w, shown[i], why);
+    why_not(w, why);
     if (isnan(x->value)) {
       snprintf(cell, sizeof cell,
                shown[i] == RGM_ESTIMATE_MODEL ? "-"
@@ -229,12 +229,11 @@ static rgm_status write_table(rgm_run *run, const rgm_worth *worth, rgm_json *js
   }
   rgm_json_close(json, '}');
   if (text != NULL) {
-    fprintf(
-        text,
-        "  not reliable: ESS below %g episodes (weighted estimates), fewer than %lld patients, or "
-        "more than %.0f %%\n  of the policy's actions where clinicians as good as never act "
-        "(probability below %g)\n",
-        k->least_ess, (long long)k->least_patients, 100.0 * k->most_outside, k->support);
+    fprintf(text,
+            "  not reliable: ESS below %g episodes, fewer than %lld patients, or "
+            "more than %.0f %%\n  of the policy's actions where clinicians as good as never act "
+            "(probability below %g)\n",
+            k->least_ess, (long long)k->least_patients, 100.0 * k->most_outside, k->support);
   }
   return csv == NULL || fclose(csv) == 0 ? RGM_OK
                                          : rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));

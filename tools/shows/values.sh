@@ -7,7 +7,7 @@ more="$more values-honesty"
 # data, a clone and a policy, all small
 values_learn() {
   local small="--quiet --set data.path=$work/values.h5"
-  $bin simulate configs/honesty/simulate.yaml -o "$work/values.h5" --quiet --set simulate.patients=300 \
+  $bin simulate configs/honesty/simulate.yaml -o "$work/values.h5" --quiet --set simulate.patients=200 \
     --set env.noise=0.15 >/dev/null
   $bin train configs/honesty/bc.yaml $small --out "$work/bc" >/dev/null
   $bin train configs/honesty/cql.yaml $small --out "$work/cql" --set run.steps=300 >/dev/null
@@ -15,7 +15,7 @@ values_learn() {
 
 # what trains critics for them, without a folder
 values_words() {
-  echo "train configs/honesty/values.yaml --quiet --set data.path=$work/values.h5 --set run.steps=4" \
+  echo "train configs/honesty/values.yaml --quiet --set data.path=$work/values.h5 --set run.steps=2" \
     "--set algorithm.clone=$work/bc --set algorithm.runs=$work/bc,$work/cql --set env.noise=0.15"
 }
 
@@ -36,6 +36,10 @@ show_values() {
   row "clinical quantities, regret, beside a nomogram" "10 numbers" "$n" "$(holds "$n == 10")"
   m=$(jq '[.controllers[].regret] | min' "$work/cql.json")
   row "least regret of a controller" "> 0" "$m" "$(holds "$m > 0")"
+  n=$($bin eval configs/heparin_oracle.yaml --json --quiet --set eval.patients=100 --set algorithm.grid=60 |
+    jq .controllers.nomogram.regret)
+  m=$(jq .controllers.nomogram.regret "$work/cql.json")
+  row "the nomogram's regret: the oracle's, and eval's" "$n" "$m" "$(holds "($n - $m)^2 < 1e-16")"
 
   # the table: what clinicians earned holds what they earn; few weights are said
   $bin $(values_words) --out "$work/a" >/dev/null
@@ -48,6 +52,17 @@ show_values() {
   row "a random policy's estimate" "few weights" "$n" "$(echo "$n" | grep -c 'few weights')"
   n=$(jq '.clone.calibration_error' "$work/values.json")
   row "the clone's calibration error" "a number, < 0.2" "$n" "$(holds "$n < 0.2")"
+
+  # one data set of the honesty benchmark, small: twice the same, and what it made is gone
+  m="--json --quiet --set algorithm.seeds=1 --set algorithm.noise=0.3 --set algorithm.kappa=0 --set eval.optimum=16
+    --set algorithm.patients=40 --set eval.patients=40 --set algorithm.learners=configs/honesty/cql.yaml"
+  for t in 1 2; do
+    $bin eval configs/heparin_honesty.yaml --out "$work/honesty" $m --set "algorithm.model=''" >"$work/honesty$t.json"
+  done
+  n=$(jq '.cells[0] | [(.methods | length), (.policies | length)] | join(" and ")' -r "$work/honesty1.json")
+  row "honesty: methods and policies of a cell" "8 and 6" "$n" "$([ "$n" = "8 and 6" ] && echo 1 || echo 0)"
+  n=$(cmp "$work/honesty1.json" "$work/honesty2.json" && ls "$work/honesty")
+  row "the same again; files that stay" "honesty.csv" "$n" "$([ "$n" = honesty.csv ] && echo 1 || echo 0)"
 
   # other threads and vectors, and killed without warning
   $bin $(values_words) --out "$work/b" --set run.threads=1 --set run.isa=avx2 >/dev/null
@@ -65,7 +80,7 @@ show_values() {
   row "kill -9, then --resume: digest" "${a:0:16}" "${b:0:16}" "$([ "$a" = "$b" ] && echo 1 || echo 0)"
 }
 
-# the whole benchmark: hours on two cores
+# the whole benchmark: an hour or two
 show_values-honesty() {
   local n
   $bin eval configs/heparin_honesty.yaml --out "$work/honesty" --json --quiet >"$work/honesty.json"
