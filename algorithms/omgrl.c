@@ -52,7 +52,7 @@ static const rgm_field fields[] = {
      "How many of the training episodes teach the reward, drawn by the seed; 0: all."},
     {"reward_steps", RGM_INT, KEY(reward_steps), "updates", "10", 1, 4096, NULL, RGM_SHAPE,
      "Updates of the reward after each rollout, K."},
-    {"reward_experts", RGM_INT, KEY(reward_experts), "1", "100", 1, 32768, NULL, RGM_SHAPE,
+    {"reward_experts", RGM_INT, KEY(reward_experts), "1", "100", 2, 32768, NULL, RGM_SHAPE,
      "Experts' rows of an update, or trajectories as long as the horizon where these are weighed."},
     {"reward_samples", RGM_INT, KEY(reward_samples), "1", "100", 1, 32768, NULL, RGM_SHAPE,
      "Imagined ones."},

@@ -544,9 +544,10 @@ static void guide_once(const rgm_run *run, rgm_stream *stream, const rgm_agent *
   value_rows(run, stream, reward, first, rgm_slice(s->obs, 0, n), rgm_slice(s->act, 0, n), x,
              &pass);
   if (k->standardise) {
+    const int64_t rows = s->experts * s->steps;
     rgm_settle(stream, rgm_slice(s->scale, first, n), rgm_slice(s->settled, first, n),
                rgm_of_net(pass.out, 0), rgm_slice(s->settle, first, n), agent->own.active,
-               s->experts * s->steps);
+               rows < RGM_GUIDE_MOST ? rows : RGM_GUIDE_MOST);
   }
   const rgm_guide guide = {
       .slope = rgm_of_net(slope, 0),

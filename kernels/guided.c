@@ -43,6 +43,7 @@ void rgm_settle(rgm_stream *s, rgm_tensor scale, rgm_tensor count, rgm_tensor x,
                 rgm_tensor active, int64_t rows) {
   const int64_t replicas = x.dims[0];
   RGM_ASSERT(is_shape(x, replicas, x.dims[1], x.dims[2], 1) && rows > 1 && rows <= x.dims[1]);
+  RGM_ASSERT(rows <= RGM_GUIDE_MOST);
   RGM_ASSERT(is_shape(scale, replicas, 2, 1, 1) && is_each(count, RGM_U32, replicas));
   RGM_ASSERT(is_each(rate, RGM_F32, replicas) && is_each(active, RGM_U32, replicas));
   LAUNCH(s, settle, 4.0 * (double)(replicas * rows), 8.0 * (double)(replicas * rows), scale, count,

@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-enum { RGM_GUIDE_MOST = 65536 }; // trajectories of a call
+enum { RGM_GUIDE_MOST = 65536 }; // trajectories of a call, rows that settle
 
 // What trajectories are weighed by; x_j = R(tau_j) - log q(tau_j). A trajectory of one step (T = 1)
 // is a row by itself: weights by step. Weights sum to 1 and have no slope.

@@ -5,7 +5,7 @@
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/guide.h"
 
-enum { THREADS = RGM_SUM_THREADS, BLOCKS = 1024, LEVELS = 24 };
+enum { THREADS = RGM_SUM_THREADS, BLOCKS = 1024 };
 
 
 // ---- windows -----------------------------------------------------------------------------------
@@ -95,15 +95,17 @@ RGM_DEVICE weighed weigh(float *x, int64_t count, rgm_weighing weighing, float b
   if (!out.any) {
     return out;
   }
-  float sum = sum_of<false>(x, count, stage, part, one);
-  out.log_sum = rgm_fma(factor, top, rgm_log(sum));
-  if (weighing == RGM_WEIGH_TRUNCATED) {
-    const float cap = rgm_guide_cap(sum, count, bend);
-    for (int64_t j = threadIdx.x; j < count; j += THREADS) {
+  // once, and again when they are capped
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int pass = 0; pass < (weighing == RGM_WEIGH_TRUNCATED ? 2 : 1); pass++) {
+    const float cap = pass > 0 ? rgm_guide_cap(sum, count, bend) : 0.0f;
+    for (int64_t j = threadIdx.x; j < count && pass > 0; j += THREADS) {
       x[j] = rgm_min(x[j], cap);
     }
     __syncthreads();
     sum = sum_of<false>(x, count, stage, part, one);
+    out.log_sum = pass == 0 ? rgm_fma(factor, top, rgm_log(sum)) : out.log_sum;
   }
   for (int64_t j = threadIdx.x; j < count; j += THREADS) {
     x[j] = x[j] / sum;
@@ -114,87 +116,121 @@ RGM_DEVICE weighed weigh(float *x, int64_t count, rgm_weighing weighing, float b
 }
 
 
-// a block a replica: a trajectory a thread, then sums over all of them
-RGM_KERNEL(THREADS) guide_kernel(rgm_guide a) {
-  RGM_SHARED(float, stage, [THREADS][RGM_SUM_COLUMNS + 1]);
-  RGM_SHARED(float, part, [THREADS]);
-  RGM_SHARED(float, one, [1]);
+// a trajectory a thread: its return, and in log space what it weighs
+RGM_KERNEL(THREADS) guide_total_kernel(rgm_guide a) {
   const int64_t steps = a.steps, columns = a.reward.dims[2], count = a.total.dims[1];
-  const int64_t groups = a.weight.dims[1];
+  const rgm_guide_rates k = rgm_guide_rates_of(a.experts, count);
   RGM_REPLICAS (r, a.reward.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
       continue;
     }
-    const rgm_guide_rates k = rgm_guide_rates_of(a.experts, count);
-    const float bend = a.bend.data != nullptr ? rgm_f32(a.bend, r)[0] : 1.0f;
     const float *clone = a.log_clone.data != nullptr ? rgm_f32(a.log_clone, r) : nullptr;
-    const float *alive = rgm_f32(a.alive, r);
-    float *weight = rgm_f32(a.weight, r), *total = rgm_f32(a.total, r);
-    for (int64_t j = threadIdx.x; j < count; j += THREADS) {
+    RGM_ELEMENTS (j, count) {
       const int64_t row = j * steps;
-      total[j] =
-          rgm_guide_add(weight + j, count, groups, rgm_f32(a.reward, r) + row * columns, columns,
-                        rgm_f32(a.log_policy, r) + row, clone != nullptr ? clone + row : nullptr,
-                        alive + row, steps, j < a.experts, a.proposal, &k);
+      rgm_f32(a.total, r)[j] = rgm_guide_add(
+          rgm_f32(a.weight, r) + j, count, a.weight.dims[1], rgm_f32(a.reward, r) + row * columns,
+          columns, rgm_f32(a.log_policy, r) + row, clone != nullptr ? clone + row : nullptr,
+          rgm_f32(a.alive, r) + row, steps, j < a.experts, a.proposal, &k);
     }
-    __syncthreads();
+  }
+}
 
+
+// a block a replica: its weights, and the loss without experts
+RGM_KERNEL(THREADS) guide_weigh_kernel(rgm_guide a) {
+  RGM_SHARED(float, stage, [THREADS][RGM_SUM_COLUMNS + 1]);
+  RGM_SHARED(float, part, [THREADS]);
+  RGM_SHARED(float, one, [1]);
+  const int64_t count = a.total.dims[1], groups = a.weight.dims[1];
+  RGM_REPLICAS (r, a.reward.dims[0]) {
+    if (rgm_u32(a.active, r)[0] == 0) {
+      continue;
+    }
+    const float bend = a.bend.data != nullptr ? rgm_f32(a.bend, r)[0] : 1.0f;
     float log_sum = 0.0f, share = 0.0f, living = 0.0f;
     for (int64_t g = 0; g < groups; g++) {
-      const weighed w = weigh(weight + g * count, count, a.weighing, bend, stage, part, one);
+      const weighed w =
+          weigh(rgm_f32(a.weight, r) + g * count, count, a.weighing, bend, stage, part, one);
       log_sum = w.any ? w.log_sum : log_sum;
       share = w.any ? share + 1.0f / (w.squares * (float)count) : share;
       living = w.any ? living + 1.0f : living;
     }
-    const float experts = sum_of<false>(total, a.experts, stage, part, one);
     if (threadIdx.x == 0) {
-      const float mean =
+      rgm_f32(a.loss, r)[0] =
           (log_sum - rgm_log((float)count)) / (a.weighing == RGM_WEIGH_TEMPERED ? bend : 1.0f);
-      rgm_f32(a.loss, r)[0] = rgm_fma(-k.experts, experts, mean);
       rgm_f32(a.sample, r)[0] = share / living;
-    }
-    for (int64_t i = threadIdx.x; i < count * steps * columns; i += THREADS) {
-      const int64_t row = i / columns, j = row / steps;
-      rgm_f32(a.slope, r)[i] = i % columns == 0
-                                   ? rgm_guide_slope(weight + j, count, groups, row % steps,
-                                                     alive[row], j < a.experts, &k)
-                                   : 0.0f;
     }
     __syncthreads();
   }
 }
 
 
+// the mean of experts' returns, off the loss
+RGM_KERNEL(THREADS) guide_loss_kernel(rgm_guide a) {
+  RGM_SHARED(float, stage, [THREADS][RGM_SUM_COLUMNS + 1]);
+  RGM_SHARED(float, part, [32]);
+  RGM_REPLICAS (r, a.reward.dims[0]) {
+    if (rgm_u32(a.active, r)[0] == 0) {
+      continue;
+    }
+    const float sum = rgm_block_sum<false>(rgm_f32(a.total, r), a.experts, stage, part);
+    if (threadIdx.x == 0) {
+      float *loss = rgm_f32(a.loss, r);
+      *loss = rgm_fma(-1.0f / (float)a.experts, sum, *loss);
+    }
+    __syncthreads();
+  }
+}
+
+
+// a row a thread
+RGM_KERNEL(THREADS) guide_slope_kernel(rgm_guide a) {
+  const int64_t steps = a.steps, columns = a.reward.dims[2], count = a.total.dims[1];
+  const rgm_guide_rates k = rgm_guide_rates_of(a.experts, count);
+  RGM_REPLICAS (r, a.reward.dims[0]) {
+    if (rgm_u32(a.active, r)[0] == 0) {
+      continue;
+    }
+    RGM_ELEMENTS (i, count * steps * columns) {
+      const int64_t row = i / columns, j = row / steps;
+      rgm_f32(a.slope, r)[i] =
+          i % columns == 0
+              ? rgm_guide_slope(rgm_f32(a.weight, r) + j, count, a.weight.dims[1], row % steps,
+                                rgm_f32(a.alive, r)[row], j < a.experts, &k)
+              : 0.0f;
+    }
+  }
+}
+
+
 void rgm_cuda_guide(rgm_stream *s, const rgm_guide *guide) {
-  RGM_LAUNCH(guide_kernel, dim3(1, rgm_replica_blocks(guide->reward.dims[0])), THREADS, 0, s,
+  const int64_t count = guide->total.dims[1], all = rgm_per_replica(guide->slope);
+  const unsigned replicas = rgm_replica_blocks(guide->reward.dims[0]);
+  RGM_LAUNCH(guide_total_kernel, dim3(rgm_blocks(count, THREADS, BLOCKS), replicas), THREADS, 0, s,
+             *guide);
+  RGM_LAUNCH(guide_weigh_kernel, dim3(1, replicas), THREADS, 0, s, *guide);
+  RGM_LAUNCH(guide_loss_kernel, dim3(1, replicas), THREADS, 0, s, *guide);
+  RGM_LAUNCH(guide_slope_kernel, dim3(rgm_blocks(all, THREADS, BLOCKS), replicas), THREADS, 0, s,
              *guide);
 }
 
 
 // ---- the scale of rewards ----------------------------------------------------------------------
 
-// Column 0 less `centre`, or its square, summed in row-block order by a block: a thread sums row
-// blocks, the first one the tree over them. All threads get it.
+// Column 0 less `centre`, or its square, summed in row-block order by a block: a thread sums a row
+// block, then the tree. All threads get it.
 RGM_DEVICE float sum_column(const float *x, int64_t rows, int64_t columns, float centre,
                             bool squares, float *part, float *one) {
-  rgm_counter_tree<LEVELS> tree = {};
-  const int64_t blocks = (rows + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK;
-  for (int64_t tile = 0; tile < blocks; tile += THREADS) {
-    const int64_t begin = (tile + threadIdx.x) * RGM_ROW_BLOCK;
-    float block = 0.0f;
-    for (int64_t i = begin; i < begin + RGM_ROW_BLOCK && i < rows; i++) {
-      const float d = x[i * columns] - centre;
-      block = squares ? rgm_fma(d, d, block) : block + d;
-    }
-    part[threadIdx.x] = block;
-    __syncthreads();
-    for (int64_t k = 0; k < THREADS && tile + k < blocks && threadIdx.x == 0; k++) {
-      rgm_tree_push(&tree, part[k]);
-    }
-    __syncthreads();
+  const int blocks = (int)((rows + RGM_ROW_BLOCK - 1) / RGM_ROW_BLOCK);
+  const int64_t begin = (int64_t)threadIdx.x * RGM_ROW_BLOCK;
+  float block = 0.0f;
+  for (int64_t i = begin; i < begin + RGM_ROW_BLOCK && i < rows; i++) {
+    const float d = x[i * columns] - centre;
+    block = squares ? rgm_fma(d, d, block) : block + d;
   }
+  const float sum = rgm_block_tree(block, blocks, part);
   if (threadIdx.x == 0) {
-    one[0] = rgm_tree_total(&tree);
+    one[0] = sum;
   }
   __syncthreads();
   const float all = one[0];
@@ -209,7 +245,7 @@ typedef struct settle_args {
 } settle_args;
 
 RGM_KERNEL(THREADS) settle_kernel(settle_args a) {
-  RGM_SHARED(float, part, [THREADS]);
+  RGM_SHARED(float, part, [32]);
   RGM_SHARED(float, one, [1]);
   RGM_REPLICAS (r, a.x.dims[0]) {
     if (rgm_u32(a.active, r)[0] == 0) {
