@@ -2,6 +2,7 @@
 // `regimen import`: rules, front end, grid, data set, report, in this order.
 
 #include "engine/import.h"
+#include "engine/import_rrt.h"
 #include "engine/mdp.h"
 
 #include <stdlib.h>
@@ -101,6 +102,9 @@ rgm_status rgm_import(const rgm_options *options) {
   if (options->path != NULL && strcmp(options->path, "mdp") == 0) {
     return import_mdp(options);
   }
+  if (options->path != NULL && strcmp(options->path, "mimic3-rrt") == 0) {
+    return rgm_import_rrt(options);
+  }
   const import_kind *kind = options->path == NULL ? NULL : rgm_import_find_kind(options->path);
   if (kind == NULL) {
     const char *names[8] = {NULL};
@@ -109,7 +113,8 @@ rgm_status rgm_import(const rgm_options *options) {
     }
     const char *nearest = options->path == NULL ? NULL : rgm_nearest(options->path, names);
     return rgm_fail(RGM_EUSAGE,
-                    "import: %s%s%s%s%s; there are mimic3-heparin, eicu-heparin, csv and mdp",
+                    "import: %s%s%s%s%s; there are mimic3-heparin, mimic3-rrt, eicu-heparin, csv "
+                    "and mdp",
                     options->path == NULL ? "name what to import" : "no import \"",
                     options->path == NULL ? "" : options->path, options->path == NULL ? "" : "\"",
                     nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "");
