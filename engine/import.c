@@ -2,6 +2,7 @@
 // `regimen import`: rules, front end, grid, data set, report, in this order.
 
 #include "engine/import.h"
+#include "engine/import_rrt.h"
 #include "engine/mdp.h"
 #include "engine/trajectories.h"
 
@@ -105,6 +106,9 @@ rgm_status rgm_import(const rgm_options *options) {
   if (options->path != NULL && strcmp(options->path, "trajectories") == 0) {
     return rgm_import_trajectories(options);
   }
+  if (options->path != NULL && strcmp(options->path, "mimic3-rrt") == 0) {
+    return rgm_import_rrt(options);
+  }
   const import_kind *kind = options->path == NULL ? NULL : rgm_import_find_kind(options->path);
   if (kind == NULL) {
     const char *names[8] = {NULL};
@@ -113,8 +117,8 @@ rgm_status rgm_import(const rgm_options *options) {
     }
     const char *nearest = options->path == NULL ? NULL : rgm_nearest(options->path, names);
     return rgm_fail(RGM_EUSAGE,
-                    "import: %s%s%s%s%s; there are mimic3-heparin, eicu-heparin, csv, mdp and "
-                    "trajectories",
+                    "import: %s%s%s%s%s; there are mimic3-heparin, mimic3-rrt, eicu-heparin, csv, "
+                    "mdp and trajectories",
                     options->path == NULL ? "name what to import" : "no import \"",
                     options->path == NULL ? "" : options->path, options->path == NULL ? "" : "\"",
                     nearest != NULL ? "; did you mean " : "", nearest != NULL ? nearest : "");

@@ -420,10 +420,10 @@ Test(regression, resamples) {
   static const struct {
     const char *backend, *isa;
     int size, draws, replicates;
-  } cases[] = {{"cpu", "auto", 0, ALL, 37},   {"cpu", "avx2", 0, 101, 47},
-               {"cuda", "auto", 0, ALL, 37},  {"cpu", "auto", 5, 130, 3},
-               {"cpu", "avx2", 5, 130, 0},    {"cuda", "auto", 5, 130, 30},
-               {"cpu", "auto", 5, 130000, 20}};
+  } cases[] = {{"cpu", "auto", 0, ALL, 37},    {"cpu", "avx2", 0, 101, 47},
+               {"cuda", "auto", 0, ALL, 37},   {"cpu", "auto", 5, 130, 3},
+               {"cpu", "avx2", 5, 130, 0},     {"cuda", "auto", 5, 130, 30},
+               {"cpu", "auto", 5, 130000, 20}, {"cpu", "avx2", 0, 200000, 20}};
   uint32_t *first = calloc(ALL + 1, sizeof *first), *members = calloc(ALL, sizeof *members);
   uint8_t *want = malloc(G * ALL * L), *got = malloc(G * ALL * L);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -456,7 +456,7 @@ Test(regression, resamples) {
 }
 
 
-// two stages with one call, whatever the slices of y: what the rows give one after the other
+// three stages with one call, whatever the slices of y: what the rows give one after the other
 static void run_stages(rgm_stream *s, const sample *d, int64_t slots, double *beta, double *coef) {
   const rgm_tensor x = put(s, d->x, RGM_F64, 1, P, ROWS),
                    near = put(s, d->x32, RGM_F32, 1, P, ROWS);
@@ -469,10 +469,10 @@ static void run_stages(rgm_stream *s, const sample *d, int64_t slots, double *be
   const rgm_tensor y = put(s, NULL, RGM_F64, slots > 0 ? slots : G, ALL, L);
   const rgm_tensor status = put(s, NULL, RGM_U32, G, L, 0), steps = put(s, NULL, RGM_U32, G, L, 0);
   const rgm_tensor solved = put(s, NULL, RGM_U32, G, L, 0);
-  rgm_irls irls[2];
-  rgm_wls wls[2];
-  rgm_pseudo pseudo[2];
-  for (int k = 1; k >= 0; k--) {
+  rgm_irls irls[3];
+  rgm_wls wls[3];
+  rgm_pseudo pseudo[3];
+  for (int k = 2; k >= 0; k--) {
     irls[k] = (rgm_irls){.beta = put(s, NULL, RGM_F64, G, P, L),
                          .status = status,
                          .steps = steps,
@@ -485,14 +485,14 @@ static void run_stages(rgm_stream *s, const sample *d, int64_t slots, double *be
     wls[k] = (rgm_wls){.coef = put(s, NULL, RGM_F64, G, Q, L),
                        .status = solved,
                        .z = spread(z),
-                       .y = k == 1 ? spread(base) : y,
+                       .y = k == 2 ? spread(base) : y,
                        .rows = spread(rows),
                        .counts = counts,
                        .x = spread(x),
                        .beta = irls[k].beta,
                        .label = spread(label),
                        .weighting = RGM_WEIGHT_OVERLAP,
-                       .first = k == 1 ? FREE : Q};
+                       .first = k > 0 ? FREE : Q};
     pseudo[k] = (rgm_pseudo){.y = y,
                              .from = wls[k].y,
                              .h = spread(h),
@@ -506,11 +506,11 @@ static void run_stages(rgm_stream *s, const sample *d, int64_t slots, double *be
       rgm_pseudo_outcome(s, &pseudo[k]);
     }
   }
-  const rgm_stages stages = {.stages = 2, .irls = irls, .wls = wls, .pseudo = pseudo, .y = y};
+  const rgm_stages stages = {.stages = 3, .irls = irls, .wls = wls, .pseudo = pseudo, .y = y};
   if (slots > 0) {
     rgm_staged_fit(s, &stages);
   }
-  for (int k = 0; k < 2; k++) {
+  for (int k = 0; k < 3; k++) {
     take(s, irls[k].beta, beta + k * G * P * L);
     take(s, wls[k].coef, coef + k * G * Q * L);
   }
@@ -529,15 +529,15 @@ Test(regression, stages_in_one_call) {
   } cases[] = {
       {"cpu", "auto", 1, 1}, {"cpu", "auto", 3, 2}, {"cpu", "avx2", 2, 3}, {"cuda", "auto", 1, 2}};
   sample *d = make_sample();
-  double *want = calloc(2, 2 * G * (P + Q) * L * sizeof *want), *got = want + 2 * G * (P + Q) * L;
+  double *want = calloc(2, 3 * G * (P + Q) * L * sizeof *want), *got = want + 3 * G * (P + Q) * L;
   rgm_stream *s = open_stream("cpu", "auto", 1);
-  run_stages(s, d, 0, want, want + 2 * G * P * L);
+  run_stages(s, d, 0, want, want + 3 * G * P * L);
   rgm_close(s);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     s = open_stream(cases[i].backend, cases[i].isa, cases[i].threads);
-    run_stages(s, d, cases[i].slots, got, got + 2 * G * P * L);
+    run_stages(s, d, cases[i].slots, got, got + 3 * G * P * L);
     rgm_close(s);
-    for (int j = 0; j < 2 * G * (P + Q) * L; j++) {
+    for (int j = 0; j < 3 * G * (P + Q) * L; j++) {
       cr_assert(want[j] == got[j] || (isnan(want[j]) && isnan(got[j])), "case %d: %d", (int)i, j);
     }
   }

@@ -564,66 +564,92 @@ void RGM_CPU(pseudo)(rgm_stream *s, const rgm_pseudo *pseudo) {
 
 // ---- resamples ---------------------------------------------------------------------------------
 
+enum { DRAWS = 64, OWN_ROWS = 8192 }; // draws at a time; rows whose counts have memory of their own
+
 // one more in a count
 static void count_one(uint8_t *count) {
   *count = (uint8_t)(*count + (*count < 255));
 }
 
 
-// one more of a cluster in a lane's counts
-static void count_unit(const rgm_resample *r, uint8_t *counts, uint32_t unit) {
+// one more of a cluster in a lane's counts, `stride` apart
+static void count_unit(const rgm_resample *r, uint8_t *counts, uint32_t unit, int64_t stride) {
   const uint32_t *first = rgm_u32(r->first, 0), *members = rgm_u32(r->members, 0);
   for (uint32_t i = first[unit]; i < first[unit + 1]; i++) {
-    count_one(counts + (int64_t)members[i] * RGM_FIT_LANES);
+    count_one(counts + (int64_t)members[i] * stride);
   }
 }
 
 
-static void resample_task(void *arg, int64_t g) {
-  const rgm_resample *r = arg;
-  const int64_t all = r->counts.dims[1];
-  const bool rows = r->first.data == NULL;
+// words of the draws j ... j + DRAWS - 1 of a group's lanes: word[draw][lane]
+static void draw_words(const rgm_resample *r, int64_t g, int64_t j,
+                       uint32_t word[DRAWS][RGM_FIT_LANES]) {
   const rgm_key key = {r->key[0], r->key[1]};
-  const uint32_t units = (uint32_t)r->units, refused = (0u - units) % units;
-  uint8_t *counts = (uint8_t *)r->counts.data + g * r->counts.stride0;
-
-  // lanes that draw, and those that have the sample itself
-  const int64_t end = r->replicates + 1 - g * RGM_FIT_LANES;
-  const int low = g == 0, high = end < 0 ? 0 : end > RGM_FIT_LANES ? RGM_FIT_LANES : (int)end;
-  uint8_t sample[RGM_FIT_LANES];
+  uint32_t item[RGM_FIT_LANES];
   for (int l = 0; l < RGM_FIT_LANES; l++) {
-    sample[l] = l < low || l >= high;
+    item[l] = (uint32_t)(g * RGM_FIT_LANES + l - 1);
   }
-  for (int64_t i = 0; i < all; i++) {
-    memcpy(counts + i * RGM_FIT_LANES, sample, sizeof sample);
-  }
-
-  // four draws of every lane at a time
-  for (int64_t j = 0; j < r->draws && low < high; j += 4) {
-    uint32_t item[RGM_FIT_LANES], word[4][RGM_FIT_LANES];
-    for (int l = 0; l < RGM_FIT_LANES; l++) {
-      item[l] = (uint32_t)(g * RGM_FIT_LANES + l - 1);
-    }
+  for (int call = 0; call < DRAWS / 4; call++) {
     for (int l = 0; l < RGM_FIT_LANES; l += RGM_LANE_WIDTH) {
       rgm_lanes_u32 out[4];
-      rgm_philox_lanes(key, r->step, rgm_lanes_u32_load(item + l), (uint32_t)(j / 4), 0, out);
+      rgm_philox_lanes(key, r->step, rgm_lanes_u32_load(item + l), (uint32_t)(j / 4 + call), 0,
+                       out);
       for (int k = 0; k < 4; k++) {
-        rgm_lanes_u32_store(word[k] + l, out[k]);
+        rgm_lanes_u32_store(word[4 * call + k] + l, out[k]);
       }
     }
-    const int many = r->draws - j < 4 ? (int)(r->draws - j) : 4;
-    for (int k = 0; k < many; k++) {
-      for (int l = low; l < high; l++) {
-        const uint64_t product = (uint64_t)word[k][l] * units;
-        const uint32_t unit = (uint32_t)product >= refused
-                                  ? (uint32_t)(product >> 32)
-                                  : rgm_below(key, r->step, item[l], (uint32_t)(j + k + 1), units);
-        if (rows) {
-          count_one(counts + (int64_t)unit * RGM_FIT_LANES + l);
-        } else {
-          count_unit(r, counts + l, unit);
-        }
-      }
+  }
+}
+
+
+// draws of a lane into its counts, `stride` apart
+static void count_draws(const rgm_resample *r, int64_t g, int64_t j, int lane,
+                        uint32_t word[DRAWS][RGM_FIT_LANES], uint8_t *counts, int64_t stride) {
+  const uint32_t units = (uint32_t)r->units, refused = (0u - units) % units;
+  const rgm_key key = {r->key[0], r->key[1]};
+  const int many = r->draws - j < DRAWS ? (int)(r->draws - j) : DRAWS;
+  for (int k = 0; k < many; k++) {
+    const uint64_t product = (uint64_t)word[k][lane] * units;
+    const uint32_t unit = (uint32_t)product >= refused
+                              ? (uint32_t)(product >> 32)
+                              : rgm_below(key, r->step, (uint32_t)(g * RGM_FIT_LANES + lane - 1),
+                                          (uint32_t)(j + k + 1), units);
+    if (r->first.data == NULL) {
+      count_one(counts + (int64_t)unit * stride);
+    } else {
+      count_unit(r, counts, unit, stride);
+    }
+  }
+}
+
+
+// Lane by lane, in memory of its own where a lane's counts lie together in the first-level cache.
+static void resample_task(void *arg, int64_t g) {
+  const rgm_resample *r = arg;
+  const int64_t all = r->counts.dims[1], end = r->replicates + 1 - g * RGM_FIT_LANES;
+  uint8_t *counts = (uint8_t *)r->counts.data + g * r->counts.stride0;
+  uint8_t own[RGM_FIT_LANES * OWN_ROWS];
+  const bool near = all <= OWN_ROWS;
+  uint8_t *to = near ? own : counts;
+  const int64_t lane = near ? all : 1, stride = near ? 1 : RGM_FIT_LANES;
+
+  // lanes that draw, and those that have the sample itself
+  const int low = g == 0, high = end < 0 ? 0 : end > RGM_FIT_LANES ? RGM_FIT_LANES : (int)end;
+  for (int l = 0; l < RGM_FIT_LANES; l++) {
+    for (int64_t i = 0; i < all; i++) {
+      to[l * lane + i * stride] = l < low || l >= high;
+    }
+  }
+  for (int64_t j = 0; j < r->draws && low < high; j += DRAWS) {
+    uint32_t word[DRAWS][RGM_FIT_LANES];
+    draw_words(r, g, j, word);
+    for (int l = low; l < high; l++) {
+      count_draws(r, g, j, l, word, to + l * lane, stride);
+    }
+  }
+  for (int64_t i = 0; i < all && near; i++) {
+    for (int l = 0; l < RGM_FIT_LANES; l++) {
+      counts[i * RGM_FIT_LANES + l] = own[l * all + i];
     }
   }
 }

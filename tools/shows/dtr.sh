@@ -1,8 +1,8 @@
 # Staged treatment rules: R's reference values, the whole job, policies' values. Sourced by
 # tools/show.
 
-ci="$ci dtr dtr-bits"
-more="$more dtr-whole"
+ci="$ci dtr dtr-bits dtr-files"
+more="$more dtr-whole dtr-peers"
 
 # tests NAME: a test program's tally
 dtr_tests() {
@@ -73,6 +73,41 @@ show_dtr-bits() {
   dtr_near "advice, stage 3: lower limit" 5.682724609904 "$(jq '.[0].stages[2].low' "$work/r.json")" 1e-9
   row "advice, stringent" "start at stage 3" "stage $(jq '.[0].start_stringent' "$work/r.json")" \
     "$(jq '.[0].start_stringent == 3' "$work/r.json" | grep -c true || true)"
+}
+
+# completed tables, traces, Table 1, resamples imputed one by one; the cohort from mimic-code's tables
+show_dtr-files() {
+  local small="--quiet --set algorithm.imputations=3 --set run.steps=3 --set algorithm.replicates=99"
+  local file=$work/files.json n derived=${REGIMEN_DATA:-../shared/data}/mimic3-demo/derived
+  dtr_tests test_dwols_export "tables, traces, R-hat, Table 1 recomputed"
+  dtr_tests test_import_rrt "import mimic3-rrt: rows by hand, wrong tables"
+  $bin train configs/rrt_dwols.yaml --out "$work/files" $small >/dev/null
+  $bin eval "$work/files" --quiet --json --set algorithm.export=both --set algorithm.boot_first=6 \
+    >"$file"
+  n=$(wc -l <"$work/files/imputed.csv")
+  row "rows of the completed tables, and a header" "$((4 * 3748 + 1))" "$n" "$(holds "$n == 4 * 3748 + 1")"
+  n=$(cd "$work/files" && ls imputed.h5 traces.csv table1.csv table1.tex | wc -l)
+  row "HDF5, traces, Table 1 in CSV and LaTeX" "4 files" "$n files" "$(holds "$n == 4")"
+  n=$(jq '[.imputation_rhat[].mean] | max' "$file")
+  row "R-hat of means, the largest (3 chains)" "told" "$(printf '%.2f' "$n")" "$(holds "$n > 0")"
+  # of 67.2223 (14.8567) and 66.7076 (16.731) years, by awk over the cohort
+  dtr_near "Table 1, age at stage 1, SMD" -0.0325283 "$(jq '.table1[0][0].smd' "$file")" 1e-5
+  row "bootstrap, then imputation: standard errors" "12" \
+    "$(jq '.bootstrap_then_imputation.se | length' "$file")" \
+    "$(holds "$(jq '.bootstrap_then_imputation.se | length' "$file") == 12")"
+  if [ -d "$derived" ]; then
+    $bin import mimic3-rrt --dir "$derived" -o "$work/rrt.csv" --set deaths=keep --json >"$file"
+    row "mimic3-rrt on the demo: patients, therapy, early deaths" "14, 2, 4" \
+      "$(jq -r '"\(.patients), \(.rrt_after), \(.early_deaths)"' "$file")" \
+      "$(jq '.patients == 14 and .rrt_after == 2 and .early_deaths == 4' "$file" | grep -c true || true)"
+    row "what it says of them" "too few to learn from" "$(jq -r .warning "$file")" \
+      "$(jq '.warning == "too few to learn from"' "$file" | grep -c true || true)"
+  fi
+}
+
+# R's own loops and mice beside ours
+show_dtr-peers() {
+  tools/bench_peers_dtr
 }
 
 # 100 imputations x 999 resamples x 3 stages in one call
