@@ -448,6 +448,10 @@ static rgm_status dtr_audit_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
                     {.name = "adr", .config = keys->advantage},
                     {.name = "wis", .config = keys->sampling}};
   const int count = sizeof suites / sizeof *suites;
+  if (keys->rule[0] == '\0' && keys->advantage[0] == '\0' && keys->sampling[0] == '\0') {
+    return rgm_fail(RGM_ECONFIG, "nothing to audit: set algorithm.rule, advantage or sampling to a "
+                                 "config of dwols, adr or wis");
+  }
   rgm_status status = audit_all(run, suites, count);
   if (status == RGM_OK) {
     rgm_json_open(json, NULL, '{');
@@ -470,6 +474,24 @@ static rgm_status dtr_audit_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
 }
 
 
+static rgm_status dtr_audit_check(const rgm_run *run) {
+  const audit_keys *k = rgm_algorithm_keys(run, 0);
+  const char *const keys[] = {"algorithm.rule", "algorithm.advantage", "algorithm.sampling"};
+  const char *const paths[] = {k->rule, k->advantage, k->sampling};
+  for (int i = 0; i < 3; i++) {
+    FILE *file = paths[i][0] != '\0' ? fopen(paths[i], "r") : NULL;
+    if (paths[i][0] != '\0' && file == NULL) {
+      return rgm_fail(RGM_ECONFIG, "%s: %s: %s cannot be read; a config is expected, as from here",
+                      rgm_config_where(run->config, keys[i]), keys[i], paths[i]);
+    }
+    if (file != NULL) {
+      fclose(file);
+    }
+  }
+  return RGM_OK;
+}
+
+
 const rgm_algorithm rgm_dtr_audit = {
     .name = "dtr_audit",
     .paper = "",
@@ -477,5 +499,6 @@ const rgm_algorithm rgm_dtr_audit = {
     .fields = fields,
     .keys_size = sizeof(audit_keys),
     .needs = RGM_NEEDS_ENV | RGM_NEEDS_COHORT | RGM_TRAINS_NOT,
+    .check = dtr_audit_check,
     .evaluate = dtr_audit_evaluate,
 };
