@@ -36,8 +36,8 @@ rgm_tensor rgm_rows(rgm_tensor t, int64_t first, int64_t count) {
 rgm_status rgm_check_hidden(const rgm_run *run, const char *key, const rgm_list *hidden) {
   return hidden->count < RGM_MAX_LAYERS
              ? RGM_OK
-             : rgm_fail(RGM_ECONFIG, "%s: %s: %d layers at most", rgm_config_where(run->config, key),
-                        key, RGM_MAX_LAYERS - 1);
+             : rgm_fail(RGM_ECONFIG, "%s: %s: %d layers at most",
+                        rgm_config_where(run->config, key), key, RGM_MAX_LAYERS - 1);
 }
 
 
