@@ -12,6 +12,17 @@ aki_row() {
   row "$1: 95 % intervals cover" "0.95, within 0.02" "$(printf %.4f "$c")" "$(holds "$c > 0.93 && $c < 0.97")"
 }
 
+# aki_blips WHAT FILE: the last stage is unbiased; those before take max(blip, 0) of estimates for what
+# the rule earns later, which is too much (Robins 2004), so that all biases at once are not nothing
+aki_blips() {
+  local z c p
+  z=$(jq '[.dwols.estimands | ."psi 10", ."psi 11", ."psi 12" | .z | fabs] | max' "$2")
+  c=$(jq .dwols.coverage "$2") p=$(jq .dwols.bias_p "$2")
+  row "$1: last stage, largest |z|" "< 4" "$(printf %.2f "$z")" "$(holds "$z < 4")"
+  row "$1: 95 % intervals cover" "0.95, within 0.02" "$(printf %.4f "$c")" "$(holds "$c > 0.93 && $c < 0.97")"
+  printf '  %s: all twelve biases at once, p = %.3g (largest |z| %.2f)\n' "$1" "$p" "$(jq .dwols.largest_z "$2")"
+}
+
 # aki_bias WHAT FILE SUITE ESTIMAND: a bias that is known, over its error
 aki_bias() {
   local z b
@@ -44,9 +55,9 @@ show_aki-truth() {
   aki_row "adr" "$work/v.json" adr
   aki_row "wis" "$work/v.json" wis
   $bin eval configs/rrt_audit.yaml --quiet --json >"$work/d.json"
-  aki_row "dwols" "$work/d.json" dwols
+  aki_blips "dwols" "$work/d.json"
   $bin eval configs/rrt_audit.yaml --quiet --json --set env.effect=0 >"$work/z.json"
-  aki_row "dwols, nothing helps" "$work/z.json" dwols
+  aki_blips "dwols, nothing helps" "$work/z.json"
 }
 
 # what is known to be wrong, beside the cure
