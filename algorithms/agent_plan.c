@@ -66,6 +66,8 @@ rgm_status rgm_agent_check(const rgm_run *run, const rgm_problem *problem) {
     const rgm_agent_keys *k = keys_of(run, r);
     double target;
     RGM_TRY(target_entropy(run, k, problem, &target));
+    RGM_TRY(rgm_check_hidden(run, "algorithm.actor_hidden", &k->actor_hidden));
+    RGM_TRY(rgm_check_hidden(run, "algorithm.critic_hidden", &k->critic_hidden));
     if (k->log_sd_low >= k->log_sd_high) {
       return rgm_fail(RGM_ECONFIG, "%s: algorithm.log_sd_low: %g is not below log_sd_high, %g",
                       rgm_config_where(run->config, "algorithm.log_sd_low"), k->log_sd_low,

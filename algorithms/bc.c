@@ -71,6 +71,7 @@ static rgm_status bc_check(const rgm_run *run) {
   RGM_TRY(rgm_bins_check(run));
   for (int64_t r = 0; r < run->replicas; r++) {
     const rgm_bc_keys *k = rgm_algorithm_keys(run, r);
+    RGM_TRY(rgm_check_hidden(run, "algorithm.hidden", &k->hidden));
     if (k->log_sd_low >= k->log_sd_high) {
       return rgm_fail(RGM_ECONFIG, "%s: algorithm.log_sd_low: %g is not below log_sd_high, %g",
                       rgm_config_where(run->config, "algorithm.log_sd_low"), k->log_sd_low,

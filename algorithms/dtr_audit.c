@@ -31,12 +31,14 @@ static const rgm_field fields[] = {
 
 enum { MOST = 64 };
 
-// What is estimated: its truth, and over cohorts {value, low, high}.
+// What is estimated: its truth, and over cohorts {value, low, high}. A truth that is itself a mean
+// over patients is uncertain: what each of them has to do with it.
 typedef struct estimand {
   char name[64];
   double truth;
-  bool apart; // not part of all biases at once: it follows from others
-  double *of; // (cohorts, 3)
+  double *patient; // (truth) less their mean, NULL: the truth is exact
+  bool apart;      // not part of all biases at once: it follows from others
+  double *of;      // (cohorts, 3)
 } estimand;
 
 // The estimands of one config.
@@ -130,12 +132,12 @@ static rgm_status audit_rule(rgm_run *run, rgm_run *child, int64_t cohort, suite
 }
 
 
-// a policy's truth: what patients earn who follow it, by outcomes of the child's config
+// what patients earn who follow a policy, by outcomes of the child's config: out (outcomes, truth)
 static rgm_status find_truth(rgm_run *run, const char *what, const char *policy,
-                             const char *outcomes, double *mean) {
+                             const char *outcomes, double *out) {
   const audit_keys *keys = rgm_algorithm_keys(run, 0);
   const bool observed = strcmp(policy, "observed") == 0;
-  // other patients than the cohorts'
+  // other patients than the cohorts', the same for all policies
   const rgm_cohort_of which = {(uint64_t)rgm_run_seed(run, 0) + 1, 0, keys->truth,
                                observed ? "clinician" : policy};
   char text[RGM_STRING_SIZE], *rest = NULL;
@@ -145,11 +147,11 @@ static rgm_status find_truth(rgm_run *run, const char *what, const char *policy,
   RGM_TRY(run->env->cohort(rgm_env_keys(run, 0), run->config, &which, &table));
   rgm_status status = RGM_OK;
   for (char *item = strtok_r(text, ",", &rest); item != NULL && status == RGM_OK;
-       item = strtok_r(NULL, ",", &rest), mean++) {
+       item = strtok_r(NULL, ",", &rest), out += keys->truth) {
     status = rgm_formula_parse(what, item, &table, true, &f);
-    *mean = 0.0;
-    for (int64_t i = 0; i < table.rows && status == RGM_OK; i++) {
-      *mean += rgm_formula_value(&f, table.value + i * table.columns) / (double)table.rows;
+    // of clones the first row
+    for (int64_t i = 0; i < keys->truth && status == RGM_OK; i++) {
+      out[i] = rgm_formula_value(&f, table.value + i * table.columns);
     }
   }
   rgm_frame_free(&table);
@@ -157,38 +159,60 @@ static rgm_status find_truth(rgm_run *run, const char *what, const char *policy,
 }
 
 
-// truths of all policies for an evaluation's figures, in the order of the estimands
+// an estimand whose truth is the mean of x less that of y (NULL: 0), patient by patient
+static rgm_status add_mean(rgm_run *run, suite *s, const char *name, const double *x,
+                           const double *y, bool apart) {
+  const audit_keys *keys = rgm_algorithm_keys(run, 0);
+  const int64_t n = keys->truth;
+  double *patient = malloc((size_t)n * sizeof *patient), mean = 0.0;
+  for (int64_t i = 0; i < n && patient != NULL; i++) {
+    patient[i] = x[i] - (y != NULL ? y[i] : 0.0);
+    mean += patient[i] / (double)n;
+  }
+  for (int64_t i = 0; i < n && patient != NULL; i++) {
+    patient[i] -= mean;
+  }
+  estimand *e = patient != NULL ? add(s, name, mean, keys->cohorts) : NULL;
+  if (e == NULL) {
+    free(patient);
+    return rgm_fail(RGM_EMEMORY, "no memory for the truth of %lld patients", (long long)n);
+  }
+  e->patient = patient;
+  e->apart = apart;
+  return RGM_OK;
+}
+
+
+// truths of all policies for an evaluation's figures, in the order of the estimands: of adr against
+// never and against the observed starts; of wis outcomes, not starts
 static rgm_status add_truths(rgm_run *run, const rgm_run *child, const ope_values *v, suite *s) {
   const audit_keys *keys = rgm_algorithm_keys(run, 0);
   const ope_keys *ope = rgm_algorithm_keys(child, 0);
   const bool advantage = strcmp(child->algorithm->name, "adr") == 0;
   const char *outcomes = advantage ? ope->outcome : ope->outcomes;
-  double of[OPE_POLICIES][OPE_OUTCOMES + 1] = {{0}}, never[OPE_OUTCOMES + 1] = {0};
-  char name[64];
-  RGM_TRY(find_truth(run, s->config, "never", outcomes, never));
-  for (int p = 0; p < v->policies; p++) {
-    RGM_TRY(find_truth(run, s->config, v->policy[p], outcomes, of[p]));
+  const int64_t n = keys->truth, each = advantage ? n : (v->figures - 1) * n;
+  double *of = malloc((size_t)((v->policies + 1) * each) * sizeof *of);
+  double *never = of + v->policies * each, *usual = of + (v->policies - 1) * each;
+  rgm_status status = of != NULL ? find_truth(run, s->config, "never", outcomes, never)
+                                 : rgm_fail(RGM_EMEMORY, "no memory for truths");
+  for (int p = 0; p < v->policies && status == RGM_OK; p++) {
+    status = find_truth(run, s->config, v->policy[p], outcomes, of + p * each);
   }
-  for (int p = 0; p < v->policies; p++) {
-    for (int j = 0; j < v->figures; j++) {
-      const double usual = of[v->policies - 1][0];
-      // of adr against never and against the observed starts; of wis outcomes, not starts
-      const bool wanted = advantage ? j == 0 || p < v->policies - 1 : j < v->figures - 1;
-      const double truth = advantage ? of[p][0] - (j == 0 ? never[0] : usual) : of[p][j];
-      snprintf(name, sizeof name, "%s%s", v->policy[p],
-               advantage ? (j == 0 ? " - never" : " - observed")
-               : j == 0  ? ""
-                         : " 2");
-      estimand *e = wanted ? add(s, name, truth, keys->cohorts) : NULL;
-      if (wanted && e == NULL) {
-        return rgm_fail(RGM_EMEMORY, "no memory for estimates");
-      }
-      if (wanted) {
-        e->apart = advantage && j == 1;
-      }
+  for (int p = 0; p < v->policies && status == RGM_OK; p++) {
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", v->policy[p], advantage ? " - never" : "");
+    status = add_mean(run, s, name, of + p * each, advantage ? never : NULL, false);
+    snprintf(name, sizeof name, "%s - observed", v->policy[p]);
+    if (status == RGM_OK && advantage && p < v->policies - 1) {
+      status = add_mean(run, s, name, of + p * each, usual, true);
+    }
+    for (int j = 1; j < v->figures - 1 && status == RGM_OK && !advantage; j++) {
+      snprintf(name, sizeof name, "%s %d", v->policy[p], j + 1);
+      status = add_mean(run, s, name, of + p * each + j * n, NULL, false);
     }
   }
-  return RGM_OK;
+  free(of);
+  return status;
 }
 
 
@@ -233,7 +257,17 @@ static rgm_status audit_cohort(rgm_run *run, int64_t cohort, suite *s) {
 
 // ---- verdicts ----------------------------------------------------------------------------------
 
-static verdict judge(const estimand *e, int64_t cohorts) {
+// the covariance of two truths
+static double shared_error(const estimand *a, const estimand *b, int64_t n) {
+  double sum = 0.0;
+  for (int64_t i = 0; i < n && a->patient != NULL && b->patient != NULL; i++) {
+    sum += a->patient[i] * b->patient[i];
+  }
+  return sum / ((double)n * (double)n);
+}
+
+
+static verdict judge(const estimand *e, int64_t cohorts, int64_t truth) {
   verdict v = {0};
   double n = 0.0, square = 0.0;
   for (int64_t i = 0; i < cohorts; i++) {
@@ -253,7 +287,7 @@ static verdict judge(const estimand *e, int64_t cohorts) {
     square += isfinite(t) ? t * t : 0.0;
   }
   v.sd = sqrt(square / (n - 1.0));
-  v.error = v.sd / sqrt(n);
+  v.error = sqrt(v.sd * v.sd / n + shared_error(e, e, truth));
   return v;
 }
 
@@ -265,8 +299,9 @@ static double chi_tail(double x, double df) {
 }
 
 
-// All biases at once: Hotelling's T^2 over cohorts, as p. NaN where estimates depend on each other.
-static double joint(const suite *s, int64_t cohorts) {
+// All biases at once: Hotelling's T^2 over cohorts, as p; the truth's own error is in it. NaN where
+// estimates depend on each other.
+static double joint(const suite *s, int64_t cohorts, int64_t truth) {
   const estimand *of[MOST];
   int q = 0;
   for (int j = 0; j < s->count; j++) {
@@ -299,9 +334,12 @@ static double joint(const suite *s, int64_t cohorts) {
     }
   }
   // as correlations, biases over their errors
+  for (int j = 0; j < q * q; j++) {
+    cov[j] = cov[j] / ((n - 1.0) * n) + shared_error(of[j / q], of[j % q], truth);
+  }
   for (int j = 0; j < q; j++) {
     solved[j] = sqrt(cov[j * q + j]);
-    bias[j] *= sqrt((n - 1.0) * n) / solved[j];
+    bias[j] /= solved[j];
   }
   for (int j = 0; j < q * q; j++) {
     cov[j] /= solved[j / q] * solved[j % q];
@@ -337,8 +375,9 @@ static void cover(const suite *s, int64_t cohorts, double *mean, double *error) 
 }
 
 
-static void write_suite(const suite *s, int64_t cohorts, rgm_json *json, FILE *text) {
-  const double p = joint(s, cohorts);
+static void write_suite(const suite *s, int64_t cohorts, int64_t truth, rgm_json *json,
+                        FILE *text) {
+  const double p = joint(s, cohorts, truth);
   double coverage, error, worst = 0.0;
   cover(s, cohorts, &coverage, &error);
   rgm_json_open(json, s->name, '{');
@@ -351,7 +390,7 @@ static void write_suite(const suite *s, int64_t cohorts, rgm_json *json, FILE *t
   }
   for (int j = 0; j < s->count; j++) {
     const estimand *e = &s->item[j];
-    const verdict v = judge(e, cohorts);
+    const verdict v = judge(e, cohorts, truth);
     const double bias = v.mean - e->truth, z = v.error > 0 ? bias / v.error : 0.0;
     worst = fmax(worst, fabs(z));
     rgm_json_open(json, e->name, '{');
@@ -409,6 +448,10 @@ static rgm_status dtr_audit_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
                     {.name = "adr", .config = keys->advantage},
                     {.name = "wis", .config = keys->sampling}};
   const int count = sizeof suites / sizeof *suites;
+  if (keys->rule[0] == '\0' && keys->advantage[0] == '\0' && keys->sampling[0] == '\0') {
+    return rgm_fail(RGM_ECONFIG, "nothing to audit: set algorithm.rule, advantage or sampling to a "
+                                 "config of dwols, adr or wis");
+  }
   rgm_status status = audit_all(run, suites, count);
   if (status == RGM_OK) {
     rgm_json_open(json, NULL, '{');
@@ -416,7 +459,7 @@ static rgm_status dtr_audit_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
     rgm_json_number(json, "patients", (double)keys->patients);
     for (int k = 0; k < count; k++) {
       if (suites[k].config[0] != '\0') {
-        write_suite(&suites[k], keys->cohorts, json, text);
+        write_suite(&suites[k], keys->cohorts, keys->truth, json, text);
       }
     }
     rgm_json_close(json, '}');
@@ -424,9 +467,28 @@ static rgm_status dtr_audit_evaluate(rgm_run *run, rgm_json *json, FILE *text) {
   for (int k = 0; k < count; k++) {
     for (int j = 0; j < suites[k].count; j++) {
       free(suites[k].item[j].of);
+      free(suites[k].item[j].patient);
     }
   }
   return status;
+}
+
+
+static rgm_status dtr_audit_check(const rgm_run *run) {
+  const audit_keys *k = rgm_algorithm_keys(run, 0);
+  const char *const keys[] = {"algorithm.rule", "algorithm.advantage", "algorithm.sampling"};
+  const char *const paths[] = {k->rule, k->advantage, k->sampling};
+  for (int i = 0; i < 3; i++) {
+    FILE *file = paths[i][0] != '\0' ? fopen(paths[i], "r") : NULL;
+    if (paths[i][0] != '\0' && file == NULL) {
+      return rgm_fail(RGM_ECONFIG, "%s: %s: %s cannot be read; a config is expected, as from here",
+                      rgm_config_where(run->config, keys[i]), keys[i], paths[i]);
+    }
+    if (file != NULL) {
+      fclose(file);
+    }
+  }
+  return RGM_OK;
 }
 
 
@@ -437,5 +499,6 @@ const rgm_algorithm rgm_dtr_audit = {
     .fields = fields,
     .keys_size = sizeof(audit_keys),
     .needs = RGM_NEEDS_ENV | RGM_NEEDS_COHORT | RGM_TRAINS_NOT,
+    .check = dtr_audit_check,
     .evaluate = dtr_audit_evaluate,
 };

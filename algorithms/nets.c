@@ -33,6 +33,14 @@ rgm_tensor rgm_rows(rgm_tensor t, int64_t first, int64_t count) {
 
 // ---- planning ----------------------------------------------------------------------------------
 
+rgm_status rgm_check_hidden(const rgm_run *run, const char *key, const rgm_list *hidden) {
+  return hidden->count < RGM_MAX_LAYERS
+             ? RGM_OK
+             : rgm_fail(RGM_ECONFIG, "%s: %s: %d layers at most",
+                        rgm_config_where(run->config, key), key, RGM_MAX_LAYERS - 1);
+}
+
+
 rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int count,
                        int64_t inputs, const rgm_list *hidden, int64_t outputs, rgm_act act,
                        unsigned flags, unsigned with) {

@@ -53,6 +53,9 @@ rgm_tensor rgm_slice_optional(rgm_tensor t, int64_t first, int64_t count);
 rgm_status rgm_put_rows(rgm_run *run, rgm_tensor t, const void *values);
 rgm_status rgm_put_number(rgm_run *run, rgm_tensor t, float number);
 
+// Whether a list of widths, the value of `key`, has as many layers as nets may have. RGM_ECONFIG.
+rgm_status rgm_check_hidden(const rgm_run *run, const char *key, const rgm_list *hidden);
+
 // Plans "NAME/n" for n = 0 ... count - 1: inputs, hidden widths, outputs; `flags` go to the
 // parameters (RGM_STATE, RGM_EXPORTED).
 rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int count,

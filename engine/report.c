@@ -139,6 +139,8 @@ static rgm_status check(rgm_run *run, const rgm_options *options) {
     fprintf(out, "problem      %s: %lld states, %lld actions, %lld pairs, %lld non-zeros\n",
             run->env->name, (long long)run->mdp->states, (long long)run->mdp->actions,
             (long long)run->mdp->rows, (long long)run->mdp->entries);
+  } else if (run->env != NULL && run->env->cohort != NULL) {
+    fprintf(out, "environment  %s, tables of patients\n", run->env->name);
   } else if (run->env != NULL) {
     fprintf(out, "environment  %s, %lld steps an episode\n", run->env->name,
             (long long)run->env->steps(run->env_keys));
@@ -185,7 +187,12 @@ rgm_status rgm_check(const rgm_options *options) {
 // ---- explain -----------------------------------------------------------------------------------
 
 static void explain_env(const rgm_env *env, FILE *out) {
-  fprintf(out, "env.name: %s\n%s\n%s\n\nobservations\n", env->name, env->doc, env->paper);
+  fprintf(out, "env.name: %s\n%s\n%s\n\n", env->name, env->doc, env->paper);
+  if (env->cohort != NULL) {
+    rgm_config_explain(out, "env", env->fields);
+    return;
+  }
+  fprintf(out, "observations\n");
   for (int i = 0; i < env->obs_dim; i++) {
     fprintf(out, "  %-12s %-8s %s\n", env->obs[i].name, env->obs[i].unit, env->obs[i].doc);
   }

@@ -256,7 +256,9 @@ Test(aki, refused) {
       {"configs/cartpole_cem.yaml", "env.name=aki", "is for simulated patients, which aki is not"},
       {"configs/rrt_audit_values.yaml", "env.population=other", "env.population"},
       {"configs/rrt_audit.yaml", "algorithm.rule=configs/rrt_audit_adr.yaml", "a config of adr"},
-      {"configs/rrt_audit.yaml", "algorithm.rule=configs/none.yaml", "configs/none.yaml"},
+      {"configs/rrt_audit.yaml", "algorithm.rule=configs/none.yaml",
+       "configs/none.yaml cannot be read"},
+      {"configs/rrt_audit.yaml", "algorithm.rule=\"\"", "nothing to audit"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     const char *sets[] = {rows[i].set, NULL};
