@@ -157,8 +157,8 @@ static void clean(sweeping *w) {
 }
 
 
-// in turn and by processor time, so that whoever else uses the machine slows both: the median of the
-// ratios
+// in turn and by processor time, so that whoever else uses the machine slows both: the median of
+// the ratios
 static double paired(sweeping *w, bench_time *time) {
   double took[PAIRS], used[PAIRS], ratio[PAIRS];
   sweep(w);
