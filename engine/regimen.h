@@ -91,8 +91,8 @@ rgm_status rgm_sweep_look(const rgm_options *options, rgm_sweep_plan *out);
 // gets the lines printed.
 rgm_status rgm_sweep_status(const rgm_options *options, FILE *out, int *lines);
 
-// Makes a data set from hospital tables: `path` is the kind (mimic3-heparin, eicu-heparin, csv;
-// mimic3-rrt makes a CSV table),
+// Makes a data set from hospital tables, a table, or a tabular problem: `path` is the kind
+// (mimic3-heparin, eicu-heparin, csv; mimic3-rrt makes a CSV table; trajectories, mdp),
 // `out` the file to write. Prints flow chart, Table 1, missing values and actions.
 rgm_status rgm_import(const rgm_options *options);
 

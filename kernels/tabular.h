@@ -181,6 +181,13 @@ void rgm_mdp_backward(rgm_stream *s, const rgm_induction *induct);
 
 // ---- one source for both devices ---------------------------------------------------------------
 
+// asks for a line of memory that is needed soon
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define RGM_FETCH(p) __builtin_prefetch(p)
+#else
+#define RGM_FETCH(p) (void)(p)
+#endif
+
 RGM_FN uint32_t rgm_at_u32(rgm_tensor t, int64_t r, int64_t i) {
   return ((const uint32_t *)t.data)[r * t.stride0 + i];
 }
@@ -273,7 +280,9 @@ typedef struct rgm_learner {
   double *q, *twin;                                // twin NULL without a second table
   double gamma, explore, lr[2], explores[2], span; // first and last values
   const uint32_t *first;
-  int known; // the greedy action where it is, -1: not known
+  const uint32_t *arrow; // where the action leads
+  uint32_t row;          // of the action
+  int known;             // the greedy action where it is, -1: not known
 } rgm_learner;
 
 // q of row `row`; of both tables where there are two
@@ -345,11 +354,10 @@ RGM_FN int rgm_learner_follow(const rgm_mdp_learn *a, const rgm_learner *l, int 
   return (int)k;
 }
 
-// One update of learner r: number i of this call, with the words w. *known is the greedy action of
-// the state where it is, or -1, and becomes that of the next.
-RGM_FN void rgm_mdp_learn_step(const rgm_mdp_learn *a, int64_t r, rgm_learner *l, rgm_key key,
-                               uint32_t clock, uint32_t i, const uint32_t *w, double lr,
-                               int *known) {
+// The first half of an update of learner r, number i of this call, with the words w: begins an
+// episode where none goes on, chooses the action, finds the arrow that says where it leads.
+RGM_FN void rgm_mdp_learn_choose(const rgm_mdp_learn *a, int64_t r, rgm_learner *l, rgm_key key,
+                                 uint32_t clock, uint32_t i, const uint32_t *w) {
   const uint32_t *start = (const uint32_t *)a->start.data;
   const bool sarsa = a->rule == RGM_LEARN_SARSA, td = a->rule == RGM_LEARN_TD0;
   int32_t *at = (int32_t *)a->at.data + r * a->at.stride0;
@@ -361,23 +369,36 @@ RGM_FN void rgm_mdp_learn_step(const rgm_mdp_learn *a, int64_t r, rgm_learner *l
     const uint32_t *b = (const uint32_t *)a->begin.data + 2 * (size_t)k;
     at[0] = (int32_t)(v.w1 <= b[0] ? k : b[1]);
     at[1] = sarsa ? rgm_learner_act(l, at[0], v.w2, v.w3, -1) : 0;
-    *known = -1;
+    l->known = -1;
     tally[0] = 0.0;
     tally[1] = 1.0;
     tally[2] = 0.0;
   }
-  const int state = at[0];
   const int action = sarsa ? at[1]
-                     : td  ? rgm_learner_follow(a, l, state, w[2])
-                           : rgm_learner_act(l, state, w[2], w[3], *known);
-  const uint32_t row = l->first[state] + (uint32_t)action;
-  const uint32_t k = (uint32_t)((uint64_t)w[0] * (start[row + 1] - start[row]) >> 32);
-  const uint32_t *arrow = (const uint32_t *)a->arrow.data + RGM_ARROW * (size_t)(start[row] + k);
-  const bool own = w[1] <= arrow[0];
-  const int next = (int)(own ? arrow[1] : arrow[3]);
-  const double reward = (double)rgm_from_bits(own ? arrow[2] : arrow[4]);
+                     : td  ? rgm_learner_follow(a, l, at[0], w[2])
+                           : rgm_learner_act(l, at[0], w[2], w[3], l->known);
+  l->row = l->first[at[0]] + (uint32_t)action;
+  const uint32_t begin = start[l->row];
+  const uint32_t k = (uint32_t)((uint64_t)w[0] * (start[l->row + 1] - begin) >> 32);
+  l->arrow = (const uint32_t *)a->arrow.data + RGM_ARROW * (size_t)(begin + k);
+  RGM_FETCH(l->arrow);
+}
+
+// The second half: goes there and learns. l->known is the greedy action of the state where it is,
+// or -1, and becomes that of the next.
+RGM_FN void rgm_mdp_learn_step(const rgm_mdp_learn *a, int64_t r, rgm_learner *l, const uint32_t *w,
+                               double lr) {
+  const bool sarsa = a->rule == RGM_LEARN_SARSA, td = a->rule == RGM_LEARN_TD0;
+  int32_t *at = (int32_t *)a->at.data + r * a->at.stride0;
+  double *tally = (double *)a->tally.data + r * a->tally.stride0;
+  const int state = at[0];
+  const uint32_t row = l->row;
+  // a coin is no branch, which would be mispredicted every other time
+  const uint32_t *side = l->arrow + 1 + 2 * (size_t)(w[1] > l->arrow[0]);
+  const int next = (int)side[0];
+  const double reward = (double)rgm_from_bits(side[1]);
   const bool ends = l->first[next + 1] == l->first[next];
-  *known = -1;
+  l->known = -1;
   if (td) {
     const double goal = rgm_fma64(l->gamma, l->q[next], reward);
     l->q[state] = rgm_fma64(lr, goal - l->q[state], l->q[state]);
@@ -386,7 +407,7 @@ RGM_FN void rgm_mdp_learn_step(const rgm_mdp_learn *a, int64_t r, rgm_learner *l
     const int top = ends ? -1 : rgm_learner_greedy(l, next, &best);
     const double goal = rgm_fma64(l->gamma, best, reward);
     l->q[row] = rgm_fma64(lr, goal - l->q[row], l->q[row]);
-    *known = next != state ? top : -1; // of its own state the update may have changed it
+    l->known = next != state ? top : -1; // of its own state the update may have changed it
   } else {
     double *table = l->twin != NULL && (w[2] & 1u) != 0 ? l->twin : l->q;
     const double *other = l->twin == NULL ? table : table == l->q ? l->twin : l->q;
@@ -409,7 +430,7 @@ RGM_FN void rgm_mdp_learn_step(const rgm_mdp_learn *a, int64_t r, rgm_learner *l
 
 // Learners that a thread takes side by side, an update of each in turn: the next state of one waits
 // for three loads, during which the others go on.
-enum { RGM_LEARNERS = 4 };
+enum { RGM_LEARNERS = 8 };
 
 // Learner r before its updates.
 RGM_FN void rgm_mdp_learner(const rgm_mdp_learn *a, int64_t r, rgm_learner *l) {
@@ -451,12 +472,19 @@ RGM_INLINE void rgm_mdp_learn_some(const rgm_mdp_learn *a, int64_t r, int count)
     }
     for (uint32_t i = 0; i < RGM_LANE_WIDTH && begin + i < a->updates; i++) {
       const double done = (double)clock * (double)a->updates + (double)(begin + i);
+      uint32_t w[RGM_LEARNERS][4];
+      double lr[RGM_LEARNERS];
       for (int k = 0; k < count; k++) {
         const double part = done < l[k].span ? done / l[k].span : 1.0;
-        const uint32_t w[4] = {word[k][0][i], word[k][1][i], word[k][2][i], word[k][3][i]};
+        for (int j = 0; j < 4; j++) {
+          w[k][j] = word[k][j][i];
+        }
         l[k].explore = rgm_fma64(part, l[k].explores[1] - l[k].explores[0], l[k].explores[0]);
-        const double lr = rgm_fma64(part, l[k].lr[1] - l[k].lr[0], l[k].lr[0]);
-        rgm_mdp_learn_step(a, r + k, &l[k], key[k], clock, begin + i, w, lr, &l[k].known);
+        lr[k] = rgm_fma64(part, l[k].lr[1] - l[k].lr[0], l[k].lr[0]);
+        rgm_mdp_learn_choose(a, r + k, &l[k], key[k], clock, begin + i, w[k]);
+      }
+      for (int k = 0; k < count; k++) {
+        rgm_mdp_learn_step(a, r + k, &l[k], w[k], lr[k]);
       }
     }
   }

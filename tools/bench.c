@@ -23,8 +23,7 @@ static const struct {
 enum { SUITES = sizeof suites / sizeof *suites };
 
 
-// of this thread: what others take of the machine does not count
-static double processor_seconds(void) {
+double bench_processor(void) {
   struct timespec time;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
   return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
@@ -54,9 +53,9 @@ bench_time bench_measure(double seconds, void (*fn)(void *), void *arg) {
   int count = 0;
   double processor = INFINITY;
   for (double spent = 0; count < MAX_BLOCKS && (spent < seconds || count < 3); count++) {
-    const double begun = processor_seconds();
+    const double begun = bench_processor();
     took = timed_calls(calls, fn, arg);
-    const double used = (processor_seconds() - begun) / (double)calls;
+    const double used = (bench_processor() - begun) / (double)calls;
     processor = used < processor ? used : processor;
     sample[count] = took / (double)calls;
     spent += took;
@@ -169,6 +168,8 @@ static void report_json(bench *b, const bench_case *c, double value, double medi
     rgm_json_number(&b->json, "floor_flops_s", least.flops);
     rgm_json_number(&b->json, "floor_bytes_s", least.bytes);
     rgm_json_number(&b->json, "memory", c->memory);
+  }
+  if (c->memory > 0 || strcmp(c->suite, "mdp") == 0) {
     rgm_json_number(&b->json, "processor_s", processor);
   }
   rgm_json_close(&b->json, '}');
@@ -289,8 +290,10 @@ rgm_status bench_command(const rgm_options *options) {
                     "offline, dtr, mdp, mdp-large",
                     options->path);
   }
-  if (b.only != NULL && !names(options->path, length, "offline")) {
-    return rgm_fail(RGM_EUSAGE, "bench: single cases are for the suite offline (offline:CASE)");
+  if (b.only != NULL && !names(options->path, length, "offline") &&
+      !names(options->path, length, "mdp")) {
+    return rgm_fail(RGM_EUSAGE,
+                    "bench: single cases are for the suites offline and mdp (offline:CASE)");
   }
   RGM_TRY(count_threads(&b));
   b.json.out = options->json ? options->result : NULL;

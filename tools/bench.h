@@ -43,6 +43,9 @@ typedef struct bench_case {
   double ours;                // s per call of our own rows for the same work, 0: not compared
 } bench_case;
 
+// Processor time of this thread, s: what others take of the machine does not count.
+double bench_processor(void);
+
 // Times fn(arg): blocks of at least 5 ms for at least `seconds`.
 bench_time bench_measure(double seconds, void (*fn)(void *), void *arg);
 

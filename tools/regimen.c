@@ -62,7 +62,8 @@ static const command commands[] = {
     {"recommend", rgm_recommend, "RUN|CHECKPOINT",
      "What a trained rule advises for a patient (--set age=70 ...) or a table (--csv FILE)."},
     {"import", rgm_import, "KIND",
-     "Make a data set from raw tables: mimic3-heparin, mimic3-rrt, eicu-heparin, csv (--dir, -o)."},
+     "Make a data set from raw tables: mimic3-heparin, mimic3-rrt, eicu-heparin, csv; or a tabular "
+     "problem: trajectories, mdp (--dir, -o)."},
     {"simulate", rgm_simulate, "CONFIG",
      "Write a data set of simulated patients under a clinician (-o FILE)."},
     {"bench", bench_command, "[SUITE]",
