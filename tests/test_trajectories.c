@@ -501,6 +501,19 @@ Test(trajectories, damage) {
   cr_assert_eq(
       import(write_text("t.csv", TABLE), write_text("m.yaml", MAP), NULL, 0, out, NULL, NULL, 0),
       RGM_OK, "%s", rgm_last_error());
+  // what info and check say of it
+  static char said[4096];
+  FILE *result = tmpfile();
+  const rgm_options options = {.path = out, .result = result};
+  cr_assert_eq(rgm_info(&options), RGM_OK, "%s", rgm_last_error());
+  cr_assert_eq(rgm_check(&options), RGM_OK, "%s", rgm_last_error());
+  rewind(result);
+  said[fread(said, 1, sizeof said - 1, result)] = '\0';
+  fclose(result);
+  cr_expect(strstr(said, "4 stays, 8 visits") != NULL && strstr(said, "b (log)") != NULL &&
+                strstr(said, "nobody_held_out") != NULL,
+            "%s", said);
+
   FILE *file = fopen(out, "rb");
   unsigned char *bytes = malloc(1 << 20);
   const size_t size = fread(bytes, 1, 1 << 20, file);

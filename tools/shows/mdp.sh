@@ -98,8 +98,8 @@ show_mdp-speed() {
   n=$(bench icu_sepsis_099 processor_s)
   row "ICU-Sepsis, gamma 0.99, residual 1e-11" "<= 10 ms" "$(awk "BEGIN { print 1000 * $n }") ms" \
     "$(holds "$n <= 0.010")"
-  n=$(bench bootstrap_mdp_1000 processor_s)
-  row "1,000 bootstrap draws of it" "<= 8 s" "$n s" "$(holds "$n <= 8")"
+  n=$($bin bench mdp:bootstrap_mdp_1000 --json --quiet --threads 2 | jq '.[0].processor_s')
+  row "1,000 bootstrap draws of it, a thread of two" "<= 8 s" "$n s" "$(holds "$n <= 8")"
   n=$(awk "BEGIN { print 16 / $(bench qlearning_icu_sepsis processor_s) }")
   row "Q-learning a core" ">= 15 M updates/s" "$n M" "$(holds "$n >= 15")"
 }
