@@ -101,7 +101,7 @@ static rgm_status read_policies(rgm_run *run) {
     RGM_ASSERT(n < VALUES_POLICIES);
     RGM_TRY(rgm_policy_read(word, t, 0, &s->policy[n]));
     s->valued[n] = (rgm_valued){.policy = &s->policy[n], .likeliest = k->acts == VALUES_LIKELIEST};
-    snprintf(s->valued[n].name, sizeof s->valued[n].name, "%s", s->policy[n].name);
+    memcpy(s->valued[n].name, s->policy[n].name, sizeof s->valued[n].name);
   }
   for (int i = 1; i < n; i++) {
     for (int m = 0; m < i; m++) {

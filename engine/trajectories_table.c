@@ -93,7 +93,7 @@ static rgm_status find_drugs(trajectories *t, const rgm_csv *csv, layout *l) {
                       rgm_csv_path(csv));
     }
     RGM_TRY(rgm_csv_need(csv, item, &l->dose[t->drugs]));
-    snprintf(t->drug[t->drugs++], sizeof t->drug[0], "%s", item);
+    memcpy(t->drug[t->drugs++], item, strlen(item) + 1);
   }
   if ((t->drugs > 0) == (t->key.action[0] != '\0')) {
     return rgm_fail(RGM_ECONFIG,

@@ -367,7 +367,7 @@ static const char *write_grid(const double *reward) {
   }
   const char *path = in_folder("grid.h5");
   rgm_dataset *d = rgm_dataset_new((int64_t)EPISODES * (LENGTH + 1));
-  char name[16];
+  char name[32];
   rgm_dataset_add(d, "episode", RGM_ROLE_EPISODE, RGM_CELL_F64, "");
   for (int c = 0; c < CELLS; c++) {
     snprintf(name, sizeof name, "cell_%d", c);
