@@ -180,8 +180,11 @@ Test(aki, a_table_as_a_file) {
   rgm_frame_free(&back);
   cr_assert_eq(rgm_frame_read("memory:mine", &back), RGM_OK);
   rgm_frame_lend("mine", NULL);
-  cr_assert_neq(rgm_frame_read("memory:mine", &f), RGM_OK);
+  rgm_frame none;
+  cr_assert_neq(rgm_frame_read("memory:mine", &none), RGM_OK);
+  rgm_frame_free(&none);
   rgm_frame_free(&back);
+  rgm_frame_free(&f);
   unlink(name);
 }
 

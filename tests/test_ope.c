@@ -455,7 +455,7 @@ Test(ope, predictions_in_lanes) {
       long double eta = 0;
       want[k][i] = got[i];
       for (int j = 0; j < P; j++) {
-        eta += (long double)x[at * P + j] * beta[(g * P + j) * L + lane];
+        eta += (long double)x[at % ROWS * P + j] * beta[(g * P + j) * L + lane];
       }
       const double value = (double)(k == 1 ? 1 / (1 + expl(-eta)) : eta);
       const bool written = row % 4 != 3 && at < ROWS;
