@@ -342,12 +342,14 @@ Test(cli, bench_tells_rows) {
   cr_expect_eq(occurrences("null"), 0);
   cr_expect_eq(occurrences("\"value\": 0,"), 0);
 
-  // one case of a suite: three packs, with floors and memory
+#if !RGM_DEBUG
+  // one case of a suite: three packs, with floors and memory (a minute under the sanitizers)
   cr_assert_eq(
       regimen("bench offline:sac_cql_combo_b64 --json --quiet --seconds 0.002 --threads 1"), 0,
       "%s", output);
   cr_expect_eq(occurrences("\"floor_bytes_s\": "), 3, "%s", output);
   cr_expect_eq(occurrences("\"case\": \"sac_cql_combo_b64\""), 3, "%s", output);
+#endif
   cr_expect_eq(regimen("bench billiards"), 64);
   cr_expect_not_null(strstr(output, "rollout, mlp, cem, io"), "%s", output);
   cr_expect_eq(regimen("bench io --seconds never"), 64);
