@@ -131,7 +131,7 @@ static void generate(const rgm_run *run, int64_t patient, double *p, double *rew
   const double respond = rgm_rng_range(&rng, 0.5, 1.5), burden = rgm_rng_range(&rng, 0.5, 2.0);
   for (int64_t year = 0; year < keys_of(run)->years; year++) {
     for (int64_t a = 0; a < TREATMENTS; a++) {
-      int half, full;
+      int half = 0, full = 0;
       drugs_of(a, &half, &full);
       const double doses = (double)full + 0.5 * (double)half;
       const double drop = respond * 30.0 * (1.0 - rgm_exp64(-0.35 * doses - 0.05 * half));
