@@ -18,10 +18,11 @@ enum { ADR_MOVING = 99 };
 // fit, and what it predicts is 0.
 typedef struct adr_regression {
   int64_t n;
-  rgm_tensor x, products, rows, label; // (1, n, P), (1, n, P (P + 1) / 2), (1, n) u32, (1, n)
-  rgm_tensor by_column;                // (1, P, n) x again
-  rgm_tensor start;                    // (1, P) the sample's coefficients
-  rgm_tensor beta, status, steps;      // (G, P, 16), (G, 16), (G, 16)
+  rgm_tensor x, rows, label;      // (1, n, P), (1, n) u32, (1, n)
+  rgm_tensor products;            // (1, n, P (P + 1) / 2) of x; of deaths alone
+  rgm_tensor by_column;           // (1, P, n) x again
+  rgm_tensor start;               // (1, P) the sample's coefficients
+  rgm_tensor beta, status, steps; // (G, P, 16), (G, 16), (G, 16)
 } adr_regression;
 
 // The models of a fold at a stage, and the rows that they predict: those of the fold who are alive

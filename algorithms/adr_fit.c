@@ -107,8 +107,6 @@ static rgm_status make_regression(adr_fits *f, const ope_design *design, const u
   }
   RGM_TRY(gather(f, design, r->rows, &r->x));
   RGM_TRY(turn(f, r->x, &r->by_column));
-  RGM_TRY(make(f, RGM_F64, 1, r->n, columns * (columns + 1) / 2, &r->products));
-  rgm_products(f->stream, r->products, r->x);
   RGM_TRY(make(f, RGM_F64, 1, r->n, 0, &r->label));
   for (int64_t i = 0; i < r->n; i++) {
     ((double *)r->label.data)[i] = label[words(r->rows, 0)[i]];
@@ -161,6 +159,11 @@ static rgm_status make_stage(adr_fits *f, int fold, int k, uint8_t *used, double
       RGM_TRY(find_rows(f, used, &s->held));
     } else {
       RGM_TRY(make_regression(f, which == USED_E ? &d->e[k] : &d->mu[k], used, label, of[which]));
+    }
+    if (which == USED_RHO && s->rho.n > 0) {
+      const int64_t columns = s->rho.x.dims[2];
+      RGM_TRY(make(f, RGM_F64, 1, s->rho.n, columns * (columns + 1) / 2, &s->rho.products));
+      rgm_products(f->stream, s->rho.products, s->rho.x);
     }
   }
   if (s->e.n == 0 || s->mu.n == 0 || s->u.n == 0) {
