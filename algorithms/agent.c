@@ -37,24 +37,6 @@ static rgm_tensor head_of(const rgm_pass *pass) {
 }
 
 
-// rows of every net's part of a tensor (R, N, B, O), as one net
-static rgm_tensor part_of(rgm_tensor t, int n, int64_t first, int64_t count) {
-  const rgm_tensor rows = rgm_rows(rgm_of_net(t, n), first, count);
-  rgm_tensor one = rgm_view(rows.data, RGM_F32, t.dims[0], 1, count, t.dims[3]);
-  one.stride0 = t.stride0;
-  return one;
-}
-
-
-// shares (R, N, B) of one net
-static rgm_tensor share_of(rgm_tensor t, int n) {
-  const rgm_tensor row = rgm_of_net(t, n);
-  rgm_tensor one = rgm_view(row.data, RGM_F32, t.dims[0], 1, t.dims[2], 0);
-  one.stride0 = t.stride0;
-  return one;
-}
-
-
 void rgm_agent_act(rgm_stream *s, const rgm_agent *a, const rgm_pass *pass, rgm_tensor seen,
                    rgm_tensor obs, rgm_tensor act, rgm_tensor log_pi, rgm_draw draw,
                    uint32_t member) {
@@ -145,10 +127,10 @@ static void descend_discrete(rgm_stream *s, const rgm_agent *a, const rgm_batch 
   critic.actions = a->problem.choices;
   for (int n = 0; n < a->critic.count; n++) {
     rgm_forward_net(s, &a->critic, n, false, b->obs, &a->critic_pass);
-    critic.q = part_of(a->critic_pass.out, n, 0, rows);
-    critic.dq = part_of(w->dq, n, 0, rows);
-    critic.loss = share_of(w->critic_loss, n);
-    critic.gap = share_of(w->gap, n);
+    critic.q = rgm_part_of_net(a->critic_pass.out, n, 0, rows);
+    critic.dq = rgm_part_of_net(w->dq, n, 0, rows);
+    critic.loss = rgm_share_of_net(w->critic_loss, n);
+    critic.gap = rgm_share_of_net(w->gap, n);
     rgm_critic_loss(s, &critic);
     if (learn) {
       rgm_backward_net(s, &a->critic, n, b->obs, &a->critic_pass, w->dq, none, &step);
@@ -185,13 +167,13 @@ static void descend_continuous(rgm_stream *s, const rgm_agent *a, const rgm_batc
   for (int n = 0; n < a->critic.count; n++) {
     rgm_forward_net(s, &a->critic, n, false, w->x, &a->critic_pass);
     rgm_critic critic = critic_of(a, real);
-    critic.q = part_of(a->critic_pass.out, n, 0, rows);
-    critic.dq = part_of(w->dq, n, 0, rows);
-    critic.loss = share_of(w->critic_loss, n);
-    critic.gap = share_of(w->gap, n);
+    critic.q = rgm_part_of_net(a->critic_pass.out, n, 0, rows);
+    critic.dq = rgm_part_of_net(w->dq, n, 0, rows);
+    critic.loss = rgm_share_of_net(w->critic_loss, n);
+    critic.gap = rgm_share_of_net(w->gap, n);
     if (drawn > 0) {
-      critic.sampled = part_of(a->critic_pass.out, n, rows, drawn);
-      critic.dsampled = part_of(w->dq, n, rows, drawn);
+      critic.sampled = rgm_part_of_net(a->critic_pass.out, n, rows, drawn);
+      critic.dsampled = rgm_part_of_net(w->dq, n, rows, drawn);
       critic.log_q = w->log_q;
       critic.samples = (int)a->samples;
     }

@@ -31,6 +31,22 @@ rgm_tensor rgm_rows(rgm_tensor t, int64_t first, int64_t count) {
 }
 
 
+rgm_tensor rgm_part_of_net(rgm_tensor t, int n, int64_t first, int64_t count) {
+  const rgm_tensor rows = rgm_rows(rgm_of_net(t, n), first, count);
+  rgm_tensor one = rgm_view(rows.data, RGM_F32, t.dims[0], 1, count, t.dims[3]);
+  one.stride0 = t.stride0;
+  return one;
+}
+
+
+rgm_tensor rgm_share_of_net(rgm_tensor t, int n) {
+  const rgm_tensor row = rgm_of_net(t, n);
+  rgm_tensor one = rgm_view(row.data, RGM_F32, t.dims[0], 1, t.dims[2], 0);
+  one.stride0 = t.stride0;
+  return one;
+}
+
+
 // ---- planning ----------------------------------------------------------------------------------
 
 rgm_status rgm_check_hidden(const rgm_run *run, const char *key, const rgm_list *hidden) {

@@ -45,6 +45,11 @@ rgm_tensor rgm_of_net(rgm_tensor t, int n);
 // Rows first ... first + count - 1 of t (R, B, O), or of (R, B).
 rgm_tensor rgm_rows(rgm_tensor t, int64_t first, int64_t count);
 
+// Rows first ... first + count - 1 of net n in t (R, N, B, O), as one net: (R, 1, count, O); and
+// its shares in t (R, N, B), as (R, 1, B).
+rgm_tensor rgm_part_of_net(rgm_tensor t, int n, int64_t first, int64_t count);
+rgm_tensor rgm_share_of_net(rgm_tensor t, int n);
+
 // Replicas first ... first + count - 1 of a tensor; one that is left out (data NULL) stays so.
 rgm_tensor rgm_slice_optional(rgm_tensor t, int64_t first, int64_t count);
 

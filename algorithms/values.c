@@ -317,23 +317,6 @@ static void values_release(rgm_run *run) {
 
 // ---- one update --------------------------------------------------------------------------------
 
-// net n of t (R, N, B, O) as that of one critic
-static rgm_tensor part_of(rgm_tensor t, int n) {
-  const rgm_tensor rows = rgm_of_net(t, n);
-  rgm_tensor one = rgm_view(rows.data, RGM_F32, t.dims[0], 1, t.dims[2], t.dims[3]);
-  one.stride0 = t.stride0;
-  return one;
-}
-
-
-static rgm_tensor share_of(rgm_tensor t, int n) {
-  const rgm_tensor row = rgm_of_net(t, n);
-  rgm_tensor one = rgm_view(row.data, RGM_F32, t.dims[0], 1, t.dims[2], 0);
-  one.stride0 = t.stride0;
-  return one;
-}
-
-
 static rgm_tensor column_of(rgm_tensor t) {
   rgm_tensor one = rgm_view(t.data, RGM_F32, t.dims[0], t.dims[1], 0, 0);
   one.stride0 = t.stride0;
@@ -361,7 +344,7 @@ static void learn_policy(const rgm_run *run, rgm_stream *stream, int n) {
   rgm_forward_net(stream, &s->critic, n, true, classes ? s->next : s->in_next, &s->target_pass);
   const rgm_target target = {
       .y = s->y,
-      .q = part_of(s->target_pass.out, n),
+      .q = rgm_part_of_net(s->target_pass.out, n, 0, s->target_pass.out.dims[2]),
       .head = classes ? s->doing_next : none,
       .log_pi = column_of(s->end), // of no account without a temperature
       .reward = column_of(s->reward),
@@ -376,9 +359,9 @@ static void learn_policy(const rgm_run *run, rgm_stream *stream, int n) {
   const rgm_tensor in = classes ? s->x : s->in;
   rgm_forward_net(stream, &s->critic, n, false, in, &s->pass);
   const rgm_critic critic = {
-      .dq = part_of(s->dq, n),
-      .loss = share_of(s->share, n),
-      .q = part_of(s->pass.out, n),
+      .dq = rgm_part_of_net(s->dq, n, 0, s->dq.dims[2]),
+      .loss = rgm_share_of_net(s->share, n),
+      .q = rgm_part_of_net(s->pass.out, n, 0, s->pass.out.dims[2]),
       .action = classes ? column_of(s->act) : none,
       .y = s->y,
       .active = run->active,
