@@ -74,21 +74,6 @@ typedef struct judged {
 
 // ---- records -----------------------------------------------------------------------------------
 
-// Index of the first cumulated weight above u; the last with any weight where rounding leaves none.
-static int64_t choose(const double *weight, int64_t count, double u) {
-  double sum = 0.0;
-  int64_t last = 0;
-  for (int64_t i = 0; i < count; i++) {
-    sum += weight[i];
-    last = weight[i] > 0.0 ? i : last;
-    if (u < sum) {
-      return i;
-    }
-  }
-  return last;
-}
-
-
 static rgm_status keep_visit(records *all, visit v) {
   if (all->count == all->room) {
     all->room = all->room > 0 ? 2 * all->room : 65536;
@@ -113,14 +98,14 @@ static rgm_status simulate(const audit_keys *k, const rgm_mdp *m, const double *
   }
   for (int64_t i = 0; i < k->patients; i++) {
     rgm_rng rng = {rgm_stream_key(words, RGM_RANDOM_PATIENT), 0, (uint32_t)i, 0};
-    int64_t s = choose(m->begin, m->states, rgm_unit64(rgm_rng_next(&rng)));
+    int64_t s = rgm_mdp_choose(m->begin, m->states, rgm_unit64(rgm_rng_next(&rng)));
     for (int64_t t = 0; t < k->longest && !rgm_mdp_is_end(m, s); t++) {
       const int64_t first = m->first[s];
-      const int64_t row =
-          first + choose(weight + first, m->first[s + 1] - first, rgm_unit64(rgm_rng_next(&rng)));
+      const int64_t row = first + rgm_mdp_choose(weight + first, m->first[s + 1] - first,
+                                                 rgm_unit64(rgm_rng_next(&rng)));
       const int64_t at =
-          m->start[row] + choose(m->p + m->start[row], m->start[row + 1] - m->start[row],
-                                 rgm_unit64(rgm_rng_next(&rng)));
+          m->start[row] + rgm_mdp_choose(m->p + m->start[row], m->start[row + 1] - m->start[row],
+                                         rgm_unit64(rgm_rng_next(&rng)));
       RGM_TRY(keep_visit(all, (visit){row, m->next[at], (float)m->gain[at]}));
       s = m->next[at];
     }

@@ -433,6 +433,20 @@ int64_t rgm_mdp_row(const rgm_mdp *m, int64_t s, int64_t a) {
 }
 
 
+int64_t rgm_mdp_choose(const double *weight, int64_t count, double u) {
+  double sum = 0.0;
+  int64_t last = 0;
+  for (int64_t i = 0; i < count; i++) {
+    sum += weight[i];
+    last = weight[i] > 0.0 ? i : last;
+    if (u < sum) {
+      return i;
+    }
+  }
+  return last;
+}
+
+
 bool rgm_mdp_is_absorbing(const rgm_mdp *m, int64_t s) {
   for (int64_t n = m->first[s]; n < m->first[s + 1]; n++) {
     if (m->allowed[n] != 0 && (m->start[n + 1] - m->start[n] != 1 || m->next[m->start[n]] != s)) {

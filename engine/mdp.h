@@ -93,6 +93,9 @@ rgm_status rgm_mdp_check(const rgm_mdp *m, const char *where);
 // The row of (s, a), -1 where there is none.
 int64_t rgm_mdp_row(const rgm_mdp *m, int64_t s, int64_t a);
 
+// Index of the first cumulated weight above u; the last with any weight where rounding leaves none.
+int64_t rgm_mdp_choose(const double *weight, int64_t count, double u);
+
 // A state that is never left, whatever is done; and an end: one that pays nothing either.
 bool rgm_mdp_is_absorbing(const rgm_mdp *m, int64_t s);
 bool rgm_mdp_is_end(const rgm_mdp *m, int64_t s);

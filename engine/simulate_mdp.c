@@ -52,21 +52,6 @@ typedef struct writing {
 } writing;
 
 
-// index of a draw by weights
-static int64_t choose(const double *weight, int64_t count, double u) {
-  double sum = 0.0;
-  int64_t last = 0;
-  for (int64_t i = 0; i < count; i++) {
-    sum += weight[i];
-    last = weight[i] > 0.0 ? i : last;
-    if (weight[i] > 0.0 && u < sum) {
-      return i;
-    }
-  }
-  return last;
-}
-
-
 // numbers of a file, a line a state, as many as the first has
 static rgm_status read_centres(writing *w) {
   const char *path = w->k->centres;
@@ -159,14 +144,14 @@ static void write_row(writing *w, int64_t patient, int64_t step, int64_t s, int3
 static void write_stay(writing *w, int64_t patient) {
   const rgm_mdp *m = w->m;
   rgm_rng rng = {key_of(w, RGM_RANDOM_PATIENT), 0, (uint32_t)patient, 0};
-  int64_t s = choose(m->begin, m->states, rgm_unit64(rgm_rng_next(&rng)));
+  int64_t s = rgm_mdp_choose(m->begin, m->states, rgm_unit64(rgm_rng_next(&rng)));
   for (int64_t t = 0; t < w->k->longest && !rgm_mdp_is_absorbing(m, s); t++) {
     const int64_t first = m->first[s];
-    const int64_t row =
-        first + choose(w->weight + first, m->first[s + 1] - first, rgm_unit64(rgm_rng_next(&rng)));
+    const int64_t row = first + rgm_mdp_choose(w->weight + first, m->first[s + 1] - first,
+                                               rgm_unit64(rgm_rng_next(&rng)));
     const int64_t at =
-        m->start[row] + choose(m->p + m->start[row], m->start[row + 1] - m->start[row],
-                               rgm_unit64(rgm_rng_next(&rng)));
+        m->start[row] + rgm_mdp_choose(m->p + m->start[row], m->start[row + 1] - m->start[row],
+                                       rgm_unit64(rgm_rng_next(&rng)));
     const int64_t next = m->next[at];
     const bool ends = rgm_mdp_is_absorbing(m, next);
     const char *outcome = !ends ? "" : m->good != NULL && m->good[next] != 0 ? "0" : "1";
