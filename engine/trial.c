@@ -33,9 +33,8 @@ static void plan(rgm_trial *t, int64_t widest) {
 }
 
 
-// a chunk of patients: draw them or take them from the data, run them, bring the signals back
-static rgm_status roll_chunk(rgm_trial *t, const rgm_contender *c, int64_t first, int64_t n) {
-  rgm_run *run = t->run;
+// test patients first ... first + n - 1, to be drawn
+static rgm_cohort cohort_of(const rgm_trial *t, int64_t first, int64_t n) {
   rgm_cohort cohort = {
       .patients = t->cohort,
       .config = t->config,
@@ -45,6 +44,15 @@ static rgm_status roll_chunk(rgm_trial *t, const rgm_contender *c, int64_t first
       .random = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL,
       .first = first,
   };
+  cohort.patients.dims[1] = n;
+  return cohort;
+}
+
+
+// a chunk of patients: draw them or take them from the data, run them, bring the signals back
+static rgm_status roll_chunk(rgm_trial *t, const rgm_contender *c, int64_t first, int64_t n) {
+  rgm_run *run = t->run;
+  const rgm_cohort cohort = cohort_of(t, first, n);
   rgm_rollout rollout = {
       .returns = t->returns,
       .signals = t->signals,
@@ -61,7 +69,7 @@ static rgm_status roll_chunk(rgm_trial *t, const rgm_contender *c, int64_t first
       .first = first,
       .steps = t->steps,
   };
-  cohort.patients.dims[1] = rollout.patients.dims[1] = rollout.returns.dims[1] = n;
+  rollout.patients.dims[1] = rollout.returns.dims[1] = n;
   rollout.signals.dims[1] = rollout.act.dims[1] = n;
   const int64_t words = run->env->patient_words;
   if (t->given.count > 0) {
@@ -430,16 +438,7 @@ rgm_status rgm_trial_optimum(rgm_trial *t, int64_t grid, bool whole, double *val
   // the same patients as the trial's, chunk by chunk
   for (int64_t first = 0; first < t->patients && status == RGM_OK; first += t->chunk) {
     const int64_t n = t->patients - first < t->chunk ? t->patients - first : t->chunk;
-    rgm_cohort cohort = {
-        .patients = t->cohort,
-        .config = t->config,
-        .seeds = t->seeds,
-        .clock = t->clock,
-        .active = t->active,
-        .random = RGM_RANDOM_PATIENT + RGM_RANDOM_EVAL,
-        .first = first,
-    };
-    cohort.patients.dims[1] = n;
+    const rgm_cohort cohort = cohort_of(t, first, n);
     rgm_env_sample(run->env_kernels, run->stream, &cohort);
     rgm_copy(run->stream, t->words, t->cohort.data, rgm_bytes(cohort.patients));
     status = rgm_sync(run->stream);
