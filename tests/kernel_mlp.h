@@ -11,19 +11,14 @@
 // ---- MLP: shapes are R, B, I, O, act
 
 static const int64_t mlp_shapes[][NUMBERS] = {
-    {1, 1, 1, 16, RGM_LINEAR},
-    {2, 5, 3, 32, RGM_RELU},
-    {3, 17, 4, 48, RGM_TANH},
-    {7, 255, 17, 16, RGM_RELU},
-    {1, 256, 64, 256, RGM_TANH},
-    {2, 257, 3, 16, RGM_SIGMOID},
-    {3, 513, 1, 48, RGM_LINEAR},
-    {1, 1000, 17, 32, RGM_RELU},
-    {7, 5, 64, 272, RGM_SIGMOID},
-    {2, 1, 4, 16, RGM_TANH},
-    {3, 66, 17, 48, RGM_SIGMOID},
-    {1, 3, 6, 16, RGM_LINEAR},
-    {0},
+    {1, 1, 1, 16, RGM_LINEAR},    {2, 5, 3, 32, RGM_RELU},
+    {3, 17, 4, 48, RGM_TANH},     {7, 255, 17, 16, RGM_RELU},
+    {1, 256, 64, 256, RGM_TANH},  {2, 257, 3, 16, RGM_SIGMOID},
+    {3, 513, 1, 48, RGM_LINEAR},  {1, 1000, 17, 32, RGM_RELU},
+    {7, 5, 64, 272, RGM_SIGMOID}, {2, 1, 4, 16, RGM_TANH},
+    {3, 66, 17, 48, RGM_SIGMOID}, {1, 3, 6, 16, RGM_LINEAR},
+    {3, 2, 300, 208, RGM_RELU},   {1, 1, 17, 144, RGM_TANH},
+    {2, 42, 300, 80, RGM_RELU},   {0},
 };
 
 static double activate(double z, int64_t act) {

@@ -149,7 +149,7 @@ typedef struct rgm_tree {
   float *level; // (32, size), the caller's memory
 } rgm_tree;
 
-enum { RGM_TREE_LEVELS = 32 };
+enum { RGM_TREE_LEVELS = 32, RGM_SUM_SIDE = 16 };
 
 static inline void rgm_tree_add(rgm_tree *tree, const float *block) {
   // carry: while a level is full, add it to the newcomer, which sits in the level above the last
@@ -187,11 +187,41 @@ static inline void rgm_tree_sum(const rgm_tree *tree, float *out) {
   }
 }
 
+// The sums of 16 blocks side by side, since within a block each addition waits for the last.
+static inline void rgm_cpu_sum_blocks(float *sums, const float *x, bool squares) {
+  enum { SIDE = RGM_SUM_SIDE, COUNT = SIDE / RGM_LANE_WIDTH };
+  float tile[SIDE * SIDE];
+  rgm_lanes acc[COUNT];
+  for (int v = 0; v < COUNT; v++) {
+    acc[v] = rgm_lanes_set(0.0f);
+  }
+  for (int64_t at = 0; at < RGM_ROW_BLOCK; at += SIDE) {
+    rgm_transpose16(x + at, RGM_ROW_BLOCK, tile, SIDE);
+    for (int i = 0; i < SIDE; i++) {
+      for (int v = 0; v < COUNT; v++) {
+        const rgm_lanes y = rgm_lanes_load(tile + i * SIDE + v * RGM_LANE_WIDTH);
+        acc[v] = squares ? rgm_lanes_fma(y, y, acc[v]) : rgm_lanes_add(acc[v], y);
+      }
+    }
+  }
+  for (int v = 0; v < COUNT; v++) {
+    rgm_lanes_store(sums + v * RGM_LANE_WIDTH, acc[v]);
+  }
+}
+
 // The sum of n elements, or of their squares, in row-block order.
 static inline float rgm_cpu_sum(const float *x, int64_t n, bool squares) {
   float level[RGM_TREE_LEVELS], total;
   rgm_tree tree = {.size = 1, .level = level};
-  for (int64_t begin = 0; begin < n; begin += RGM_ROW_BLOCK) {
+  int64_t begin = 0;
+  for (; begin + RGM_SUM_SIDE * RGM_ROW_BLOCK <= n; begin += RGM_SUM_SIDE * RGM_ROW_BLOCK) {
+    float sums[RGM_SUM_SIDE];
+    rgm_cpu_sum_blocks(sums, x + begin, squares);
+    for (int k = 0; k < RGM_SUM_SIDE; k++) {
+      rgm_tree_add(&tree, sums + k);
+    }
+  }
+  for (; begin < n; begin += RGM_ROW_BLOCK) {
     const int64_t end = begin + RGM_ROW_BLOCK < n ? begin + RGM_ROW_BLOCK : n;
     float block = 0.0f;
     for (int64_t i = begin; i < end; i++) {

@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum {
-  WIDE = 8 * COLUMNS,           // slopes that are packed at a time
+  SLOPES = 8 * COLUMNS,         // that are packed at a time
   SHORT = 128,                  // rows of a panel that stays near beside rows that lie apart
   GROUP = 16 * ROWS,            // inputs that go through the tree together
   SUMS = (GROUP + 1) * COLUMNS, // of a group: db, and below it dw
@@ -211,9 +211,9 @@ static void one_block_task(const gradient_args *a, int64_t index, rgm_adam_rates
   const int64_t inputs = a->dw.dims[1], tiles = (inputs + ROWS - 1) / ROWS;
   const int64_t begin = tiles * part / a->parts * ROWS;
   const int64_t last = tiles * (part + 1) / a->parts * ROWS;
-  float panels[BLOCK * WIDE] __attribute__((aligned(64))), db[WIDE];
-  for (int64_t first = 0; first < outputs; first += WIDE) {
-    const int64_t wide = outputs - first < WIDE ? outputs - first : WIDE;
+  float panels[BLOCK * SLOPES] __attribute__((aligned(64))), db[SLOPES];
+  for (int64_t first = 0; first < outputs; first += SLOPES) {
+    const int64_t wide = outputs - first < SLOPES ? outputs - first : SLOPES;
     pack_slopes(panels, db, rgm_f32(a->dz, r) + first, outputs, a->x.dims[1], wide);
     one_block(a, r, begin, last < inputs ? last : inputs, first, wide, panels, rates);
     for (int64_t v = 0; v < wide && part == 0; v += COLUMNS) {

@@ -9,6 +9,7 @@
 
 enum {
   DEPTH = RGM_ROW_BLOCK, // of a panel
+  LEAST = 1 << 17,       // multiply-adds that are worth a second thread: some 2 us
   TRANSPOSED = 16,       // rows and columns that are transposed at a time
 };
 
@@ -17,6 +18,7 @@ typedef struct linear_args {
   rgm_act act;
   int64_t panels, blocks; // of a replica
   int64_t rows;           // of a block
+  int64_t columns;        // of a part, where rows are few
 } linear_args;
 
 
@@ -66,16 +68,6 @@ static void mask(float *dz, const float *y, int64_t n, rgm_act act) {
 
 // ---- forward -----------------------------------------------------------------------------------
 
-// panel[k] = w[k] for n rows of `width` columns
-static void pack(float *panel, const float *w, int64_t stride, int64_t n, int64_t width) {
-  for (int64_t k = 0; k < n; k++) {
-    for (int64_t v = 0; v < width; v += RGM_LANE_WIDTH) {
-      rgm_lanes_store(panel + k * COLUMNS + v, rgm_lanes_load(w + k * stride + v));
-    }
-  }
-}
-
-
 // a panel of columns for a block of rows
 static void linear_task(void *arg, int64_t index) {
   const linear_args *a = arg;
@@ -92,14 +84,13 @@ static void linear_task(void *arg, int64_t index) {
     p.start = rgm_f32(a->b, r) + first;
     p.resume = depth > 0;
 
-    // few rows do not pay for packing
+    // the first tile copies the panel for the others; few rows do not pay for it
     const bool packs = end - begin > 2 * ROWS;
-    if (packs) {
-      pack(panel, w + depth * outputs, outputs, n, width);
-    }
-    p.panel = packs ? panel : w + depth * outputs;
-    p.panel_stride = packs ? COLUMNS : outputs;
     for (int64_t row = begin; row < end; row += ROWS) {
+      const bool copied = packs && row > begin;
+      p.panel = copied ? panel : w + depth * outputs;
+      p.panel_stride = copied ? COLUMNS : outputs;
+      p.keep = packs && !copied ? panel : NULL;
       p.rows = (int)(end - row < ROWS ? end - row : ROWS);
       p.a = rgm_f32(a->x, r) + row * inputs + depth;
       p.c = rgm_f32(a->y, r) + row * outputs + first;
@@ -109,6 +100,59 @@ static void linear_task(void *arg, int64_t index) {
         activate(p.c + k * outputs, width, a->act);
       }
     }
+  }
+}
+
+
+// The product for up to FEW rows and WIDTH vectors.
+__attribute__((noinline)) static void multiply_few(const product *p) {
+  if (p->rows == 1) {
+    multiply(p, 1, WIDTH, 0);
+  } else {
+    multiply(p, FEW, WIDTH, 0);
+  }
+}
+
+
+// A row or two, a part of their outputs: as many sums side by side as registers hold, since each
+// waits for the one before it, and weights in the order in which they lie
+static void few_rows_task(void *arg, int64_t index) {
+  const linear_args *a = arg;
+  const int64_t r = index / a->panels, outputs = a->w.dims[2];
+  const int64_t begin = index % a->panels * a->columns;
+  const int64_t end = begin + a->columns < outputs ? begin + a->columns : outputs;
+  product p = {.c_stride = outputs, .a_row = a->w.dims[1], .a_step = 1, .depth = a->w.dims[1]};
+  p.rows = (int)a->x.dims[1];
+  p.a = rgm_f32(a->x, r);
+  p.panel_stride = outputs;
+  p.relu = a->act == RGM_RELU;
+  for (int64_t first = begin, width; first < end; first += width) {
+    width = end - first < COLUMNS ? end - first : end - first < WIDE ? COLUMNS : WIDE;
+    p.start = rgm_f32(a->b, r) + first;
+    p.panel = rgm_f32(a->w, r) + first;
+    p.c = rgm_f32(a->y, r) + first;
+    if (width == WIDE) {
+      multiply_few(&p);
+    } else {
+      multiply_tile(&p, width);
+    }
+    for (int k = 0; k < p.rows && a->act > RGM_RELU; k++) {
+      activate(p.c + k * outputs, width, a->act);
+    }
+  }
+}
+
+
+// Tasks of a layer, shared by threads unless they are over before another thread has begun; what
+// they sum does not depend on it.
+static void share(rgm_stream *s, linear_args *a, int64_t count, void (*task)(void *, int64_t)) {
+  const int64_t products = rgm_elements(a->x) * a->w.dims[2];
+  if (products >= LEAST) {
+    rgm_cpu_parallel(s, count, task, a);
+    return;
+  }
+  for (int64_t i = 0; i < count; i++) {
+    task(a, i);
   }
 }
 
@@ -129,9 +173,14 @@ static void divide(rgm_stream *s, linear_args *a, rgm_tensor x, int64_t columns)
 
 void RGM_CPU(linear)(rgm_stream *s, rgm_tensor y, rgm_tensor x, rgm_tensor w, rgm_tensor b,
                      rgm_act act) {
-  linear_args a = {.y = y, .x = x, .w = w, .b = b, .act = act};
+  linear_args a = {.y = y, .x = x, .w = w, .b = b, .act = act, .columns = WIDE};
+  if (x.dims[1] <= FEW) {
+    a.panels = (w.dims[2] + WIDE - 1) / WIDE;
+    share(s, &a, x.dims[0] * a.panels, few_rows_task);
+    return;
+  }
   divide(s, &a, x, w.dims[2]);
-  rgm_cpu_parallel(s, x.dims[0] * a.panels * a.blocks, linear_task, &a);
+  share(s, &a, x.dims[0] * a.panels * a.blocks, linear_task);
 }
 
 
@@ -215,5 +264,5 @@ void RGM_CPU(linear_dx)(rgm_stream *s, rgm_tensor dx, rgm_tensor dz, rgm_tensor 
                         rgm_act act) {
   linear_args a = {.y = dz, .x = dx, .w = w, .b = y, .act = act};
   divide(s, &a, dz, w.dims[1]);
-  rgm_cpu_parallel(s, dz.dims[0] * a.panels * a.blocks, linear_dx_task, &a);
+  share(s, &a, dz.dims[0] * a.panels * a.blocks, linear_dx_task);
 }

@@ -19,8 +19,19 @@ enum { ROWS = 6, VECTORS = 2 };
 enum {
   COLUMNS = VECTORS * RGM_LANE_WIDTH,
   HALF = VECTORS > 1 ? VECTORS / 2 : 1, // vectors of a panel that is half as wide
-  BLOCK = RGM_ROW_BLOCK,                // rows that are summed in order
-  LINE = 16,                            // floats of a line of the caches
+  FEW = RGM_LANES_ALONE ? 1 : 2,        // rows that are taken WIDTH vectors at a time
+  WIDTH = 4 * VECTORS,                  // of them
+  WIDE = WIDTH * RGM_LANE_WIDTH,
+  BLOCK = RGM_ROW_BLOCK, // rows that are summed in order
+  SOON = 16,             // steps of depth after which a line that is asked for is there
+  LINE = 16,             // floats of a line of the caches
+};
+
+// what a tile does beside its sums
+enum {
+  APART = 1, // asks for the panel's next rows, which lie apart
+  KEEP = 2,  // copies the panel
+  AHEAD = 4, // asks for lines that are needed later
 };
 
 // c[rows][n] (+)= a[rows][depth] @ panel[depth][COLUMNS], in order over depth
@@ -36,15 +47,16 @@ typedef struct product {
   bool resume;               // they go on from c
   bool relu;                 // what is negative in the end becomes 0
   const float *gate;         // and what stands beside y <= 0 here, in the layout of c; or NULL
+  float *keep;               // a copy of the panel that is made on the way, COLUMNS apart; or NULL
   const float *const *ahead; // (depth) lines that are needed later, asked for on the way; or NULL
   int64_t ahead_offset;      // from each of them
 } product;
 
 
 // asks for what a tile writes, and for its gate, before its sums are formed
-RGM_INLINE void fetch(const product *p, int64_t first, int R, int V) {
+RGM_INLINE void fetch(const product *p, int R, int V) {
   for (int r = 0; r < R; r++) {
-    const int64_t row = (first + r) * p->c_stride;
+    const int64_t row = r * p->c_stride;
     for (int64_t at = 0; at < V * RGM_LANE_WIDTH; at += LINE) {
       __builtin_prefetch(p->c + row + at, 1);
       if (p->gate != NULL) {
@@ -57,28 +69,33 @@ RGM_INLINE void fetch(const product *p, int64_t first, int R, int V) {
 
 // the product for R rows of V vectors, both constants. Every third row has a pointer, since all of
 // them would not stay in registers.
-RGM_INLINE void multiply(const product *p, int64_t first, int R, int V, bool ahead) {
-  rgm_lanes acc[ROWS][VECTORS];
+RGM_INLINE void multiply(const product *p, int R, int V, unsigned how) {
+  rgm_lanes acc[ROWS][WIDTH];
   const float *a[(ROWS + 2) / 3], *panel = p->panel;
   const int64_t apart = p->a_row, step = p->a_step, stride = p->panel_stride;
-  const float *c = p->c + first * p->c_stride;
   if (!p->resume) {
-    fetch(p, first, R, V);
+    fetch(p, R, V);
   }
   for (int r = 0; r < R; r++) {
-    a[r / 3] = p->a + (first + r / 3 * 3) * apart;
+    a[r / 3] = p->a + r / 3 * 3 * apart;
     for (int v = 0; v < V; v++) {
       const int64_t at = v * RGM_LANE_WIDTH;
-      acc[r][v] = p->resume          ? rgm_lanes_load(c + r * p->c_stride + at)
+      acc[r][v] = p->resume          ? rgm_lanes_load(p->c + r * p->c_stride + at)
                   : p->start != NULL ? rgm_lanes_load(p->start + at)
                                      : rgm_lanes_set(0.0f);
     }
   }
   int64_t offset = 0;
   for (int64_t k = 0; k < p->depth; k++) {
-    rgm_lanes column[VECTORS];
+    rgm_lanes column[WIDTH];
     for (int v = 0; v < V; v++) {
       column[v] = rgm_lanes_load(panel + v * RGM_LANE_WIDTH);
+      if (how & APART) {
+        __builtin_prefetch(panel + SOON * stride + v * RGM_LANE_WIDTH);
+      }
+      if (how & KEEP) {
+        rgm_lanes_store(p->keep + k * COLUMNS + v * RGM_LANE_WIDTH, column[v]);
+      }
     }
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 12
@@ -89,7 +106,7 @@ RGM_INLINE void multiply(const product *p, int64_t first, int R, int V, bool ahe
         acc[r][v] = rgm_lanes_fma(factor, column[v], acc[r][v]);
       }
     }
-    if (ahead) {
+    if (how & AHEAD) {
       __builtin_prefetch(p->ahead[k] + p->ahead_offset, 0, 2);
     }
     panel += stride;
@@ -97,7 +114,7 @@ RGM_INLINE void multiply(const product *p, int64_t first, int R, int V, bool ahe
   }
   for (int r = 0; r < R; r++) {
     for (int v = 0; v < V; v++) {
-      const int64_t at = (first + r) * p->c_stride + v * RGM_LANE_WIDTH;
+      const int64_t at = r * p->c_stride + v * RGM_LANE_WIDTH;
       rgm_lanes sum = p->relu ? rgm_lanes_relu(acc[r][v]) : acc[r][v];
       if (p->gate != NULL) {
         sum = rgm_lanes_where(rgm_lanes_positive(rgm_lanes_load(p->gate + at)), sum);
@@ -108,31 +125,77 @@ RGM_INLINE void multiply(const product *p, int64_t first, int R, int V, bool ahe
 }
 
 
-// The product for any number of rows up to ROWS, and VECTORS vectors or half of them. Not inlined:
-// in its callers its sums would lose their registers (an eighth of the speed).
-__attribute__((noinline)) static void multiply_tile(const product *p, int64_t columns) {
-  enum { SOME = ROWS / 3 > 0 ? ROWS / 3 : 1 };
-  int row = 0;
+// Functions of their own: in a caller, or beside each other, their sums and pointers would lose
+// their registers (an eighth of the speed).
+__attribute__((noinline)) static void multiply_whole(const product *p) {
+  multiply(p, ROWS, VECTORS, 0);
+}
+
+
+__attribute__((noinline)) static void multiply_ahead(const product *p) {
+  multiply(p, ROWS, VECTORS, AHEAD);
+}
+
+
+__attribute__((noinline)) static void multiply_keep(const product *p) {
+  multiply(p, ROWS, VECTORS, APART | KEEP);
+}
+
+
+// fewer than ROWS rows of V vectors; V is a constant
+RGM_INLINE void multiply_some(const product *p, int V) {
+#define RGM_TILE(n)             \
+  case n:                       \
+    if (n < ROWS) {             \
+      multiply(p, n, V, APART); \
+    }                           \
+    break
+  switch (p->rows) {
+    RGM_TILE(1);
+    RGM_TILE(2);
+    RGM_TILE(3);
+    RGM_TILE(4);
+    RGM_TILE(5);
+    RGM_TILE(6);
+    RGM_TILE(7);
+    RGM_TILE(8);
+    RGM_TILE(9);
+    RGM_TILE(10);
+    RGM_TILE(11);
+  }
+#undef RGM_TILE
+}
+
+
+__attribute__((noinline)) static void multiply_part(const product *p) {
+  multiply_some(p, VECTORS);
+}
+
+
+__attribute__((noinline)) static void multiply_half(const product *p) {
+  if (p->rows < ROWS) {
+    multiply_some(p, HALF);
+  } else if (p->keep != NULL) {
+    multiply(p, ROWS, HALF, APART | KEEP);
+  } else {
+    multiply(p, ROWS, HALF, 0);
+  }
+}
+
+
+// The product for up to ROWS rows, and VECTORS vectors or half of them. A copy of the panel is made
+// and lines are asked for where there are ROWS rows, the latter for VECTORS vectors.
+static void multiply_tile(const product *p, int64_t columns) {
   if (columns < COLUMNS) {
-    for (; row + ROWS <= p->rows; row += ROWS) {
-      multiply(p, row, ROWS, HALF, false);
-    }
-    for (; row < p->rows; row++) {
-      multiply(p, row, 1, HALF, false);
-    }
-    return;
-  }
-  for (; row + ROWS <= p->rows && p->ahead != NULL; row += ROWS) {
-    multiply(p, row, ROWS, VECTORS, true);
-  }
-  for (; row + ROWS <= p->rows; row += ROWS) {
-    multiply(p, row, ROWS, VECTORS, false);
-  }
-  for (; row + SOME <= p->rows; row += SOME) {
-    multiply(p, row, SOME, VECTORS, false);
-  }
-  for (; row < p->rows; row++) {
-    multiply(p, row, 1, VECTORS, false);
+    multiply_half(p);
+  } else if (p->rows < ROWS) {
+    multiply_part(p);
+  } else if (p->keep != NULL) {
+    multiply_keep(p);
+  } else if (p->ahead != NULL) {
+    multiply_ahead(p);
+  } else {
+    multiply_whole(p);
   }
 }
 
