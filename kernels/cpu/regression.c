@@ -602,18 +602,41 @@ static void draw_words(const rgm_resample *r, int64_t g, int64_t j,
 }
 
 
+// Draws of a lane into counts of rows that lie together; returns how many of them are refused and
+// left out. Counts are all that is written, so that nothing else waits for memory.
+static int count_rows(const uint32_t *word, int many, uint32_t units, uint32_t refused,
+                      uint8_t *counts) {
+  int left = 0;
+  for (int k = 0; k < many; k++) {
+    const uint64_t product = (uint64_t)word[(int64_t)k * RGM_FIT_LANES] * units;
+    const bool taken = (uint32_t)product >= refused;
+    uint8_t *count = counts + (product >> 32);
+    *count = (uint8_t)(*count + (taken & (*count < 255)));
+    left += !taken;
+  }
+  return left;
+}
+
+
 // draws of a lane into its counts, `stride` apart
 static void count_draws(const rgm_resample *r, int64_t g, int64_t j, int lane,
                         uint32_t word[DRAWS][RGM_FIT_LANES], uint8_t *counts, int64_t stride) {
   const uint32_t units = (uint32_t)r->units, refused = (0u - units) % units;
   const rgm_key key = {r->key[0], r->key[1]};
   const int many = r->draws - j < DRAWS ? (int)(r->draws - j) : DRAWS;
+  const bool rows = r->first.data == NULL && stride == 1;
+  if (rows && count_rows(&word[0][lane], many, units, refused, counts) == 0) {
+    return;
+  }
   for (int k = 0; k < many; k++) {
     const uint64_t product = (uint64_t)word[k][lane] * units;
-    const uint32_t unit = (uint32_t)product >= refused
-                              ? (uint32_t)(product >> 32)
-                              : rgm_below(key, r->step, (uint32_t)(g * RGM_FIT_LANES + lane - 1),
-                                          (uint32_t)(j + k + 1), units);
+    const bool taken = (uint32_t)product >= refused;
+    if (rows && taken) {
+      continue;
+    }
+    const uint32_t unit = taken ? (uint32_t)(product >> 32)
+                                : rgm_below(key, r->step, (uint32_t)(g * RGM_FIT_LANES + lane - 1),
+                                            (uint32_t)(j + k + 1), units);
     if (r->first.data == NULL) {
       count_one(counts + (int64_t)unit * stride);
     } else {
