@@ -3,9 +3,9 @@
 // Private to the algorithms.
 //
 // N patients, K stages; stage k has n_k eligible rows, a model of treatment with p columns and e
-// coefficients (a logistic one: e = p), a treatment-free model of f columns and h blip coefficients,
-// q = f + h. psi of all stages is one vector of P numbers, stage 1 first. m imputations, B
-// resamples; resample 0 is the sample itself.
+// coefficients (a logistic one: e = p), a treatment-free model of f columns and h blip
+// coefficients, q = f + h. psi of all stages is one vector of P numbers, stage 1 first. m
+// imputations, B resamples; resample 0 is the sample itself.
 //
 // A treatment a is 0 or 1, one of several levels, or a dose. Its blip, what it gains over the
 // reference (no treatment, the first level, dose 0), is gamma(a) = sum_t b_t(a) x_t'psi_t: one

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Treatments of a stage: two levels, several, or a dose. What a blip says of them, which is best,
-// and the weights of dWOLS. A weight w(a, x) makes dWOLS doubly robust where w times the treatment's
-// probability or density is a function of x times one of a (Wallace & Moodie 2015; Schulz & Moodie
-// 2021): then treatment and x are independent in the weighted sample.
+// and the weights of dWOLS. A weight w(a, x) makes dWOLS doubly robust where w times the
+// probability or density of a is a function of x times one of a (Wallace & Moodie 2015; Schulz &
+// Moodie 2021): then treatment and x are independent in the weighted sample.
 //
 //   overlap      1 / pi_a / sum_l 1 / pi_l; of two levels |a - e|; of a dose by its quantile bins
 //   ipw          1 / pi_a, or 1 / f(a | x) of a dose
@@ -310,7 +310,7 @@ static void derive_odds(const dwols_stage *s, int levels, const double *category
 }
 
 
-// of a normal mean (once is enough), or a gamma's with a log link: log likelihood over 1 / dispersion
+// of a normal mean, or a gamma's with a log link: log likelihood over 1 / dispersion
 static void derive_mean(const dwols_stage *s, const double *count, const double *beta, ascent *d) {
   const int p = s->p;
   for (int64_t i = 0; i < s->n; i++) {
@@ -340,7 +340,7 @@ static rgm_fit climb(const dwols_stage *s, int model, int levels, const double *
   double step[DWOLS_TREAT] = {0}, before = -INFINITY;
   ascent *d = malloc(sizeof *d);
   rgm_fit fit = d != NULL ? RGM_FIT_SEPARATED : RGM_FIT_SINGULAR;
-  for (int round = 0, halved = 0; round < 60 && d != NULL; round++) {
+  for (int steps = 0, halved = 0; steps < RGM_FIT_STEPS && d != NULL;) {
     int column;
     *d = (ascent){0};
     if (model == MODEL_MULTINOMIAL) {
@@ -359,6 +359,7 @@ static rgm_fit climb(const dwols_stage *s, int model, int levels, const double *
       continue;
     }
     halved = 0;
+    steps++;
     before = d->value;
     if (!dwols_solve(d->hessian, d->slope, size, &column)) {
       fit = RGM_FIT_SINGULAR;
@@ -455,7 +456,8 @@ static rgm_fit fit_mean(const dwols_stage *s, const double *count, double *beta)
     sum += (count != NULL ? count[i] : 1.0) * r * r;
   }
   beta[s->p] = sum / (total - s->p);
-  return fit == RGM_FIT_DONE && !(beta[s->p] > 0.0) ? RGM_FIT_SINGULAR : fit;
+  const double unit = gamma ? 1.0 : s->dose * s->dose;
+  return fit == RGM_FIT_DONE && !(beta[s->p] > 1e-20 * unit) ? RGM_FIT_SINGULAR : fit;
 }
 
 
