@@ -170,11 +170,12 @@ void dwols_add_regret(const dwols_stage *s, const double *psi, double *y);
 // How many coefficients a stage's models of treatment have.
 int dwols_treat_size(const dwols_stage *s);
 
-// Fits them by maximum likelihood for counts c (n) (NULL: 1), Newton's method: beta (e) on
-// standardised columns. Logistic, multinomial logistic; proportional odds (McCullagh 1980) of
+// Fits them by maximum likelihood for counts c (n) (NULL: 1), Newton's method from `start` (NULL: no
+// effects): beta (e) on standardised columns. Logistic, multinomial logistic; proportional odds (McCullagh 1980) of
 // levels or of a dose's quantile bins; normal with identity or gamma with log link, dispersion by
 // Pearson's residuals.
-rgm_fit dwols_treat_fit(const dwols_stage *s, const double *count, double *beta);
+rgm_fit dwols_treat_fit(const dwols_stage *s, const double *count, const double *start,
+                        double *beta);
 
 // Probabilities of the levels in row i (or of a dose's bins): how many, 0: a dose without bins.
 int dwols_treat_shares(const dwols_stage *s, const double *beta, int64_t i, double *shares);
@@ -202,7 +203,7 @@ bool dwols_solve(double *a, double *b, int n, int *column);
 // Which column of a design (n, q) depends on those before it; -1: none.
 int dwols_dependent(const double *z, int64_t n, int q);
 
-// Solves sum c w v (y - z'coef) = 0 for counts c and weights w (n) (NULL: 1). v is z, or for
+// Solves sum c w v (y - z'coef) = 0 for counts c and weights w (n). v is z, or for
 // G-estimation (Robins 2004, as in DTRreg) (b_t - E[b_t]) times the blip's columns in place of b_t
 // times them, with expected (n, functions).
 bool dwols_equations(const dwols_stage *s, const double *w, const double *count,
@@ -275,9 +276,9 @@ double dwols_quantile(double level, double df);
 // A step: an imputation with all its resamples; dwols_step.c
 rgm_status dwols_step(rgm_run *run);
 
-// Resamples fitted one by one on the host: G-estimation, and models that the kernels lack. Fills
-// coef and status of all stages; dwols_loop.c
-rgm_status dwols_loop(rgm_run *run);
+// Resamples fitted one by one on the host: G-estimation, and models that the kernels lack, which
+// begin at the sample's beta. Fills coef and status of all stages; dwols_loop.c
+rgm_status dwols_loop(rgm_run *run, double (*beta)[DWOLS_TREAT]);
 
 // Estimates of resamples that were imputed one by one, B with a fit and so many without, M
 // imputations of each: mean, standard error and its degrees of freedom. dwols_boot.c

@@ -62,7 +62,7 @@ static rgm_status fit_table(dwols_model *m, const double *values, double *psi) {
   for (int k = m->stages - 1; k >= 0; k--) {
     const dwols_stage *s = &m->stage[k];
     double beta[DWOLS_TREAT], coef[RGM_FORMULA_COLUMNS], raw[DWOLS_ALL];
-    if (dwols_treat_fit(s, NULL, beta) != RGM_FIT_DONE) {
+    if (dwols_treat_fit(s, NULL, NULL, beta) != RGM_FIT_DONE) {
       return rgm_fail(RGM_ENUMERIC, "stage %d: the propensity has no fit", k + 1);
     }
     RGM_TRY(dwols_fit_stage(m, k, m->keys->method, m->keys->weight, beta, m->y, coef, NULL, NULL));

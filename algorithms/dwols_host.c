@@ -195,11 +195,39 @@ static void normal_equations(const dwols_stage *s, const double *w, const double
 }
 
 
+// the same of least squares, whose matrix is symmetric: half of it is summed
+static void least_squares(const dwols_stage *s, const double *w, const double *count,
+                          const double *y, double *matrix, double *right) {
+  const int q = s->q;
+  memset(matrix, 0, (size_t)(q * q) * sizeof *matrix);
+  memset(right, 0, (size_t)q * sizeof *right);
+  for (int64_t i = 0; i < s->n; i++) {
+    const double c = w[i] * count[i], *z = s->z + i * q;
+    for (int j = 0; j < q && c != 0.0; j++) {
+      const double v = c * z[j];
+      for (int k = 0; k <= j && v != 0.0; k++) {
+        matrix[j * q + k] += v * z[k];
+      }
+      right[j] += v * y[s->rows[i]];
+    }
+  }
+  for (int j = 0; j < q; j++) {
+    for (int k = j + 1; k < q; k++) {
+      matrix[j * q + k] = matrix[k * q + j];
+    }
+  }
+}
+
+
 bool dwols_equations(const dwols_stage *s, const double *w, const double *count,
                      const double *expected, const double *y, double *coef) {
   double matrix[RGM_FORMULA_COLUMNS * RGM_FORMULA_COLUMNS];
   int column;
-  normal_equations(s, w, count, expected, y, matrix, coef);
+  if (expected == NULL) {
+    least_squares(s, w, count, y, matrix, coef);
+  } else {
+    normal_equations(s, w, count, expected, y, matrix, coef);
+  }
   return dwols_solve(matrix, coef, s->q, &column);
 }
 

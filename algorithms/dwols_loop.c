@@ -17,6 +17,7 @@ typedef struct loop_job {
   uint32_t *status[DWOLS_STAGES]; // (G, 16)
   uint32_t *fitted[DWOLS_STAGES]; // (G, 16)
   uint8_t *counts;                // (G, N, 16)
+  double (*start)[DWOLS_TREAT];   // (K) the sample's models of treatment
   bool failed;
 } loop_job;
 
@@ -46,7 +47,7 @@ static void fit_stage(const loop_job *job, int k, int64_t r, const double *y, do
       beta[j] = job->beta[k][(group * s->p + j) * RGM_FIT_LANES + at];
     }
   } else {
-    job->fitted[k][r] = dwols_treat_fit(s, count, beta);
+    job->fitted[k][r] = dwols_treat_fit(s, count, job->start[k], beta);
   }
   job->status[k][r] = job->fitted[k][r];
   if (job->fitted[k][r] != RGM_FIT_DONE) {
@@ -110,11 +111,11 @@ static void give_back(const rgm_run *run, rgm_tensor t, void *from) {
 }
 
 
-rgm_status dwols_loop(rgm_run *run) {
+rgm_status dwols_loop(rgm_run *run, double (*beta)[DWOLS_TREAT]) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
   const int64_t resamples = d->groups * RGM_FIT_LANES;
-  loop_job job = {.m = m};
+  loop_job job = {.m = m, .start = beta};
   rgm_status status = borrow(run, d->counts, &job.counts);
   for (int k = 0; k < m->stages && status == RGM_OK; k++) {
     status = m->general ? RGM_OK : borrow(run, d->stage[k].beta, &job.beta[k]);

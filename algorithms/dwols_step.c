@@ -247,7 +247,7 @@ static void lane(const double *from, int columns, int64_t replicate, double *out
 // models of treatment of the sample on the host
 static rgm_status fit_treatments(const dwols_model *m, sample *out) {
   for (int k = 0; k < m->stages; k++) {
-    const rgm_fit fit = dwols_treat_fit(&m->stage[k], NULL, out->beta[k]);
+    const rgm_fit fit = dwols_treat_fit(&m->stage[k], NULL, NULL, out->beta[k]);
     if (fit != RGM_FIT_DONE) {
       return rgm_fail(RGM_ENUMERIC, "%s: stage %d: propensity: %s; take fewer terms", m->path,
                       k + 1, why[fit]);
@@ -441,7 +441,7 @@ static int64_t draws(const dwols_model *m, double near_zero) {
 }
 
 
-static rgm_status resample(rgm_run *run, int64_t imputation, const sample *fit) {
+static rgm_status resample(rgm_run *run, int64_t imputation, sample *fit) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
   const int64_t B = m->keys->replicates, P = m->psi, drawn = draws(m, fit->near_zero);
@@ -451,7 +451,7 @@ static rgm_status resample(rgm_run *run, int64_t imputation, const sample *fit) 
     RGM_TRY(rgm_sync(run->stream));
   }
   if (m->general || m->keys->method == METHOD_GEST) {
-    RGM_TRY(dwols_loop(run));
+    RGM_TRY(dwols_loop(run, fit->beta));
   }
   double failures[DWOLS_STAGES * 4] = {0}, count = (double)drawn;
   double *psi = malloc((size_t)(B * P + P * P) * sizeof *psi);

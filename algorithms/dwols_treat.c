@@ -186,7 +186,7 @@ static void softmax(const double *x, const double *beta, int p, int levels, doub
     most = fmax(most, pi[l]);
   }
   for (int l = 0; l < levels; l++) {
-    pi[l] = rgm_exp64(pi[l] - most);
+    pi[l] = pi[l] == most ? 1.0 : rgm_exp64(pi[l] - most);
     sum += pi[l];
   }
   for (int l = 0; l < levels; l++) {
@@ -225,9 +225,28 @@ static void mirror(double *matrix, int size) {
 }
 
 
+// log of a product of many shares, a logarithm now and then
+typedef struct product {
+  double log, rest;
+} product;
+
+
+static void multiply(product *p, double share, double count) {
+  const double of = fmax(share, 1e-100);
+  for (double c = count; c > 0.0; c -= 1.0) {
+    p->rest *= of;
+    if (p->rest < 1e-200) {
+      p->log += rgm_log64(p->rest);
+      p->rest = 1.0;
+    }
+  }
+}
+
+
 static void derive_multinomial(const dwols_stage *s, int levels, const double *category,
                                const double *count, const double *beta, ascent *d) {
   const int p = s->p, size = (levels - 1) * p;
+  product likelihood = {0.0, 1.0};
   for (int64_t i = 0; i < s->n; i++) {
     const double c = count != NULL ? count[i] : 1.0, *x = s->x + i * p;
     double pi[DWOLS_LEVELS];
@@ -236,7 +255,7 @@ static void derive_multinomial(const dwols_stage *s, int levels, const double *c
     }
     softmax(x, beta, p, levels, pi);
     const int own = (int)category[i];
-    d->value += c * rgm_log64(fmax(pi[own], 1e-300));
+    multiply(&likelihood, pi[own], c);
     for (int l = 1; l < levels; l++) {
       const double slope = c * ((own == l) - pi[l]);
       for (int j = 0; j < p; j++) {
@@ -253,6 +272,7 @@ static void derive_multinomial(const dwols_stage *s, int levels, const double *c
       }
     }
   }
+  d->value = likelihood.log + rgm_log64(likelihood.rest);
   mirror(d->hessian, size);
 }
 
@@ -261,6 +281,7 @@ static void derive_multinomial(const dwols_stage *s, int levels, const double *c
 static void derive_odds(const dwols_stage *s, int levels, const double *category,
                         const double *count, const double *beta, ascent *d) {
   const int p = s->p, cuts = levels - 1, size = cuts + p - 1;
+  product likelihood = {0.0, 1.0};
   for (int64_t i = 0; i < s->n; i++) {
     const double c = count != NULL ? count[i] : 1.0, *x = s->x + i * p + 1;
     const int own = (int)category[i];
@@ -270,7 +291,7 @@ static void derive_odds(const dwols_stage *s, int levels, const double *category
     }
     odds(x - 1, beta, p, levels, pi);
     const double share = fmax(pi[own], 1e-300), eta = linear(x, beta + cuts, p - 1);
-    d->value += c * rgm_log64(share);
+    multiply(&likelihood, share, c);
     for (int end = 0; end < 2; end++) {
       const int cut = own - end;
       if (cut >= 0 && cut < cuts) {
@@ -306,6 +327,7 @@ static void derive_odds(const dwols_stage *s, int levels, const double *category
       }
     }
   }
+  d->value = likelihood.log + rgm_log64(likelihood.rest);
   mirror(d->hessian, size);
 }
 
@@ -418,9 +440,9 @@ static bool count_categories(const dwols_stage *s, int levels, const double *cat
 }
 
 
-// proportional odds from cuts at the marginal odds
+// proportional odds, from `start` or cuts at the marginal odds
 static rgm_fit fit_odds(const dwols_stage *s, int levels, const double *category,
-                        const double *count, double *beta) {
+                        const double *count, const double *start, double *beta) {
   double of[DWOLS_LEVELS], below = 0.0, total = 0.0;
   if (!count_categories(s, levels, category, count, of)) {
     return RGM_FIT_EMPTY;
@@ -433,12 +455,16 @@ static rgm_fit fit_odds(const dwols_stage *s, int levels, const double *category
     below += of[l];
     beta[l] = rgm_log64(below / (total - below));
   }
+  if (start != NULL) {
+    memcpy(beta, start, (size_t)(levels - 1 + s->p - 1) * sizeof *beta);
+  }
   return climb(s, MODEL_ODDS, levels, category, count, levels - 1 + s->p - 1, beta);
 }
 
 
 // mean and dispersion of a dose
-static rgm_fit fit_mean(const dwols_stage *s, const double *count, double *beta) {
+static rgm_fit fit_mean(const dwols_stage *s, const double *count, const double *start,
+                        double *beta) {
   const bool gamma = s->family == FAMILY_GAMMA;
   double total = 0.0, sum = 0.0;
   for (int64_t i = 0; i < s->n; i++) {
@@ -448,6 +474,9 @@ static rgm_fit fit_mean(const dwols_stage *s, const double *count, double *beta)
   }
   memset(beta, 0, (size_t)s->p * sizeof *beta);
   beta[0] = gamma ? rgm_log64(sum / total) : sum / total;
+  if (start != NULL) {
+    memcpy(beta, start, (size_t)s->p * sizeof *beta);
+  }
   const rgm_fit fit = climb(s, MODEL_MEAN, 0, NULL, count, s->p, beta);
   sum = 0.0;
   for (int64_t i = 0; i < s->n && fit == RGM_FIT_DONE; i++) {
@@ -461,27 +490,33 @@ static rgm_fit fit_mean(const dwols_stage *s, const double *count, double *beta)
 }
 
 
-rgm_fit dwols_treat_fit(const dwols_stage *s, const double *count, double *beta) {
+rgm_fit dwols_treat_fit(const dwols_stage *s, const double *count, const double *start,
+                        double *beta) {
   const int levels = s->arms.levels;
   double of[DWOLS_LEVELS];
   if (s->arms.kind == TREAT_ORDINAL) {
-    return fit_odds(s, levels, s->label, count, beta);
+    return fit_odds(s, levels, s->label, count, start, beta);
   }
   if (s->arms.kind != TREAT_CONTINUOUS) {
+    const size_t bytes = (size_t)dwols_treat_size(s) * sizeof *beta;
     if (!count_categories(s, levels, s->label, count, of)) {
       return RGM_FIT_EMPTY;
     }
-    memset(beta, 0, (size_t)dwols_treat_size(s) * sizeof *beta);
+    memset(beta, 0, bytes);
+    if (start != NULL) {
+      memcpy(beta, start, bytes);
+    }
     return climb(s, MODEL_MULTINOMIAL, levels, s->label, count, (levels - 1) * s->p, beta);
   }
-  rgm_fit fit = fit_mean(s, count, beta);
+  rgm_fit fit = fit_mean(s, count, start, beta);
   if (fit == RGM_FIT_DONE && s->bins > 0) {
     double *category = malloc((size_t)s->n * sizeof *category);
     if (category == NULL) {
       return RGM_FIT_SINGULAR;
     }
     find_bins(s, count, category);
-    fit = fit_odds(s, s->bins, category, count, beta + s->p + 1);
+    fit = fit_odds(s, s->bins, category, count, start != NULL ? start + s->p + 1 : NULL,
+                   beta + s->p + 1);
     free(category);
   }
   return fit;
