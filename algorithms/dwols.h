@@ -170,10 +170,10 @@ void dwols_add_regret(const dwols_stage *s, const double *psi, double *y);
 // How many coefficients a stage's models of treatment have.
 int dwols_treat_size(const dwols_stage *s);
 
-// Fits them by maximum likelihood for counts c (n) (NULL: 1), Newton's method from `start` (NULL: no
-// effects): beta (e) on standardised columns. Logistic, multinomial logistic; proportional odds (McCullagh 1980) of
-// levels or of a dose's quantile bins; normal with identity or gamma with log link, dispersion by
-// Pearson's residuals.
+// Fits them by maximum likelihood for counts c (n) (NULL: 1), Newton's method from `start` (NULL:
+// no effects): beta (e) on standardised columns. Logistic, multinomial logistic; proportional odds
+// (McCullagh 1980) of levels or of a dose's quantile bins; normal with identity or gamma with log
+// link, dispersion by Pearson's residuals.
 rgm_fit dwols_treat_fit(const dwols_stage *s, const double *count, const double *start,
                         double *beta);
 

@@ -587,12 +587,13 @@ static void write_text(const report *p) {
     const dwols_stage *s = &p->m->stage[k];
     const double *diag = p->diag + k * DIAG_COUNT;
     fprintf(out,
-            "\nstage %d: %.0f eligible, %.0f treated; effective sizes %.0f and %.0f; SMD %.2f "
+            "\nstage %d: %.0f eligible, %.0f %s; effective sizes %.0f and %.0f; SMD %.2f "
             "before, %.2f after weighting; residual sd %.1f, R2 %.2f; %.0f %% of intervals "
             "cover 0\n",
-            k + 1, diag[DIAG_N], diag[DIAG_TREATED], diag[DIAG_ESS_TREATED],
-            diag[DIAG_ESS_UNTREATED], diag[DIAG_SMD_BEFORE], diag[DIAG_SMD_AFTER],
-            diag[DIAG_RESIDUAL_SD], diag[DIAG_R2], 100 * p->covers[k]);
+            k + 1, diag[DIAG_N], diag[DIAG_TREATED],
+            s->arms.kind == TREAT_CONTINUOUS ? "above the median dose" : "treated",
+            diag[DIAG_ESS_TREATED], diag[DIAG_ESS_UNTREATED], diag[DIAG_SMD_BEFORE],
+            diag[DIAG_SMD_AFTER], diag[DIAG_RESIDUAL_SD], diag[DIAG_R2], 100 * p->covers[k]);
     write_warnings(p, k);
     fprintf(out, "  %-24s %10s %9s %22s %7s %9s | %10s %10s %10s\n", "blip", "psi", "se",
             "interval", "lambda", "sandwich", "dwols", "qlearning", "gest");
