@@ -259,6 +259,13 @@ Test(aki, audit_of_rules) {
   cr_assert_lt(told(a, "dwols", NULL, "largest_z"), 5.0);
   cr_assert_float_eq(told(a, "dwols", "largest_z", "coverage"), 0.95, 0.08);
   free(a);
+
+  // cohorts too small for a fit are counted
+  const char *small[] = {"algorithm.cohorts=12", "algorithm.patients=60", NULL};
+  a = audit("configs/rrt_audit.yaml", small);
+  const double lost = told(a, "dwols", NULL, "cohorts_without_fit");
+  cr_assert(lost > 0 && lost < 12, "%g of 12 cohorts are lost", lost);
+  free(a);
 }
 
 

@@ -282,6 +282,62 @@ Test(dwols_treat, what_dtrreg_finds) {
 }
 
 
+// polr on raw columns (tests/dtr_goldens): cuts and slope for levels, and for a dose's five bins
+Test(dwols_treat, odds_of_polr) {
+  static const double of_levels[] = {-0.34952859186, 1.1371546392, 0.61849718226};
+  static const double of_bins[] = {-3.1586789163, -0.77961371556, 1.4702992294, 3.714402206,
+                                   2.7995368089};
+  static double table[PATIENTS][COLUMNS];
+  const char *ordinal[] = {"algorithm.stage1.kind=ordinal", NULL};
+  char path[64];
+  table_path(path);
+  make_patients(table);
+  write_patients(path, table);
+  rgm_run *run = make_stages(path, levels, ordinal);
+  train(run, 1);
+  close_to(tensor(run, "coefficients"), of_levels, 3, 1e-6, "odds of levels");
+  rgm_run_free(run);
+  run = make_stages(path, doses, NULL);
+  train(run, 1);
+  close_to(tensor(run, "coefficients") + 3, of_bins, 5, 1e-6, "odds of bins");
+  rgm_run_free(run);
+  unlink(path);
+}
+
+
+// E[a] and E[a^2] of a gamma dose by the midpoint rule over its density, at the fitted mean
+Test(dwols_treat, moments_of_a_dose) {
+  static double table[PATIENTS][COLUMNS];
+  const char *gamma[] = {"algorithm.stage1.family=gamma", "algorithm.weight=ipw", NULL};
+  char path[64];
+  table_path(path);
+  make_patients(table);
+  write_patients(path, table);
+  rgm_run *run = make_stages(path, doses, gamma);
+  train(run, 1);
+  const dwols_stage *s = &((dwols *)run->self)->model->stage[0];
+  const double *theta = tensor(run, "coefficients");
+  double beta[DWOLS_TREAT], expected[2 * PATIENTS];
+  dwols_standard(s, theta, beta);
+  dwols_expected(s, beta, expected);
+  for (int i = 0; i < PATIENTS; i += 60) {
+    const double mean = exp(theta[0] + theta[1] * table[i][0]), shape = 1 / theta[2];
+    double mass = 0.0, first = 0.0, second = 0.0;
+    for (int k = 0; k < 20000; k++) {
+      const double a = (k + 0.5) * mean * 5 / 20000;
+      const double f = exp((shape - 1) * log(a / mean) - shape * (a / mean - 1));
+      mass += f;
+      first += f * a;
+      second += f * a * a;
+    }
+    cr_assert_float_eq(expected[2 * i] * s->dose, first / mass, 1e-7 * mean);
+    cr_assert_float_eq(expected[2 * i + 1] * s->dose * s->dose, second / mass, 1e-7 * mean * mean);
+  }
+  rgm_run_free(run);
+  unlink(path);
+}
+
+
 // ---- truth by simulation -----------------------------------------------------------------------
 
 enum { COHORTS = 60, SIZE = 500 };
@@ -582,7 +638,7 @@ Test(dwols_treat, evaluation) {
   static double table[PATIENTS][COLUMNS];
   char path[64], folder[80], file_name[192], *json = NULL, *text = NULL;
   size_t size[2];
-  const char *more[] = {"algorithm.weight=capped", NULL};
+  const char *more[] = {"algorithm.weight=capped", "algorithm.replicates=20", NULL};
   table_path(path);
   snprintf(folder, sizeof folder, "%s.d", path);
   cr_assert_eq(mkdir(folder, 0700), 0);
@@ -607,19 +663,31 @@ Test(dwols_treat, evaluation) {
 
   // the flow: all by advice and level received, as many as there are
   rgm_frame flow;
-  double received[2][3] = {{0}}, want[2][3] = {{0}};
+  double received[2][3] = {{0}}, want[2][3] = {{0}}, advised[2][3] = {{0}}, sure[2][3] = {{0}};
+  const double *total = tensor(run, "total"), *psi = tensor(run, "psi");
   snprintf(file_name, sizeof file_name, "%s/figure3_flow.csv", folder);
   cr_assert_eq(rgm_frame_read(file_name, &flow), RGM_OK, "%s", rgm_last_error());
   cr_assert_eq(flow.rows, 2 * 9);
   for (int64_t i = 0; i < flow.rows; i++) {
     const double *row = flow.value + i * flow.columns;
     received[(int)row[0] - 1][(int)row[2]] += row[3];
+    advised[(int)row[0] - 1][(int)row[1]] += row[3];
   }
   for (int i = 0; i < PATIENTS; i++) {
     want[0][(int)table[i][1]] += 1;
     want[1][(int)table[i][4]] += 1;
+    // the better level, if its interval lies above 0
+    for (int k = 0; k < 2; k++) {
+      const double x = table[i][3 * k], *p = psi + 4 * k;
+      const int best = p[2] + p[3] * x > p[0] + p[1] * x ? 2 : 1, at = 4 * k + 2 * (best - 1);
+      const double se = sqrt(total[at * 8 + at] + 2 * x * total[at * 8 + at + 1] +
+                             x * x * total[(at + 1) * 8 + at + 1]);
+      sure[k][psi[at] + psi[at + 1] * x > 1.959963984540054 * se ? best : 0] += 1;
+    }
   }
   cr_assert_eq(memcmp(received, want, sizeof want), 0);
+  cr_assert_eq(memcmp(advised, sure, sizeof sure), 0);
+  cr_assert(sure[0][0] > 0 && sure[0][1] > 0 && sure[0][2] > 0);
   rgm_frame_free(&flow);
   free(json);
   free(text);
