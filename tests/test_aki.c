@@ -261,7 +261,7 @@ Test(aki, audit_of_rules) {
   free(a);
 
   // cohorts too small for a fit are counted
-  const char *small[] = {"algorithm.cohorts=12", "algorithm.patients=60", NULL};
+  const char *small[] = {"algorithm.cohorts=12", "algorithm.patients=150", NULL};
   a = audit("configs/rrt_audit.yaml", small);
   const double lost = told(a, "dwols", NULL, "cohorts_without_fit");
   cr_assert(lost > 0 && lost < 12, "%g of 12 cohorts are lost", lost);
