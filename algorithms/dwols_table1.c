@@ -87,7 +87,8 @@ static line make_line(const dwols_model *m, const dwols_stage *s, int column, do
   }
   const double pooled = sqrt(0.5 * (l.sd[UNTREATED] * l.sd[UNTREATED] + //
                                     l.sd[TREATED] * l.sd[TREATED]));
-  l.smd = (l.mean[TREATED] - l.mean[UNTREATED]) / pooled;
+  // none of what is the same in each arm: the treatment itself
+  l.smd = pooled > 1e-12 ? (l.mean[TREATED] - l.mean[UNTREATED]) / pooled : NAN;
   return l;
 }
 

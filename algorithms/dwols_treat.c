@@ -356,7 +356,7 @@ static void derive_mean(const dwols_stage *s, const double *count, const double 
 enum { MODEL_MULTINOMIAL, MODEL_ODDS, MODEL_MEAN };
 
 // Newton's method from beta, halved where it overshoots, until no coefficient moves by more than
-// 1e-9 of the largest
+// RGM_FIT_TOLERANCE of the largest, whose square is about what is then left
 static rgm_fit climb(const dwols_stage *s, int model, int levels, const double *category,
                      const double *count, int size, double *beta) {
   double step[DWOLS_TREAT] = {0}, before = -INFINITY;
@@ -394,8 +394,8 @@ static rgm_fit climb(const dwols_stage *s, int model, int levels, const double *
       most = fmax(most, fabs(step[j]));
       largest = fmax(largest, fabs(beta[j]));
     }
-    if (most <= 1e-9 * largest || largest > 1e6) {
-      fit = most <= 1e-9 * largest ? RGM_FIT_DONE : RGM_FIT_SEPARATED;
+    if (most <= RGM_FIT_TOLERANCE * largest || largest > 1e6) {
+      fit = most <= RGM_FIT_TOLERANCE * largest ? RGM_FIT_DONE : RGM_FIT_SEPARATED;
       break;
     }
   }
