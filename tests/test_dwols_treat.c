@@ -525,7 +525,7 @@ Test(dwols_treat, a_resample_is_its_rows) {
 
 // ---- bits and advice ---------------------------------------------------------------------------
 
-// a dose after levels by name, a value missing here and there: any threads, stopped and resumed
+// a dose after levels by name, a value missing here and there
 static void write_words(const char *path, double table[PATIENTS][COLUMNS]) {
   static const char *const words[] = {"none", "once", "twice"};
   FILE *file = fopen(path, "w");
@@ -553,9 +553,11 @@ static const char *const words[] = {"algorithm.outcome=y",
                                     "algorithm.replicates=20",
                                     NULL};
 
+// any threads, instruction set or device, stopped and resumed
 Test(dwols_treat, same_bits) {
   static double table[PATIENTS][COLUMNS];
   const char *one[] = {"run.threads=1", NULL}, *three[] = {"run.threads=3", "run.isa=avx2", NULL};
+  const char *cuda[] = {"run.backend=cuda", NULL};
   char path[64], a[65], b[65];
   table_path(path);
   make_patients(table);
@@ -570,6 +572,31 @@ Test(dwols_treat, same_bits) {
   train(resumed, 1);
   digest_of(alone, a);
   digest_of(resumed, b);
+  cr_assert_str_eq(a, b);
+
+  // counts are drawn on the device, fits are the host's; G-estimation of two levels likewise
+  setenv("RGM_CUDA_MODULE", RGM_CUDA_HOST_MODULE, 1);
+  rgm_run *device = make_stages(path, words, cuda);
+  train(device, 3);
+  digest_of(device, b);
+  cr_assert_str_eq(a, b);
+  rgm_run_free(device);
+  const char *gest[] = {"algorithm.method=gest",
+                        "algorithm.stage1.treatment=arm == \"once\"",
+                        "algorithm.stage2.treatment=d2 > 3",
+                        "algorithm.stage1.kind=binary",
+                        "algorithm.stage2.kind=binary",
+                        "algorithm.stage2.square=\"\"",
+                        "algorithm.stage2.range=\"\"",
+                        "run.backend=cpu",
+                        NULL};
+  for (int k = 0; k < 2; k++) {
+    rgm_run *run = make_stages(path, words, gest);
+    train(run, 3);
+    digest_of(run, k == 0 ? a : b);
+    rgm_run_free(run);
+    gest[7] = "run.backend=cuda";
+  }
   cr_assert_str_eq(a, b);
   rgm_checkpoint_free(stopped);
   rgm_run_free(alone);
