@@ -32,7 +32,7 @@ static const char *const exports[] = {"none", "csv", "hdf5", "both", NULL};
 // clang-format off
 #define STAGE(n)                                                                                   \
   RGM_TEXT("stage" #n ".treatment", KEY(stage[n - 1].treatment), "", 0,                            \
-    "Expression that is 1 where stage " #n " is treated, 0 where not."),                           \
+    "Expression: 1 where stage " #n " is treated, 0 where not; or a level, or a dose (kind)."),    \
   RGM_TEXT("stage" #n ".eligible", KEY(stage[n - 1].eligible), "", 0,                              \
     "Expression: who may be treated at stage " #n "; empty: all."),                                \
   RGM_TEXT("stage" #n ".propensity", KEY(stage[n - 1].propensity), "", 0,                          \

@@ -29,8 +29,9 @@ typedef struct report {
   double share[RULES], value[RULES], started[RULES][DWOLS_STAGES];
   // rows by advice (stringent) and treatment received: levels, or quarters of a dose's range
   double flow[DWOLS_STAGES][DWOLS_LEVELS][DWOLS_LEVELS];
-  double dose[RULES][DWOLS_STAGES]; // mean dose
-  dwols_boot boot;                  // resampled, then imputed; sets 0: not asked for
+  double dose[RULES][DWOLS_STAGES];                // mean dose
+  double given[RULES][DWOLS_STAGES][DWOLS_LEVELS]; // shares of those classes
+  dwols_boot boot;                                 // resampled, then imputed; sets 0: not asked for
 } report;
 
 
@@ -179,6 +180,7 @@ static void try_rules(report *p, const double *values, FILE *figure) {
         dwols_contrast(&s->arms, row, a.given[rule], s->label[i], h);
         p->started[rule][k] += (a.given[rule] != none) * share;
         p->dose[rule][k] += a.given[rule] * share;
+        p->given[rule][k][flow_class(&s->arms, a.given[rule])] += share;
         for (int j = 0; j < s->h; j++) {
           p->value[rule] += h[j] * p->pool.psi[s->first + j] * part;
         }
@@ -497,6 +499,27 @@ static void json_stage(const report *p, int k) {
 }
 
 
+// what a rule gives at a stage, unless of two levels: shares of levels, or the mean dose
+static void json_given(const report *p, int rule, int k) {
+  const dwols_arms *arms = &p->m->stage[k].arms;
+  char name[32];
+  if (arms->kind == TREAT_BINARY) {
+    return;
+  }
+  snprintf(name, sizeof name, "%s_%d", arms->kind == TREAT_CONTINUOUS ? "mean_dose" : "levels",
+           k + 1);
+  if (arms->kind == TREAT_CONTINUOUS) {
+    rgm_json_number(p->json, name, p->dose[rule][k]);
+    return;
+  }
+  rgm_json_open(p->json, name, '{');
+  for (int l = 0; l < arms->levels; l++) {
+    rgm_json_number(p->json, arms->name[l], p->given[rule][k][l]);
+  }
+  rgm_json_close(p->json, '}');
+}
+
+
 static rgm_status write_json(const report *p, FILE *csv, FILE *tex) {
   rgm_json *j = p->json;
   rgm_json_open(j, NULL, '{');
@@ -520,11 +543,7 @@ static rgm_status write_json(const report *p, FILE *csv, FILE *tex) {
     }
     rgm_json_close(j, ']');
     for (int k = 0; k < p->m->stages; k++) {
-      if (p->m->stage[k].arms.kind == TREAT_CONTINUOUS) {
-        char name[32];
-        snprintf(name, sizeof name, "mean_dose_%d", k + 1);
-        rgm_json_number(j, name, p->dose[rule][k]);
-      }
+      json_given(p, rule, k);
     }
     rgm_json_close(j, '}');
   }
@@ -615,6 +634,11 @@ static void write_text(const report *p) {
             p->value[rule]);
     for (int k = 0; k < p->m->stages; k++) {
       fprintf(out, " %5.1f %%", 100 * p->started[rule][k]);
+    }
+    for (int k = 0; k < p->m->stages; k++) {
+      if (p->m->stage[k].arms.kind == TREAT_CONTINUOUS) {
+        fprintf(out, "  mean dose %d: %.4g", k + 1, p->dose[rule][k]);
+      }
     }
     fprintf(out, "\n");
   }

@@ -92,6 +92,18 @@ static void make_patients(double table[PATIENTS][COLUMNS]) {
 }
 
 
+static void table_path(char path[64]) {
+  snprintf(path, 64, "/tmp/rgm_treat_%d.csv", (int)getpid());
+}
+
+
+static void make_table(char path[64], double table[PATIENTS][COLUMNS]) {
+  table_path(path);
+  make_patients(table);
+  write_patients(path, table);
+}
+
+
 // a run of two stages over a table: its own keys, then those of a list, ended by NULL, then others
 static rgm_status open_stages(const char *path, const char *const *list, const char *const *more,
                               rgm_run **out) {
@@ -124,11 +136,6 @@ static rgm_run *make_stages(const char *path, const char *const *list, const cha
   cr_assert_eq(open_stages(path, list, more, &run), RGM_OK, "%s", rgm_last_error());
   cr_assert_eq(rgm_metrics_memory(&run->metrics), RGM_OK);
   return run;
-}
-
-
-static void table_path(char path[64]) {
-  snprintf(path, 64, "/tmp/rgm_treat_%d.csv", (int)getpid());
 }
 
 
@@ -231,9 +238,7 @@ Test(dwols_treat, what_dtrreg_finds) {
   static const int order[2][4] = {{0, 2, 1, 3}, {0, 2, 1}};
   static double table[PATIENTS][COLUMNS];
   char path[64];
-  table_path(path);
-  make_patients(table);
-  write_patients(path, table);
+  make_table(path, table);
   for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
     rgm_run *run = make_stages(path, golden[i].list, golden[i].set);
     const int half = golden[i].terms / 2;
@@ -290,9 +295,7 @@ Test(dwols_treat, odds_of_polr) {
   static double table[PATIENTS][COLUMNS];
   const char *ordinal[] = {"algorithm.stage1.kind=ordinal", NULL};
   char path[64];
-  table_path(path);
-  make_patients(table);
-  write_patients(path, table);
+  make_table(path, table);
   rgm_run *run = make_stages(path, levels, ordinal);
   train(run, 1);
   close_to(tensor(run, "coefficients"), of_levels, 3, 1e-6, "odds of levels");
@@ -310,9 +313,7 @@ Test(dwols_treat, moments_of_a_dose) {
   static double table[PATIENTS][COLUMNS];
   const char *gamma[] = {"algorithm.stage1.family=gamma", "algorithm.weight=ipw", NULL};
   char path[64];
-  table_path(path);
-  make_patients(table);
-  write_patients(path, table);
+  make_table(path, table);
   rgm_run *run = make_stages(path, doses, gamma);
   train(run, 1);
   const dwols_stage *s = &((dwols *)run->self)->model->stage[0];
@@ -687,6 +688,10 @@ Test(dwols_treat, evaluation) {
   const char *crude = strstr(json, "\"crude\"");
   cr_assert_not_null(crude);
   cr_assert_float_eq(number_after(crude, "\"apparent_value\": "), golden[1].outcome, 1e-6);
+  // 337 and 263 of 600 get the second and third level by DTRreg's rule of stage 1
+  const char *given = strstr(crude, "\"levels_1\"");
+  cr_assert_not_null(given);
+  cr_assert_float_eq(number_after(given, "\"1\": "), 337.0 / 600, 1e-12);
 
   // the flow: all by advice and level received, as many as there are
   rgm_frame flow;
