@@ -485,10 +485,8 @@ Test(dwols_treat, a_resample_is_its_rows) {
   };
   static double table[PATIENTS][COLUMNS];
   char path[64], copy[80];
-  table_path(path);
+  make_table(path, table);
   snprintf(copy, sizeof copy, "%s.resample.csv", path);
-  make_patients(table);
-  write_patients(path, table);
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     const bool dose = rows[i].list == doses;
     const char *more[] = {"algorithm.replicates=20",
@@ -667,11 +665,9 @@ Test(dwols_treat, evaluation) {
   char path[64], folder[80], file_name[192], *json = NULL, *text = NULL;
   size_t size[2];
   const char *more[] = {"algorithm.weight=capped", "algorithm.replicates=20", NULL};
-  table_path(path);
+  make_table(path, table);
   snprintf(folder, sizeof folder, "%s.d", path);
   cr_assert_eq(mkdir(folder, 0700), 0);
-  make_patients(table);
-  write_patients(path, table);
   rgm_run *run = make_stages(path, levels, more);
   train(run, 1);
   snprintf(run->out, sizeof run->out, "%s", folder);
