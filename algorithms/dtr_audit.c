@@ -29,7 +29,8 @@ static const rgm_field fields[] = {
     {0},
 };
 
-enum { MOST = 64 };
+// Estimands; the first cohorts without a fit that do not make a config wrong.
+enum { MOST = 64, TRIES = 10 };
 
 // What is estimated: its truth, and over cohorts {value, low, high}. A truth that is itself a mean
 // over patients is uncertain: what each of them has to do with it.
@@ -236,6 +237,7 @@ static rgm_status audit_values(rgm_run *run, rgm_run *child, int64_t cohort, sui
 
 
 static rgm_status audit_cohort(rgm_run *run, int64_t cohort, suite *s) {
+  const audit_keys *keys = rgm_algorithm_keys(run, 0);
   rgm_run *child = NULL;
   rgm_status status = open_child(run, s->config, &child);
   if (status == RGM_OK) {
@@ -247,7 +249,8 @@ static rgm_status audit_cohort(rgm_run *run, int64_t cohort, suite *s) {
   }
   rgm_run_free(child);
   // a cohort may have too few starts; a config is right or wrong for all
-  if (status == RGM_ENUMERIC || (status == RGM_EDATA && s->count > 0)) {
+  const bool some = s->count > 0 || (s->lost + 1 < keys->cohorts && s->lost + 1 < TRIES);
+  if (status == RGM_ENUMERIC || (status == RGM_EDATA && some)) {
     s->lost++;
     return RGM_OK;
   }

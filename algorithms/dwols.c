@@ -20,7 +20,10 @@
 #define KEY(member) offsetof(dwols_keys, member)
 
 static const char *const methods[] = {"dwols", "qlearning", "gest", NULL};
-static const char *const weights[] = {"overlap", "ipw", "capped", "none", "user", NULL};
+static const char *const weights[] = {"overlap", "ipw",        "capped", "none",
+                                      "user",    "stabilised", "bins",   NULL};
+static const char *const kinds[] = {"binary", "multinomial", "ordinal", "continuous", NULL};
+static const char *const families[] = {"normal", "gamma", NULL};
 static const char *const hierarchies[] = {"add", "as_published", NULL};
 static const char *const resamples[] = {"philox", "splitmix", NULL};
 static const char *const intervals[] = {"normal", "t", NULL};
@@ -29,7 +32,7 @@ static const char *const exports[] = {"none", "csv", "hdf5", "both", NULL};
 // clang-format off
 #define STAGE(n)                                                                                   \
   RGM_TEXT("stage" #n ".treatment", KEY(stage[n - 1].treatment), "", 0,                            \
-    "Expression that is 1 where stage " #n " is treated, 0 where not."),                           \
+    "Expression: 1 where stage " #n " is treated, 0 where not; or a level, or a dose (kind)."),    \
   RGM_TEXT("stage" #n ".eligible", KEY(stage[n - 1].eligible), "", 0,                              \
     "Expression: who may be treated at stage " #n "; empty: all."),                                \
   RGM_TEXT("stage" #n ".propensity", KEY(stage[n - 1].propensity), "", 0,                          \
@@ -37,7 +40,16 @@ static const char *const exports[] = {"none", "csv", "hdf5", "both", NULL};
   RGM_TEXT("stage" #n ".free", KEY(stage[n - 1].free), "", 0,                                      \
     "Formula of its treatment-free model."),                                                       \
   RGM_TEXT("stage" #n ".blip", KEY(stage[n - 1].blip), "", 0,                                      \
-    "Formula of its blip: what changes with the effect of treatment.")
+    "Formula of its blip: what changes with the effect of treatment; one for each level."),        \
+  {"stage" #n ".kind", RGM_CHOICE, KEY(stage[n - 1].kind), "", "binary", 0, 0, kinds, RGM_ADDED,   \
+    "Treatment: 0 or 1; levels whose shares are multinomial logistic or have proportional odds, "  \
+    "the least is the reference; or a dose."},                                                     \
+  {"stage" #n ".family", RGM_CHOICE, KEY(stage[n - 1].family), "", "normal", 0, 0, families,       \
+    RGM_ADDED, "A dose given the propensity's columns: normal, or gamma with a log link."},        \
+  RGM_TEXT("stage" #n ".square", KEY(stage[n - 1].square), "", RGM_ADDED,                          \
+    "Formula of what a dose's square is multiplied by; 1: a constant; empty: none."),              \
+  RGM_TEXT("stage" #n ".range", KEY(stage[n - 1].range), "", RGM_ADDED,                            \
+    "Doses that rules may choose from, as 0, 10; empty: the range of the data.")
 // clang-format on
 
 static const rgm_field fields[] = {
@@ -48,7 +60,10 @@ static const rgm_field fields[] = {
     {"method", RGM_CHOICE, KEY(method), "", "dwols", 0, 0, methods, 0,
      "dWOLS, Q-learning (no weights) or G-estimation; `eval` compares all three."},
     {"weight", RGM_CHOICE, KEY(weight), "", "overlap", 0, 0, weights, 0,
-     "Weights of dWOLS: |a - e|, 1 / P(a), the same cut at its 99th percentile, 1, or weights."},
+     "Weights of dWOLS: 1 / P(a) over its sum over all levels (|a - e| of two), 1 / P(a), the same "
+     "cut at its 99th percentile, 1, weights, P(a) / P(a | x), 1 / P(bin of a dose)."},
+    {"bins", RGM_INT, KEY(bins), "1", "5", 2, DWOLS_LEVELS, NULL, RGM_ADDED,
+     "Quantile bins of a dose for weights overlap and bins, by proportional odds."},
     {"weights", RGM_STRING, KEY(weights), "", "", 0, 0, NULL, RGM_ADDED,
      "Expression of further weights, factors of the above."},
     {"hierarchy", RGM_CHOICE, KEY(hierarchy), "", "add", 0, 0, hierarchies, 0,
@@ -127,6 +142,12 @@ static void plan_stage(rgm_run *run, int k) {
   dwols *d = run->self;
   const dwols_stage *s = &d->model->stage[k];
   const int64_t n = s->n, G = d->groups, L = RGM_FIT_LANES;
+  if (d->model->general) {
+    d->stage[k].coef = scratch(run, k, "coef", "group, column, lane", RGM_F64, G, s->q, L);
+    d->stage[k].status = scratch(run, k, "status", "group, lane", RGM_U32, G, L, 0);
+    d->stage[k].fitted = scratch(run, k, "propensity_status", "group, lane", RGM_U32, G, L, 0);
+    return;
+  }
   d->stage[k].x = scratch(run, k, "propensity", "one, column, row", RGM_F64, 1, s->p, n);
   d->stage[k].x32 = scratch(run, k, "propensity_f32", "one, column, row", RGM_F32, 1, s->p, n);
   d->stage[k].z = scratch(run, k, "outcome", "one, column, row", RGM_F64, 1, s->q, n);
@@ -169,6 +190,12 @@ static rgm_status dwols_plan(rgm_run *run) {
     memcpy(run->data_digest, d->model->frame.digest, sizeof run->data_digest);
   }
   const dwols_model *m = d->model;
+  if (m->general && m->keys->single) {
+    return rgm_fail(RGM_ECONFIG,
+                    "%s: algorithm.single: treatments of several levels, doses and stabilised "
+                    "weights are in double",
+                    rgm_config_where(run->config, "algorithm.single"));
+  }
   const int64_t M = m->keys->imputations, B = m->keys->replicates, N = m->frame.rows;
   const int64_t K = m->stages, P = m->psi, inputs = m->input_count > 0 ? m->input_count : 1;
   d->groups = (B + 1 + RGM_FIT_LANES - 1) / RGM_FIT_LANES;
@@ -191,6 +218,13 @@ static rgm_status dwols_plan(rgm_run *run) {
 
   // what advice needs beside it
   d->numbers = state(run, "numbers", "replica, stage, number", RGM_F64, K, RGM_FORMULA_NUMBERS, 0);
+  if (m->general) {
+    d->squares =
+        state(run, "squares", "replica, stage, number", RGM_F64, K, RGM_FORMULA_NUMBERS, 0);
+    d->levels = state(run, "levels", "replica, stage, level", RGM_F64, K, DWOLS_LEVELS + 4, 0);
+    d->words = state(run, "words", "replica, stage, level, letter", RGM_U8, K, DWOLS_LEVELS,
+                     sizeof m->stage->arms.name[0]);
+  }
   d->ranges = state(run, "ranges", "replica, input, end", RGM_F64, inputs, 2, 0);
   d->freedom = state(run, "freedom", "replica, stage", RGM_F64, K, 0, 0);
 
@@ -251,6 +285,22 @@ static rgm_status put_clusters(rgm_run *run) {
 }
 
 
+// what advice must know of a stage's treatments
+static rgm_status put_arms(rgm_run *run, int k) {
+  dwols *d = run->self;
+  const dwols_stage *s = &d->model->stage[k];
+  const dwols_arms *arms = &s->arms;
+  double levels[DWOLS_LEVELS + 4] = {arms->levels, arms->least, arms->most, arms->square};
+  memcpy(levels + 4, arms->level, sizeof arms->level);
+  rgm_copy(run->stream, (double *)d->levels.data + k * (DWOLS_LEVELS + 4), levels, sizeof levels);
+  rgm_copy(run->stream, (uint8_t *)d->words.data + (size_t)k * sizeof arms->name, arms->name,
+           sizeof arms->name);
+  rgm_copy(run->stream, (double *)d->squares.data + k * RGM_FORMULA_NUMBERS, s->square.number,
+           sizeof s->square.number);
+  return rgm_sync(run->stream);
+}
+
+
 static rgm_status dwols_init(rgm_run *run) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
@@ -270,6 +320,10 @@ static rgm_status dwols_init(rgm_run *run) {
     freedom[k] = (double)(s->n - s->q);
     rgm_copy(run->stream, (double *)d->numbers.data + k * RGM_FORMULA_NUMBERS, s->blip.number,
              sizeof s->blip.number);
+    if (m->general) {
+      RGM_TRY(put_arms(run, k));
+      continue;
+    }
     put(run, d->stage[k].label, s->label);
     put(run, d->stage[k].rows, s->rows);
     if (s->given != NULL) {
@@ -294,12 +348,13 @@ static rgm_status report_psi(rgm_run *run, const dwols_pool *pool) {
   for (int k = 0; k < m->stages; k++) {
     for (int j = 0; j < m->stage[k].h && m->stage[k].first + j < RGM_MAX_METRICS / 2; j++) {
       const int i = m->stage[k].first + j;
-      char name[48];
+      char name[48], term[RGM_FORMULA_NAME + 40];
       const float value = (float)pool->psi[i];
       const float se = (float)sqrt(pool->total[i * m->psi + i]);
-      snprintf(name, sizeof name, "psi%d/%.28s", k + 1, m->stage[k].blip.name[j]);
+      dwols_psi_name(&m->stage[k], j, term);
+      snprintf(name, sizeof name, "psi%d/%.28s", k + 1, term);
       RGM_TRY(rgm_report(run, name, "outcome", &value));
-      snprintf(name, sizeof name, "psi%d/%.28s/se", k + 1, m->stage[k].blip.name[j]);
+      snprintf(name, sizeof name, "psi%d/%.28s/se", k + 1, term);
       RGM_TRY(rgm_report(run, name, "outcome", &se));
     }
   }
@@ -324,7 +379,7 @@ static rgm_status dwols_report(rgm_run *run) {
     for (int64_t i = 0; i < done; i++) {
       for (int k = 0; k < m->stages; k++) {
         const dwols_stage *s = &m->stage[k];
-        memcpy(psi + i * P + s->first, theta + i * m->all + s->first_all + s->p + s->f,
+        memcpy(psi + i * P + s->first, theta + i * m->all + s->first_all + s->e + s->f,
                (size_t)s->h * sizeof *psi);
       }
     }

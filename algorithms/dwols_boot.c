@@ -56,61 +56,19 @@ static rgm_status draw_rows(const boot_job *job, int64_t b, rgm_frame *out) {
 }
 
 
-// logistic regression of a stage's treatment by Newton's method; false where it does not arrive
-static bool fit_propensity(const dwols_stage *s, double *beta) {
-  memset(beta, 0, (size_t)s->p * sizeof *beta);
-  for (int step = 0; step < 25; step++) {
-    double matrix[RGM_FORMULA_COLUMNS * RGM_FORMULA_COLUMNS] = {0}, most = 0.0;
-    double right[RGM_FORMULA_COLUMNS] = {0};
-    int column;
-    for (int64_t i = 0; i < s->n; i++) {
-      const double *x = s->x + i * s->p;
-      double eta = 0.0;
-      for (int j = 0; j < s->p; j++) {
-        eta += x[j] * beta[j];
-      }
-      const double e = rgm_sigmoid64(eta), v = e * (1.0 - e);
-      for (int j = 0; j < s->p; j++) {
-        right[j] += (s->label[i] - e) * x[j];
-        for (int k = 0; k < s->p; k++) {
-          matrix[j * s->p + k] += v * x[j] * x[k];
-        }
-      }
-    }
-    if (!dwols_solve(matrix, right, s->p, &column)) {
-      return false;
-    }
-    for (int j = 0; j < s->p; j++) {
-      beta[j] += right[j];
-      most = fmax(most, fabs(right[j]));
-    }
-    if (most < 1e-8) {
-      return true;
-    }
-  }
-  return false;
-}
-
-
 // psi (P) of a completed resample
 static rgm_status fit_table(dwols_model *m, const double *values, double *psi) {
   RGM_TRY(dwols_model_design(m, values));
   for (int k = m->stages - 1; k >= 0; k--) {
     const dwols_stage *s = &m->stage[k];
-    double beta[RGM_FORMULA_COLUMNS], coef[RGM_FORMULA_COLUMNS], raw[2 * RGM_FORMULA_COLUMNS];
-    if (!fit_propensity(s, beta)) {
+    double beta[DWOLS_TREAT], coef[RGM_FORMULA_COLUMNS], raw[DWOLS_ALL];
+    if (dwols_treat_fit(s, NULL, NULL, beta) != RGM_FIT_DONE) {
       return rgm_fail(RGM_ENUMERIC, "stage %d: the propensity has no fit", k + 1);
     }
     RGM_TRY(dwols_fit_stage(m, k, m->keys->method, m->keys->weight, beta, m->y, coef, NULL, NULL));
     dwols_raw(s, beta, coef, raw);
-    memcpy(psi + s->first, raw + s->p + s->f, (size_t)s->h * sizeof *psi);
-    for (int64_t i = 0; i < s->n; i++) {
-      double blip = 0.0;
-      for (int j = 0; j < s->h; j++) {
-        blip += s->blips[i * s->h + j] * coef[s->f + j];
-      }
-      m->y[s->rows[i]] += fmax(blip, 0.0) - s->label[i] * blip;
-    }
+    memcpy(psi + s->first, raw + s->e + s->f, (size_t)s->h * sizeof *psi);
+    dwols_add_regret(s, coef + s->f, m->y);
   }
   return RGM_OK;
 }

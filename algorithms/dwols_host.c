@@ -100,7 +100,7 @@ int dwols_dependent(const double *z, int64_t n, int q) {
 
 // ---- weights -----------------------------------------------------------------------------------
 
-// propensities (n) at beta
+// propensities (n) of two levels at beta
 static void propensities(const dwols_stage *s, const double *beta, double *e) {
   for (int64_t i = 0; i < s->n; i++) {
     double eta = 0.0;
@@ -112,15 +112,18 @@ static void propensities(const dwols_stage *s, const double *beta, double *e) {
 }
 
 
-static int by_value(const void *a, const void *b) {
-  const double x = *(const double *)a, y = *(const double *)b;
-  return (x > y) - (x < y);
+void dwols_expected(const dwols_stage *s, const double *beta, double *expected) {
+  if (s->arms.kind == TREAT_BINARY) {
+    propensities(s, beta, expected);
+  } else {
+    dwols_treat_expected(s, beta, expected);
+  }
 }
 
 
-void dwols_weights(const dwols_stage *s, int weight, const double *beta, double *w, double *cap) {
+// of two levels as the kernels have them
+static void binary_weights(const dwols_stage *s, int weight, const double *beta, double *w) {
   propensities(s, beta, w);
-  *cap = INFINITY;
   for (int64_t i = 0; i < s->n; i++) {
     const double e = w[i], a = s->label[i];
     switch (weight) {
@@ -135,44 +138,54 @@ void dwols_weights(const dwols_stage *s, int weight, const double *beta, double 
       w[i] = 1.0;
     }
   }
-  if (weight == WEIGHT_CAPPED) {
-    // the 99th percentile, as DTRreg cuts them
-    double *sorted = malloc((size_t)s->n * sizeof *sorted);
-    if (sorted != NULL) {
-      memcpy(sorted, w, (size_t)s->n * sizeof *sorted);
-      qsort(sorted, (size_t)s->n, sizeof *sorted, by_value);
-      *cap = rgm_quantile_sorted(sorted, s->n, 0.99);
-      free(sorted);
+}
+
+
+bool dwols_weights(const dwols_stage *s, int weight, const double *beta, const double *count,
+                   double *w, double *cap) {
+  *cap = INFINITY;
+  if (s->arms.kind != TREAT_BINARY || weight == WEIGHT_STABILISED) {
+    if (!dwols_treat_weights(s, weight, beta, count, w)) {
+      return false;
     }
-    for (int64_t i = 0; i < s->n; i++) {
-      w[i] = fmin(w[i], *cap);
-    }
+  } else {
+    binary_weights(s, weight, beta, w);
+  }
+  if (weight == WEIGHT_CAPPED && !dwols_cap(s->n, count, w, cap)) {
+    return false;
   }
   for (int64_t i = 0; i < s->n && s->given != NULL; i++) {
     w[i] *= s->given[i];
   }
+  return true;
 }
 
 
 // ---- fits --------------------------------------------------------------------------------------
 
-// instrument j of row i: the column itself, or for G-estimation (a - e) h on the blip's columns
-static double instrument(const dwols_stage *s, const double *e, int64_t i, int j) {
-  return e != NULL && j >= s->f ? (s->label[i] - e[i]) * s->blips[i * s->h + j - s->f]
-                                : s->z[i * s->q + j];
+// instrument j of row i: the column itself, or for G-estimation (b_t - E[b_t]) h on the blip's
+static double instrument(const dwols_stage *s, const double *expected, int64_t i, int j) {
+  if (expected == NULL || j < s->f) {
+    return s->z[i * s->q + j];
+  }
+  const int t = s->arms.of[j - s->f], columns = s->arms.blip + s->arms.square;
+  const double b = dwols_function(&s->arms, t, s->label[i] / s->dose);
+  return (b - expected[i * s->arms.functions + t]) *
+         s->blips[i * columns + s->arms.column[j - s->f]];
 }
 
 
 // sum w v z' of all rows with their instruments v: (q, q); and sum w v y: (q)
 static void normal_equations(const dwols_stage *s, const double *w, const double *count,
-                             const double *e, const double *y, double *matrix, double *right) {
+                             const double *expected, const double *y, double *matrix,
+                             double *right) {
   const int q = s->q;
   memset(matrix, 0, (size_t)(q * q) * sizeof *matrix);
   memset(right, 0, (size_t)q * sizeof *right);
   for (int64_t i = 0; i < s->n; i++) {
     const double c = (w != NULL ? w[i] : 1.0) * (count != NULL ? count[i] : 1.0);
     for (int j = 0; j < q && c != 0.0; j++) {
-      const double v = c * instrument(s, e, i, j);
+      const double v = c * instrument(s, expected, i, j);
       for (int k = 0; k < q; k++) {
         matrix[j * q + k] += v * s->z[i * q + k];
       }
@@ -182,11 +195,39 @@ static void normal_equations(const dwols_stage *s, const double *w, const double
 }
 
 
-bool dwols_gest(const dwols_stage *s, const double *y, const double *e, const double *count,
-                double *coef) {
+// the same of least squares, whose matrix is symmetric: half of it is summed
+static void least_squares(const dwols_stage *s, const double *w, const double *count,
+                          const double *y, double *matrix, double *right) {
+  const int q = s->q;
+  memset(matrix, 0, (size_t)(q * q) * sizeof *matrix);
+  memset(right, 0, (size_t)q * sizeof *right);
+  for (int64_t i = 0; i < s->n; i++) {
+    const double c = w[i] * count[i], *z = s->z + i * q;
+    for (int j = 0; j < q && c != 0.0; j++) {
+      const double v = c * z[j];
+      for (int k = 0; k <= j && v != 0.0; k++) {
+        matrix[j * q + k] += v * z[k];
+      }
+      right[j] += v * y[s->rows[i]];
+    }
+  }
+  for (int j = 0; j < q; j++) {
+    for (int k = j + 1; k < q; k++) {
+      matrix[j * q + k] = matrix[k * q + j];
+    }
+  }
+}
+
+
+bool dwols_equations(const dwols_stage *s, const double *w, const double *count,
+                     const double *expected, const double *y, double *coef) {
   double matrix[RGM_FORMULA_COLUMNS * RGM_FORMULA_COLUMNS];
   int column;
-  normal_equations(s, NULL, count, e, y, matrix, coef);
+  if (expected == NULL) {
+    least_squares(s, w, count, y, matrix, coef);
+  } else {
+    normal_equations(s, w, count, expected, y, matrix, coef);
+  }
   return dwols_solve(matrix, coef, s->q, &column);
 }
 
@@ -194,18 +235,19 @@ bool dwols_gest(const dwols_stage *s, const double *y, const double *e, const do
 // Variance of the influence of a row on each coefficient, over n: cov(D^-1 U) / n, on raw columns.
 // Destroys nothing; inverse (q, q) is that of sum w v z'.
 static void sandwich_errors(const dwols_stage *s, const double *inverse, const double *w,
-                            const double *e, const double *y, const double *coef, double *out) {
-  const int q = s->q, all = s->p + q;
-  double sum[RGM_FORMULA_COLUMNS * 2] = {0}, square[RGM_FORMULA_COLUMNS * 2] = {0};
-  const double zero[RGM_FORMULA_COLUMNS] = {0}, n = (double)s->n;
+                            const double *expected, const double *y, const double *coef,
+                            double *out) {
+  const int q = s->q, all = s->e + q;
+  double sum[RGM_FORMULA_COLUMNS] = {0}, square[RGM_FORMULA_COLUMNS] = {0};
+  const double zero[DWOLS_TREAT] = {0}, n = (double)s->n;
   for (int64_t i = 0; i < s->n; i++) {
     double u[RGM_FORMULA_COLUMNS], influence[RGM_FORMULA_COLUMNS] = {0};
-    double raw[RGM_FORMULA_COLUMNS * 2], residual = y[s->rows[i]];
+    double raw[DWOLS_ALL], residual = y[s->rows[i]];
     for (int j = 0; j < q; j++) {
       residual -= s->z[i * q + j] * coef[j];
     }
     for (int j = 0; j < q; j++) {
-      u[j] = (w != NULL ? w[i] : 1.0) * residual * instrument(s, e, i, j);
+      u[j] = (w != NULL ? w[i] : 1.0) * residual * instrument(s, expected, i, j);
     }
     for (int j = 0; j < q; j++) {
       for (int k = 0; k < q; k++) {
@@ -213,9 +255,9 @@ static void sandwich_errors(const dwols_stage *s, const double *inverse, const d
       }
     }
     dwols_raw(s, zero, influence, raw);
-    for (int j = s->p; j < all; j++) {
-      sum[j - s->p] += raw[j];
-      square[j - s->p] += raw[j] * raw[j];
+    for (int j = s->e; j < all; j++) {
+      sum[j - s->e] += raw[j];
+      square[j - s->e] += raw[j] * raw[j];
     }
   }
   for (int j = 0; j < q; j++) {
@@ -240,14 +282,17 @@ static void invert(const double *matrix, int n, double *inverse) {
 
 // ---- diagnostics -------------------------------------------------------------------------------
 
-// the largest standardised mean difference of a design's columns between the arms, weighted
+// Of a design's columns the largest standardised mean difference, weighted, between those treated
+// and not; of several levels between each and the reference.
 static double imbalance(const dwols_stage *s, const double *x, int columns, int stride,
                         const double *w) {
+  const int levels = s->arms.kind == TREAT_CONTINUOUS ? 2 : s->arms.levels;
   double most = 0.0;
   for (int j = 1; j < columns; j++) {
-    double weight[2] = {0}, mean[2] = {0}, raw[2] = {0}, square[2] = {0}, count[2] = {0};
+    double weight[DWOLS_LEVELS] = {0}, mean[DWOLS_LEVELS] = {0}, raw[DWOLS_LEVELS] = {0};
+    double square[DWOLS_LEVELS] = {0}, count[DWOLS_LEVELS] = {0};
     for (int64_t i = 0; i < s->n; i++) {
-      const int a = s->label[i] != 0;
+      const int a = s->arms.kind == TREAT_CONTINUOUS ? s->label[i] > s->split : (int)s->label[i];
       const double value = x[i * stride + j], v = w != NULL ? w[i] : 1.0;
       weight[a] += v;
       mean[a] += v * value;
@@ -256,34 +301,60 @@ static double imbalance(const dwols_stage *s, const double *x, int columns, int 
       square[a] += value * value;
     }
     // by the standard deviation before weighting, as usual (Austin 2011)
-    double variance = 0.0;
-    for (int a = 0; a < 2; a++) {
-      variance += 0.5 * (square[a] / count[a] - raw[a] / count[a] * raw[a] / count[a]);
+    for (int l = 1; l < levels; l++) {
+      double variance = 0.0;
+      for (int a = 0; a <= l; a += l) {
+        variance += 0.5 * (square[a] / count[a] - raw[a] / count[a] * raw[a] / count[a]);
+      }
+      most = fmax(most, fabs(mean[l] / weight[l] - mean[0] / weight[0]) / sqrt(variance));
     }
-    most = fmax(most, fabs(mean[1] / weight[1] - mean[0] / weight[0]) / sqrt(variance));
   }
   return most;
 }
 
 
-static void diagnose(const dwols_stage *s, const double *beta, const double *y, const double *w,
-                     const double *e, const double *coef, double *d) {
-  double sum[2] = {0}, square[2] = {0}, mean = 0.0, total = 0.0, left = 0.0, weights = 0.0;
-  d[DIAG_N] = (double)s->n;
+// deviance and propensities: of two levels e itself, of more the least and the largest of all, of a
+// dose those of its bins
+static void diagnose_treatment(const dwols_stage *s, const double *beta, double *d) {
+  if (s->arms.kind != TREAT_BINARY) {
+    d[DIAG_DEVIANCE] = dwols_treat_deviance(s, beta);
+  }
   d[DIAG_E_MIN] = INFINITY;
   for (int64_t i = 0; i < s->n; i++) {
-    const int a = s->label[i] != 0;
-    double eta = 0.0;
-    for (int j = 0; j < s->p; j++) {
-      eta += s->x[i * s->p + j] * beta[j];
+    double shares[DWOLS_LEVELS], least = 1.0, most = 0.0;
+    if (s->arms.kind == TREAT_BINARY) {
+      double eta = 0.0;
+      for (int j = 0; j < s->p; j++) {
+        eta += s->x[i * s->p + j] * beta[j];
+      }
+      d[DIAG_DEVIANCE] += 2.0 * rgm_log1p64(rgm_exp64(s->label[i] != 0 ? -eta : eta));
+      least = most = rgm_sigmoid64(eta);
     }
+    const int levels = s->arms.kind == TREAT_BINARY ? 0 : dwols_treat_shares(s, beta, i, shares);
+    for (int l = 0; l < levels; l++) {
+      least = fmin(least, shares[l]);
+      most = fmax(most, shares[l]);
+    }
+    d[DIAG_E_MIN] = fmin(d[DIAG_E_MIN], least);
+    d[DIAG_E_MAX] = fmax(d[DIAG_E_MAX], most);
+    d[DIAG_E_OVERLAP] += (least >= 0.05 && most <= 0.95) / (double)s->n;
+  }
+  if (s->arms.kind == TREAT_CONTINUOUS && s->bins == 0) {
+    d[DIAG_E_MIN] = d[DIAG_E_MAX] = d[DIAG_E_OVERLAP] = NAN;
+  }
+}
+
+
+static void diagnose(const dwols_stage *s, const double *beta, const double *y, const double *w,
+                     const double *coef, double *d) {
+  double sum[2] = {0}, square[2] = {0}, mean = 0.0, total = 0.0, left = 0.0, weights = 0.0;
+  d[DIAG_N] = (double)s->n;
+  diagnose_treatment(s, beta, d);
+  for (int64_t i = 0; i < s->n; i++) {
+    const int a = s->label[i] > s->split;
     d[DIAG_TREATED] += a;
-    d[DIAG_DEVIANCE] += 2.0 * rgm_log1p64(rgm_exp64(a ? -eta : eta));
     d[DIAG_WEIGHT_SUM] += w[i];
     d[DIAG_WEIGHT_MAX] = fmax(d[DIAG_WEIGHT_MAX], w[i]);
-    d[DIAG_E_MIN] = fmin(d[DIAG_E_MIN], e[i]);
-    d[DIAG_E_MAX] = fmax(d[DIAG_E_MAX], e[i]);
-    d[DIAG_E_OVERLAP] += (e[i] >= 0.05 && e[i] <= 0.95) / (double)s->n;
     sum[a] += w[i];
     square[a] += w[i] * w[i];
     mean += w[i] * y[s->rows[i]];
@@ -296,17 +367,16 @@ static void diagnose(const dwols_stage *s, const double *beta, const double *y, 
       fmax(imbalance(s, s->x, s->p, s->p, NULL), imbalance(s, s->z, s->f, s->q, NULL));
   d[DIAG_SMD_AFTER] = fmax(imbalance(s, s->x, s->p, s->p, w), imbalance(s, s->z, s->f, s->q, w));
   for (int64_t i = 0; i < s->n; i++) {
-    double fit = 0.0, blip = 0.0;
+    double fit = 0.0, sums[DWOLS_LEVELS];
     for (int j = 0; j < s->q; j++) {
       fit += s->z[i * s->q + j] * coef[j];
     }
-    for (int j = 0; j < s->h; j++) {
-      blip += s->blips[i * s->h + j] * coef[s->f + j];
-    }
+    dwols_stage_sums(s, i, coef + s->f, sums);
     const double r = y[s->rows[i]] - fit, t = y[s->rows[i]] - mean;
     left += w[i] * r * r;
     total += w[i] * t * t;
-    d[DIAG_BLIP_POSITIVE] += (blip > 0) / (double)s->n;
+    const double best = dwols_best(&s->arms, sums, false);
+    d[DIAG_BLIP_POSITIVE] += (best != dwols_reference(&s->arms)) / (double)s->n;
   }
   d[DIAG_RESIDUAL_SD] = sqrt(left / weights);
   d[DIAG_R2] = 1.0 - left / total;
@@ -319,29 +389,36 @@ rgm_status dwols_fit_stage(const dwols_model *m, int stage, int method, int weig
   const dwols_stage *s = &m->stage[stage];
   double matrix[RGM_FORMULA_COLUMNS * RGM_FORMULA_COLUMNS], cap;
   double copy[RGM_FORMULA_COLUMNS * RGM_FORMULA_COLUMNS];
-  double *w = malloc(2 * (size_t)s->n * sizeof *w), *e = w != NULL ? w + s->n : NULL;
-  if (w == NULL) {
+  const size_t wide = (size_t)(1 + s->arms.functions);
+  double *w = malloc(wide * (size_t)s->n * sizeof *w), *expected = w != NULL ? w + s->n : NULL;
+  const int weighting = method == METHOD_DWOLS ? weight : WEIGHT_NONE;
+  if (w == NULL || !dwols_weights(s, weighting, beta, NULL, w, &cap)) {
+    free(w);
     return rgm_fail(RGM_EMEMORY, "no memory for the weights of stage %d", stage + 1);
   }
-  dwols_weights(s, method == METHOD_DWOLS ? weight : WEIGHT_NONE, beta, w, &cap);
-  propensities(s, beta, e);
-  const double *instruments = method == METHOD_GEST ? e : NULL;
-  normal_equations(s, w, NULL, instruments, y, matrix, coef);
+  expected = method == METHOD_GEST ? expected : NULL;
+  if (expected != NULL) {
+    dwols_expected(s, beta, expected);
+  }
+  normal_equations(s, w, NULL, expected, y, matrix, coef);
   memcpy(copy, matrix, sizeof copy);
   int column = 0;
   const bool solved = dwols_solve(copy, coef, s->q, &column);
   if (solved && sandwich != NULL) {
     double inverse[RGM_FORMULA_COLUMNS * RGM_FORMULA_COLUMNS];
     invert(matrix, s->q, inverse);
-    sandwich_errors(s, inverse, w, instruments, y, coef, sandwich);
+    sandwich_errors(s, inverse, w, expected, y, coef, sandwich);
   }
   if (solved && diag != NULL) {
     memset(diag, 0, DIAG_COUNT * sizeof *diag);
-    diagnose(s, beta, y, w, e, coef, diag);
+    diagnose(s, beta, y, w, coef, diag);
   }
   free(w);
+  char name[RGM_FORMULA_NAME + 40] = "";
+  if (!solved && column >= s->f) {
+    dwols_psi_name(s, column - s->f, name);
+  }
   return solved ? RGM_OK
                 : rgm_fail(RGM_ENUMERIC, "%s: stage %d: the equations are singular at %s", m->path,
-                           stage + 1,
-                           column < s->f ? s->free.name[column] : s->blip.name[column - s->f]);
+                           stage + 1, column < s->f ? s->free.name[column] : name);
 }

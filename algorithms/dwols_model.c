@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PROPENSITY, FREE, BLIP };
+enum { PROPENSITY, FREE, BLIP, SQUARE };
 
-static const char *const parts[] = {"propensity", "free", "blip"};
+static const char *const parts[] = {"propensity", "free", "blip", "square"};
 
 
 // "config.yaml:12:3: algorithm.stage2.blip"
@@ -32,30 +32,60 @@ static void *take(size_t count, size_t size) {
 
 // ---- formulas ----------------------------------------------------------------------------------
 
+// adds to the list of what the treatment-free model lacks
+static void list_missing(dwols_stage *s, const rgm_formula *of) {
+  for (int j = 1; j < of->columns; j++) {
+    const size_t used = strlen(s->missing_main);
+    bool found = false;
+    for (int i = 0; i < s->free.columns; i++) {
+      found = found || strcmp(s->free.name[i], of->name[j]) == 0;
+    }
+    for (int i = 0; of == &s->square && i < s->blip.columns; i++) {
+      found = found || strcmp(s->blip.name[i], of->name[j]) == 0;
+    }
+    if (!found && used + RGM_FORMULA_NAME + 4 < sizeof s->missing_main) {
+      char part[RGM_FORMULA_NAME + 4];
+      snprintf(part, sizeof part, "%s%s", used > 0 ? ", " : "", of->name[j]);
+      memcpy(s->missing_main + used, part, strlen(part) + 1);
+    }
+  }
+}
+
+
 // terms of the blip that the treatment-free model lacks: told, and added unless as published
 static rgm_status complete_free(const rgm_run *run, dwols_model *m, int k) {
   dwols_stage *s = &m->stage[k];
   const dwols_stage_keys *keys = &m->keys->stage[k];
-  char what[512], text[2 * RGM_STRING_SIZE + 8];
-  size_t used = 0;
-  for (int j = 1; j < s->blip.columns; j++) {
-    bool found = false;
-    for (int i = 0; i < s->free.columns; i++) {
-      found = found || strcmp(s->free.name[i], s->blip.name[j]) == 0;
-    }
-    if (!found && used + RGM_FORMULA_NAME + 4 < sizeof s->missing_main) {
-      char part[RGM_FORMULA_NAME + 4];
-      snprintf(part, sizeof part, "%s%s", used > 0 ? ", " : "", s->blip.name[j]);
-      memcpy(s->missing_main + used, part, strlen(part) + 1);
-      used += strlen(part);
-    }
-  }
-  if (used == 0 || m->keys->hierarchy == HIERARCHY_PUBLISHED) {
+  char what[512], text[3 * RGM_STRING_SIZE + 16];
+  list_missing(s, &s->blip);
+  list_missing(s, &s->square);
+  if (s->missing_main[0] == '\0' || m->keys->hierarchy == HIERARCHY_PUBLISHED) {
     return RGM_OK;
   }
   where(run, k, "free", what, sizeof what);
-  snprintf(text, sizeof text, "%s%s%s", keys->free, keys->free[0] != '\0' ? " + " : "", keys->blip);
+  snprintf(text, sizeof text, "%s%s%s%s%s", keys->free, keys->free[0] != '\0' ? " + " : "",
+           keys->blip, keys->blip[0] != '\0' && keys->square[0] != '\0' ? " + " : "", keys->square);
   return rgm_formula_parse(what, text, &m->frame, false, &s->free);
+}
+
+
+// keys that a kind of treatment has no use for, and weights that it does not have
+static rgm_status check_kind(const rgm_run *run, const dwols_model *m, int k) {
+  const dwols_stage_keys *keys = &m->keys->stage[k];
+  const bool dose = keys->kind == TREAT_CONTINUOUS;
+  char what[512];
+  if (!dose && (keys->square[0] != '\0' || keys->range[0] != '\0')) {
+    const char *key = keys->square[0] != '\0' ? "square" : "range";
+    where(run, k, key, what, sizeof what);
+    return rgm_fail(RGM_ECONFIG, "%s: stage %d: only a dose has one; set stage%d.kind: continuous",
+                    what, k + 1, k + 1);
+  }
+  if (!dose && m->keys->weight == WEIGHT_BINS) {
+    where(run, -1, "weight", what, sizeof what);
+    return rgm_fail(RGM_ECONFIG, "%s: bins are of doses, stage %d has levels; use ipw", what,
+                    k + 1);
+  }
+  return RGM_OK;
 }
 
 
@@ -72,13 +102,21 @@ static rgm_status parse_stage(const rgm_run *run, dwols_model *m, int k) {
       {"propensity", keys->propensity, &s->propensity, false},
       {"free", keys->free, &s->free, false},
       {"blip", keys->blip, &s->blip, false},
+      {"square", keys->square, &s->square, false},
   };
+  RGM_TRY(check_kind(run, m, k));
+  s->arms.kind = keys->kind;
+  s->family = keys->family;
+  m->general = m->general || keys->kind != TREAT_BINARY || m->keys->weight == WEIGHT_STABILISED;
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     char what[512];
     where(run, k, all[i].key, what, sizeof what);
     if (all[i].text[0] == '\0' && all[i].expression) {
       return rgm_fail(RGM_ECONFIG, "%s: stage %d needs one; algorithm.stages says there are %d",
                       what, k + 1, m->stages);
+    }
+    if (all[i].text[0] == '\0' && all[i].formula == &s->square) {
+      continue;
     }
     RGM_TRY(rgm_formula_parse(what, all[i].text, &m->frame, all[i].expression, all[i].formula));
   }
@@ -87,6 +125,23 @@ static rgm_status parse_stage(const rgm_run *run, dwols_model *m, int k) {
 
 
 // ---- rows --------------------------------------------------------------------------------------
+
+// a dose, or one of two or several levels: what is wrong with it, NULL: nothing
+static const char *wrong_treatment(const dwols_stage *s, double a) {
+  if (isnan(a)) {
+    return "missing; leave the row out by algorithm.stageK.eligible";
+  }
+  if (s->arms.kind == TREAT_BINARY) {
+    return a == 0 || a == 1 ? NULL : "neither 0 nor 1";
+  }
+  if (!isfinite(a)) {
+    return "infinite";
+  }
+  return s->arms.kind == TREAT_CONTINUOUS && s->family == FAMILY_GAMMA && !(a > 0)
+             ? "not above 0, as doses of a gamma distribution are; family: normal"
+             : NULL;
+}
+
 
 // the rows of a stage and their treatments
 static rgm_status find_rows(dwols_model *m, int k, uint8_t *keep) {
@@ -97,7 +152,6 @@ static rgm_status find_rows(dwols_model *m, int k, uint8_t *keep) {
   if (s->rows == NULL || s->label == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for the rows of stage %d", k + 1);
   }
-  int64_t treated = 0;
   for (int64_t row = 0; row < N; row++) {
     const double *values = m->frame.value + row * m->frame.columns;
     const double eligible = rgm_formula_value(&s->eligible, values);
@@ -113,16 +167,29 @@ static rgm_status find_rows(dwols_model *m, int k, uint8_t *keep) {
       continue;
     }
     const double a = rgm_formula_value(&s->treatment, values);
-    if (a != 0 && a != 1) {
+    const char *wrong = wrong_treatment(s, a);
+    if (wrong != NULL) {
       return rgm_fail(RGM_EDATA, "%s:%lld: stage %d: the treatment %s is %s", m->path,
-                      (long long)row + 2, k + 1, m->keys->stage[k].treatment,
-                      isnan(a) ? "missing; leave the row out by algorithm.stageK.eligible"
-                               : "neither 0 nor 1");
+                      (long long)row + 2, k + 1, m->keys->stage[k].treatment, wrong);
     }
-    treated += a == 1;
     s->label[s->n] = a;
     s->rows[s->n++] = (uint32_t)row;
   }
+  return RGM_OK;
+}
+
+
+// two levels, both seen
+static rgm_status find_two(dwols_model *m, int k) {
+  dwols_stage *s = &m->stage[k];
+  int64_t treated = 0;
+  for (int64_t i = 0; i < s->n; i++) {
+    treated += s->label[i] == 1;
+  }
+  s->arms.levels = 2;
+  s->arms.level[1] = 1;
+  snprintf(s->arms.name[0], sizeof s->arms.name[0], "0");
+  snprintf(s->arms.name[1], sizeof s->arms.name[1], "1");
   if (s->n == 0 || treated == 0 || treated == s->n) {
     return rgm_fail(RGM_EDATA,
                     "%s: stage %d: of %lld eligible rows %s is treated: too few to learn "
@@ -133,11 +200,135 @@ static rgm_status find_rows(dwols_model *m, int k, uint8_t *keep) {
 }
 
 
+// levels in order of their values, labels their numbers
+static rgm_status find_levels(dwols_model *m, int k) {
+  dwols_stage *s = &m->stage[k];
+  dwols_arms *arms = &s->arms;
+  const char *text = m->keys->stage[k].treatment;
+  for (int64_t i = 0; i < s->n; i++) {
+    int at = 0;
+    while (at < arms->levels && arms->level[at] < s->label[i]) {
+      at++;
+    }
+    if (at < arms->levels && arms->level[at] == s->label[i]) {
+      continue;
+    }
+    if (arms->levels == DWOLS_LEVELS) {
+      return rgm_fail(RGM_EDATA,
+                      "%s: stage %d: the treatment %s has more than %d levels; is it a dose (kind: "
+                      "continuous)?",
+                      m->path, k + 1, text, DWOLS_LEVELS);
+    }
+    memmove(arms->level + at + 1, arms->level + at,
+            (size_t)(arms->levels++ - at) * sizeof *arms->level);
+    arms->level[at] = s->label[i];
+  }
+  if (arms->levels < 2) {
+    return rgm_fail(RGM_EDATA,
+                    "%s: stage %d: the treatment %s has %d level%s in %lld eligible rows", m->path,
+                    k + 1, text, arms->levels, arms->levels == 1 ? "" : "s", (long long)s->n);
+  }
+  for (int64_t i = 0; i < s->n; i++) {
+    int at = 0;
+    while (arms->level[at] < s->label[i]) {
+      at++;
+    }
+    s->label[i] = at;
+  }
+  const rgm_op *op = s->treatment.op;
+  const rgm_variable *words =
+      s->treatment.op_count == 1 && op->code == RGM_OP_COLUMN && m->frame.column[op->column].levels
+          ? &m->frame.column[op->column]
+          : NULL;
+  for (int l = 0; l < arms->levels; l++) {
+    snprintf(arms->name[l], sizeof arms->name[l], "%.31s",
+             words != NULL ? words->level[(int)arms->level[l]] : "");
+    if (words == NULL) {
+      snprintf(arms->name[l], sizeof arms->name[l], "%.9g", arms->level[l]);
+    }
+  }
+  return RGM_OK;
+}
+
+
+typedef struct ranked {
+  double dose;
+  uint32_t row;
+} ranked;
+
+
+static int by_dose(const void *a, const void *b) {
+  const ranked *x = a, *y = b;
+  return x->dose != y->dose ? (x->dose > y->dose) - (x->dose < y->dose)
+                            : (x->row > y->row) - (x->row < y->row);
+}
+
+
+// doses: their order, size, the range that rules may choose from
+static rgm_status find_doses(const rgm_run *run, dwols_model *m, int k) {
+  dwols_stage *s = &m->stage[k];
+  const char *range = m->keys->stage[k].range;
+  double square = 0.0;
+  ranked *all = take((size_t)s->n, sizeof *all);
+  s->order = take((size_t)s->n, sizeof *s->order);
+  if (all == NULL || s->order == NULL) {
+    free(all);
+    return rgm_fail(RGM_EMEMORY, "no memory for the doses of stage %d", k + 1);
+  }
+  for (int64_t i = 0; i < s->n; i++) {
+    all[i] = (ranked){s->label[i], (uint32_t)i};
+    square += s->label[i] * s->label[i] / (double)s->n;
+  }
+  qsort(all, (size_t)s->n, sizeof *all, by_dose);
+  for (int64_t i = 0; i < s->n; i++) {
+    s->order[i] = all[i].row;
+  }
+  const double least = s->n > 0 ? all[0].dose : 0, most = s->n > 0 ? all[s->n - 1].dose : 0;
+  s->split = s->n > 0 ? all[s->n / 2].dose : 0;
+  free(all);
+  s->dose = sqrt(square);
+  s->arms.least = least;
+  s->arms.most = most;
+  if (!(most > least)) {
+    return rgm_fail(RGM_EDATA, "%s: stage %d: the dose %s is the same in all %lld eligible rows",
+                    m->path, k + 1, m->keys->stage[k].treatment, (long long)s->n);
+  }
+  if (range[0] != '\0') {
+    char what[512], rest;
+    where(run, k, "range", what, sizeof what);
+    if (sscanf(range, " %lf , %lf %c", &s->arms.least, &s->arms.most, &rest) != 2 ||
+        !(isfinite(s->arms.least) && isfinite(s->arms.most) && s->arms.least < s->arms.most)) {
+      return rgm_fail(RGM_ECONFIG,
+                      "%s: stage %d: expected the least and the largest dose, as 0, 10", what,
+                      k + 1);
+    }
+  }
+  return RGM_OK;
+}
+
+
+static rgm_status find_arms(const rgm_run *run, dwols_model *m, int k) {
+  dwols_stage *s = &m->stage[k];
+  const int weight = m->keys->weight;
+  s->dose = 1.0;
+  switch (s->arms.kind) {
+  case TREAT_BINARY:
+    return find_two(m, k);
+  case TREAT_CONTINUOUS:
+    s->bins = weight == WEIGHT_OVERLAP || weight == WEIGHT_BINS ? (int)m->keys->bins : 0;
+    return find_doses(run, m, k);
+  default:
+    return find_levels(m, k);
+  }
+}
+
+
 static rgm_status size_stage(const rgm_run *run, dwols_model *m, int k, const uint8_t *keep) {
   dwols_stage *s = &m->stage[k];
-  rgm_formula *formulas[] = {&s->propensity, &s->free, &s->blip};
+  rgm_formula *formulas[] = {&s->propensity, &s->free, &s->blip, &s->square};
+  const bool squared = m->keys->stage[k].square[0] != '\0';
   char what[512];
-  for (int part = 2; part >= 0; part--) {
+  for (int part = squared ? SQUARE : BLIP; part >= 0; part--) {
     where(run, k, parts[part], what, sizeof what);
     RGM_TRY(rgm_formula_learn(what, formulas[part], &m->frame, keep));
     if (part == FREE) {
@@ -147,23 +338,25 @@ static rgm_status size_stage(const rgm_run *run, dwols_model *m, int k, const ui
   }
   s->p = s->propensity.columns;
   s->f = s->free.columns;
-  s->h = s->blip.columns;
+  const bool fits = dwols_arms_make(&s->arms, s->blip.columns, squared ? s->square.columns : 0);
+  s->h = s->arms.terms;
   s->q = s->f + s->h;
+  s->e = dwols_treat_size(s);
   where(run, k, "free", what, sizeof what);
-  if (s->q > RGM_FORMULA_COLUMNS || s->n <= s->q || s->n <= s->p) {
+  if (!fits || s->q > RGM_FORMULA_COLUMNS || s->n <= s->q || s->n <= s->e || s->e > DWOLS_TREAT) {
     return rgm_fail(RGM_EDATA,
                     "%s: stage %d: %d columns of outcome and blip, %d of the propensity, for %lld "
-                    "eligible rows; at most %d, and fewer than rows",
-                    what, k + 1, s->q, s->p, (long long)s->n, RGM_FORMULA_COLUMNS);
+                    "eligible rows; at most %d and %d, and fewer than rows",
+                    what, k + 1, s->q, s->e, (long long)s->n, RGM_FORMULA_COLUMNS, DWOLS_TREAT);
   }
   s->first = m->psi;
   s->first_all = m->all;
   m->psi += s->h;
-  m->all += s->p + s->q;
-  const size_t n = (size_t)s->n;
+  m->all += s->e + s->q;
+  const size_t n = (size_t)s->n, columns = (size_t)(s->arms.blip + s->arms.square);
   s->x = take(n * (size_t)s->p, sizeof *s->x);
   s->z = take(n * (size_t)s->q, sizeof *s->z);
-  s->blips = take(n * (size_t)s->h, sizeof *s->blips);
+  s->blips = take(n * columns, sizeof *s->blips);
   if (s->x == NULL || s->z == NULL || s->blips == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for the designs of stage %d", k + 1);
   }
@@ -267,6 +460,7 @@ static rgm_status look_for_missing(const dwols_model *m) {
     rgm_formula_uses(&m->stage[k].propensity, used);
     rgm_formula_uses(&m->stage[k].free, used);
     rgm_formula_uses(&m->stage[k].blip, used);
+    rgm_formula_uses(&m->stage[k].square, used);
   }
   if (used != NULL) {
     rgm_formula_uses(&m->outcome, used);
@@ -313,12 +507,20 @@ rgm_status dwols_model_build(const rgm_run *run, dwols_model *m) {
       status = find_rows(m, k, keep);
     }
     if (status == RGM_OK) {
+      status = find_arms(run, m, k);
+    }
+    if (status == RGM_OK) {
       status = size_stage(run, m, k, keep);
     }
     if (status == RGM_OK) {
       where(run, k, "blip", what, sizeof what);
       status =
           rgm_formula_inputs(what, keys->stage[k].blip, m->inputs, &m->input_count, DWOLS_INPUTS);
+    }
+    if (status == RGM_OK) {
+      where(run, k, "square", what, sizeof what);
+      status =
+          rgm_formula_inputs(what, keys->stage[k].square, m->inputs, &m->input_count, DWOLS_INPUTS);
     }
   }
   free(keep);
@@ -332,6 +534,7 @@ rgm_status dwols_model_build(const rgm_run *run, dwols_model *m) {
 void dwols_model_free(dwols_model *m) {
   for (int k = 0; k < DWOLS_STAGES; k++) {
     free(m->stage[k].rows);
+    free(m->stage[k].order);
     free(m->stage[k].label);
     free(m->stage[k].given);
     free(m->stage[k].x);
@@ -404,10 +607,14 @@ static rgm_status check_rank(const dwols_model *m, int k) {
   if (outcome < 0 && propensity < 0) {
     return RGM_OK;
   }
-  const char *name = outcome < 0      ? s->propensity.name[propensity]
-                     : outcome < s->f ? s->free.name[outcome]
-                                      : s->blip.name[outcome - s->f];
+  char name[RGM_FORMULA_NAME + 40];
   const char *part = outcome < 0 ? "propensity" : outcome < s->f ? "free" : "blip";
+  if (outcome >= s->f) {
+    dwols_psi_name(s, outcome - s->f, name);
+  } else {
+    snprintf(name, sizeof name, "%s",
+             outcome < 0 ? s->propensity.name[propensity] : s->free.name[outcome]);
+  }
   return rgm_fail(RGM_EDATA,
                   "%s: stage %d: %s: the term %s follows from the terms before it; "
                   "leave it out",
@@ -427,13 +634,18 @@ rgm_status dwols_model_design(dwols_model *m, const double *values) {
     dwols_stage *s = &m->stage[k];
     RGM_TRY(fill(m, k, PROPENSITY, &s->propensity, values, s->x, s->p));
     RGM_TRY(fill(m, k, FREE, &s->free, values, s->z, s->q));
-    RGM_TRY(fill(m, k, BLIP, &s->blip, values, s->blips, s->h));
+    const int columns = s->arms.blip + s->arms.square;
+    double *squares = s->blips + s->arms.blip;
+    RGM_TRY(fill(m, k, BLIP, &s->blip, values, s->blips, columns));
+    RGM_TRY(fill(m, k, SQUARE, &s->square, values, squares, columns));
     RGM_TRY(standardise(m, k, PROPENSITY, &s->propensity, s->x, s->p));
     RGM_TRY(standardise(m, k, FREE, &s->free, s->z, s->q));
-    RGM_TRY(standardise(m, k, BLIP, &s->blip, s->blips, s->h));
+    RGM_TRY(standardise(m, k, BLIP, &s->blip, s->blips, columns));
+    RGM_TRY(standardise(m, k, SQUARE, &s->square, squares, columns));
     for (int64_t i = 0; i < s->n; i++) {
       for (int j = 0; j < s->h; j++) {
-        s->z[i * s->q + s->f + j] = s->label[i] * s->blips[i * s->h + j];
+        const double b = dwols_function(&s->arms, s->arms.of[j], s->label[i] / s->dose);
+        s->z[i * s->q + s->f + j] = b * s->blips[i * columns + s->arms.column[j]];
       }
     }
     RGM_TRY(check_rank(m, k));
@@ -451,8 +663,74 @@ static void unscale(const dwols_stage *s, int part, const double *from, int colu
 }
 
 
+// of the models of treatment: one block of columns for each level, or cuts and slopes, which move
+// what the cuts are of
+static void raw_treat(const dwols_stage *s, const double *beta, double *out) {
+  const int kind = s->arms.kind, cuts = (kind == TREAT_ORDINAL ? s->arms.levels : s->bins) - 1;
+  const int blocks = kind == TREAT_ORDINAL ? 0 : kind == TREAT_CONTINUOUS ? 1 : s->arms.levels - 1;
+  for (int block = 0; block < blocks; block++) {
+    unscale(s, PROPENSITY, beta + block * s->p, s->p, out + block * s->p);
+  }
+  int at = blocks * s->p;
+  if (kind == TREAT_CONTINUOUS) {
+    out[at] = beta[at];
+    at++;
+  }
+  if (at < s->e) {
+    double shift = 0.0;
+    for (int j = 1; j < s->p; j++) {
+      out[at + cuts + j - 1] = beta[at + cuts + j - 1] / s->scale[PROPENSITY][j];
+      shift += out[at + cuts + j - 1] * s->centre[PROPENSITY][j];
+    }
+    for (int l = 0; l < cuts; l++) {
+      out[at + l] = beta[at + l] + shift;
+    }
+  }
+}
+
+
 void dwols_raw(const dwols_stage *s, const double *beta, const double *coef, double *out) {
-  unscale(s, PROPENSITY, beta, s->p, out);
-  unscale(s, FREE, coef, s->f, out + s->p);
-  unscale(s, BLIP, coef + s->f, s->h, out + s->p + s->f);
+  const double *psi = coef + s->f;
+  raw_treat(s, beta, out);
+  out += s->e;
+  unscale(s, FREE, coef, s->f, out);
+  out += s->f;
+  for (int j = 0, t = 0; j < s->h; t++) {
+    const bool square = s->arms.kind == TREAT_CONTINUOUS && t == 1;
+    const int columns = square ? s->arms.square : s->arms.blip;
+    unscale(s, square ? SQUARE : BLIP, psi + j, columns, out + j);
+    for (int end = j + columns; j < end; j++) {
+      out[j] /= square ? s->dose * s->dose : s->dose;
+    }
+  }
+}
+
+
+void dwols_standard(const dwols_stage *s, const double *raw, double *beta) {
+  const int kind = s->arms.kind, cuts = (kind == TREAT_ORDINAL ? s->arms.levels : s->bins) - 1;
+  const int blocks = kind == TREAT_ORDINAL ? 0 : kind == TREAT_CONTINUOUS ? 1 : s->arms.levels - 1;
+  for (int block = 0; block < blocks; block++) {
+    const double *from = raw + block * s->p;
+    double *to = beta + block * s->p;
+    to[0] = from[0];
+    for (int j = 1; j < s->p; j++) {
+      to[j] = from[j] * s->scale[PROPENSITY][j];
+      to[0] += from[j] * s->centre[PROPENSITY][j];
+    }
+  }
+  int at = blocks * s->p;
+  if (kind == TREAT_CONTINUOUS) {
+    beta[at] = raw[at];
+    at++;
+  }
+  if (at < s->e) {
+    double shift = 0.0;
+    for (int j = 1; j < s->p; j++) {
+      beta[at + cuts + j - 1] = raw[at + cuts + j - 1] * s->scale[PROPENSITY][j];
+      shift += raw[at + cuts + j - 1] * s->centre[PROPENSITY][j];
+    }
+    for (int l = 0; l < cuts; l++) {
+      beta[at + l] = raw[at + l] - shift;
+    }
+  }
 }

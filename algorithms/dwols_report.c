@@ -27,8 +27,11 @@ typedef struct report {
   double methods[3][DWOLS_PSI]; // psi of the first table by each method
   double covers[DWOLS_STAGES];  // share of eligible rows whose interval covers 0
   double share[RULES], value[RULES], started[RULES][DWOLS_STAGES];
-  double flow[DWOLS_STAGES][2][2]; // rows by advice (stringent) and treatment received
-  dwols_boot boot;                 // resampled, then imputed; sets 0: not asked for
+  // rows by advice (stringent) and treatment received: levels, or quarters of a dose's range
+  double flow[DWOLS_STAGES][DWOLS_LEVELS][DWOLS_LEVELS];
+  double dose[RULES][DWOLS_STAGES];                // mean dose
+  double given[RULES][DWOLS_STAGES][DWOLS_LEVELS]; // shares of those classes
+  dwols_boot boot;                                 // resampled, then imputed; sets 0: not asked for
 } report;
 
 
@@ -103,23 +106,12 @@ static rgm_status compare_methods(report *p) {
     memcpy(y, m->y, (size_t)m->frame.rows * sizeof *y);
     for (int k = m->stages - 1; k >= 0 && status == RGM_OK; k--) {
       const dwols_stage *s = &m->stage[k];
-      double beta[RGM_FORMULA_COLUMNS], coef[RGM_FORMULA_COLUMNS], raw[2 * RGM_FORMULA_COLUMNS];
-      // the propensity back on standardised columns
-      beta[0] = theta[s->first_all];
-      for (int j = 1; j < s->p; j++) {
-        beta[j] = theta[s->first_all + j] * s->scale[0][j];
-        beta[0] += theta[s->first_all + j] * s->centre[0][j];
-      }
+      double beta[DWOLS_TREAT], coef[RGM_FORMULA_COLUMNS], raw[DWOLS_ALL];
+      dwols_standard(s, theta + s->first_all, beta);
       status = dwols_fit_stage(m, k, method, m->keys->weight, beta, y, coef, NULL, NULL);
       dwols_raw(s, beta, coef, raw);
-      memcpy(p->methods[method] + s->first, raw + s->p + s->f, (size_t)s->h * sizeof *raw);
-      for (int64_t i = 0; i < s->n; i++) {
-        double blip = 0.0;
-        for (int j = 0; j < s->h; j++) {
-          blip += s->blips[i * s->h + j] * coef[s->f + j];
-        }
-        y[s->rows[i]] += fmax(blip, 0.0) - s->label[i] * blip;
-      }
+      memcpy(p->methods[method] + s->first, raw + s->e + s->f, (size_t)s->h * sizeof *raw);
+      dwols_add_regret(s, coef + s->f, y);
     }
   }
   free(theta);
@@ -128,10 +120,46 @@ static rgm_status compare_methods(report *p) {
 }
 
 
-static bool advises(int rule, const dwols_form *f) {
-  return rule == RULE_CRUDE       ? f->value > 0
-         : rule == RULE_STRINGENT ? f->value - f->half > 0
-                                  : rule == RULE_ALL;
+// What is said of a row of a stage: what another treatment than the reference gains over it, at
+// best, and what each rule gives.
+typedef struct advice {
+  dwols_form form;
+  double best, given[RULES];
+} advice;
+
+
+// Stringent: the reference, unless the interval of what the best treatment gains lies above 0; all
+// are treated: with the last level, or the largest dose.
+static advice advise(const report *p, int k, int64_t i, const double *values, double row[]) {
+  const dwols_stage *s = &p->m->stage[k];
+  const dwols_arms *arms = &s->arms;
+  const double none = dwols_reference(arms);
+  double sums[DWOLS_LEVELS], h[RGM_FORMULA_COLUMNS];
+  rgm_formula_row(&s->blip, values + (int64_t)s->rows[i] * p->m->frame.columns, row);
+  if (arms->square > 0) {
+    rgm_formula_row(&s->square, values + (int64_t)s->rows[i] * p->m->frame.columns,
+                    row + arms->blip);
+  }
+  dwols_sums(arms, row, p->pool.psi + s->first, sums);
+  advice a = {.best = dwols_best(arms, sums, true)};
+  dwols_contrast(arms, row, a.best, none, h);
+  a.form = form_of(p, k, h);
+  a.given[RULE_CRUDE] = a.form.value > 0 ? a.best : none;
+  a.given[RULE_STRINGENT] = a.form.value - a.form.half > 0 ? a.best : none;
+  a.given[RULE_ALL] = arms->kind == TREAT_CONTINUOUS ? arms->most : arms->levels - 1;
+  a.given[RULE_NEVER] = none;
+  a.given[RULE_OBSERVED] = s->label[i];
+  return a;
+}
+
+
+// the class of a treatment in the flow of figure 3
+static int flow_class(const dwols_arms *arms, double a) {
+  if (arms->kind != TREAT_CONTINUOUS) {
+    return (int)a;
+  }
+  const double quarter = floor(4.0 * (a - arms->least) / (arms->most - arms->least));
+  return (int)fmin(fmax(quarter, 0.0), 3.0);
 }
 
 
@@ -143,20 +171,25 @@ static void try_rules(report *p, const double *values, FILE *figure) {
   const int64_t N = m->frame.rows;
   for (int k = 0; k < m->stages; k++) {
     const dwols_stage *s = &m->stage[k];
+    const double none = dwols_reference(&s->arms);
     for (int64_t i = 0; i < s->n; i++) {
-      double h[RGM_FORMULA_COLUMNS];
-      rgm_formula_row(&s->blip, values + (int64_t)s->rows[i] * m->frame.columns, h);
-      const dwols_form f = form_of(p, k, h);
-      const double part = 1.0 / (double)(N * p->tables);
+      double row[2 * RGM_FORMULA_COLUMNS], h[RGM_FORMULA_COLUMNS];
+      const advice a = advise(p, k, i, values, row);
+      const double part = 1.0 / (double)(N * p->tables), share = 1.0 / (double)(s->n * p->tables);
       for (int rule = 0; rule < RULES; rule++) {
-        const bool start = rule == RULE_OBSERVED ? s->label[i] != 0 : advises(rule, &f);
-        p->started[rule][k] += start / (double)(s->n * p->tables);
-        p->value[rule] += ((start ? 1.0 : 0.0) - s->label[i]) * f.value * part;
+        dwols_contrast(&s->arms, row, a.given[rule], s->label[i], h);
+        p->started[rule][k] += (a.given[rule] != none) * share;
+        p->dose[rule][k] += a.given[rule] * share;
+        p->given[rule][k][flow_class(&s->arms, a.given[rule])] += share;
+        for (int j = 0; j < s->h; j++) {
+          p->value[rule] += h[j] * p->pool.psi[s->first + j] * part;
+        }
       }
-      p->covers[k] += (fabs(f.value) <= f.half) / (double)(s->n * p->tables);
-      p->flow[k][advises(RULE_STRINGENT, &f)][s->label[i] != 0] += 1.0 / (double)p->tables;
+      p->covers[k] += (fabs(a.form.value) <= a.form.half) * share;
+      p->flow[k][flow_class(&s->arms, a.given[RULE_STRINGENT])]
+             [flow_class(&s->arms, s->label[i])] += 1.0 / (double)p->tables;
       if (figure != NULL) {
-        fprintf(figure, "%d,%.6g,%.6g\n", k + 1, f.value, f.se);
+        fprintf(figure, "%d,%.6g,%.6g\n", k + 1, a.form.value, a.form.se);
       }
     }
   }
@@ -179,12 +212,10 @@ static rgm_status count_starts(report *p, const double *values) {
   for (int k = 0; k < m->stages; k++) {
     const dwols_stage *s = &m->stage[k];
     for (int64_t i = 0; i < s->n; i++) {
-      double h[RGM_FORMULA_COLUMNS];
-      rgm_formula_row(&s->blip, values + (int64_t)s->rows[i] * m->frame.columns, h);
-      const dwols_form f = form_of(p, k, h);
+      double row[2 * RGM_FORMULA_COLUMNS];
+      const advice a = advise(p, k, i, values, row);
       for (int rule = 0; rule < RULES; rule++) {
-        ever[s->rows[i] * RULES + rule] |=
-            rule == RULE_OBSERVED ? s->label[i] != 0 : advises(rule, &f);
+        ever[s->rows[i] * RULES + rule] |= a.given[rule] != dwols_reference(&s->arms);
       }
     }
   }
@@ -366,9 +397,10 @@ static void write_boot(const report *p) {
       const int i = p->m->stage[k].first + j;
       const double half = boot_half(p, i), value = p->boot.psi[i];
       const dwols_form f = coefficient(p, k, j);
-      char interval[48], name[80];
+      char interval[48], name[RGM_FORMULA_NAME + 56], term[RGM_FORMULA_NAME + 40];
       snprintf(interval, sizeof interval, "(%.3f, %.3f)", value - half, value + half);
-      snprintf(name, sizeof name, "%d: %s", k + 1, p->m->stage[k].blip.name[j]);
+      dwols_psi_name(&p->m->stage[k], j, term);
+      snprintf(name, sizeof name, "%d: %s", k + 1, term);
       fprintf(p->text, "  %-31s %10.4f %9.4f %7.1f %22s | %10.4f %9.4f\n", name, value,
               p->boot.se[i], p->boot.df[i], interval, f.value, f.se);
     }
@@ -378,16 +410,38 @@ static void write_boot(const report *p) {
 
 // ---- JSON --------------------------------------------------------------------------------------
 
+// which treatments a stage has, unless two levels
+static void json_arms(rgm_json *j, const dwols_arms *arms) {
+  static const char *const kinds[] = {"binary", "multinomial", "ordinal", "continuous"};
+  if (arms->kind == TREAT_BINARY) {
+    return;
+  }
+  rgm_json_string(j, "kind", kinds[arms->kind]);
+  rgm_json_open(j, arms->levels > 0 ? "levels" : "range", '[');
+  for (int l = 0; l < arms->levels; l++) {
+    rgm_json_string(j, NULL, arms->name[l]);
+  }
+  if (arms->levels == 0) {
+    rgm_json_number(j, NULL, arms->least);
+    rgm_json_number(j, NULL, arms->most);
+  }
+  rgm_json_close(j, ']');
+}
+
+
 static void json_stage(const report *p, int k) {
   const dwols_stage *s = &p->m->stage[k];
   rgm_json *j = p->json;
   const double *diag = p->diag + k * DIAG_COUNT, *failures = p->failures + k * 4;
+  char name[RGM_FORMULA_NAME + 40];
   rgm_json_open(j, NULL, '{');
   rgm_json_number(j, "stage", k + 1);
+  json_arms(j, &s->arms);
   const char *const keys[] = {"psi", "se", "ci", "lambda", "df", "sandwich_se"};
   rgm_json_open(j, "terms", '[');
   for (int i = 0; i < s->h; i++) {
-    rgm_json_string(j, NULL, s->blip.name[i]);
+    dwols_psi_name(s, i, name);
+    rgm_json_string(j, NULL, name);
   }
   rgm_json_close(j, ']');
   for (int what = 0; what < 6; what++) {
@@ -405,7 +459,7 @@ static void json_stage(const report *p, int k) {
                         : what == 1 ? f.se
                         : what == 3 ? f.lambda
                         : what == 4 ? f.df
-                                    : p->sandwich[s->first_all + s->p + s->f + i]);
+                                    : p->sandwich[s->first_all + s->e + s->f + i]);
       }
     }
     rgm_json_close(j, ']');
@@ -418,13 +472,14 @@ static void json_stage(const report *p, int k) {
     rgm_json_close(j, ']');
   }
   rgm_json_open(j, "propensity", '{');
-  for (int i = 0; i < s->p; i++) {
-    rgm_json_number(j, s->propensity.name[i], p->theta[s->first_all + i]);
+  for (int i = 0; i < s->e; i++) {
+    dwols_treat_name(s, i, name);
+    rgm_json_number(j, name, p->theta[s->first_all + i]);
   }
   rgm_json_close(j, '}');
   rgm_json_open(j, "treatment_free", '{');
   for (int i = 0; i < s->f; i++) {
-    rgm_json_number(j, s->free.name[i], p->theta[s->first_all + s->p + i]);
+    rgm_json_number(j, s->free.name[i], p->theta[s->first_all + s->e + i]);
   }
   rgm_json_close(j, '}');
   rgm_json_number(j, "ess", diag[DIAG_ESS_TREATED] + diag[DIAG_ESS_UNTREATED]);
@@ -441,6 +496,27 @@ static void json_stage(const report *p, int k) {
   rgm_json_close(j, '}');
   rgm_json_string(j, "missing_from_treatment_free", s->missing_main);
   rgm_json_close(j, '}');
+}
+
+
+// what a rule gives at a stage, unless of two levels: shares of levels, or the mean dose
+static void json_given(const report *p, int rule, int k) {
+  const dwols_arms *arms = &p->m->stage[k].arms;
+  char name[32];
+  if (arms->kind == TREAT_BINARY) {
+    return;
+  }
+  snprintf(name, sizeof name, "%s_%d", arms->kind == TREAT_CONTINUOUS ? "mean_dose" : "levels",
+           k + 1);
+  if (arms->kind == TREAT_CONTINUOUS) {
+    rgm_json_number(p->json, name, p->dose[rule][k]);
+    return;
+  }
+  rgm_json_open(p->json, name, '{');
+  for (int l = 0; l < arms->levels; l++) {
+    rgm_json_number(p->json, arms->name[l], p->given[rule][k][l]);
+  }
+  rgm_json_close(p->json, '}');
 }
 
 
@@ -466,6 +542,9 @@ static rgm_status write_json(const report *p, FILE *csv, FILE *tex) {
       rgm_json_number(j, NULL, p->started[rule][k]);
     }
     rgm_json_close(j, ']');
+    for (int k = 0; k < p->m->stages; k++) {
+      json_given(p, rule, k);
+    }
     rgm_json_close(j, '}');
   }
   rgm_json_close(j, '}');
@@ -527,23 +606,25 @@ static void write_text(const report *p) {
     const dwols_stage *s = &p->m->stage[k];
     const double *diag = p->diag + k * DIAG_COUNT;
     fprintf(out,
-            "\nstage %d: %.0f eligible, %.0f treated; effective sizes %.0f and %.0f; SMD %.2f "
+            "\nstage %d: %.0f eligible, %.0f %s; effective sizes %.0f and %.0f; SMD %.2f "
             "before, %.2f after weighting; residual sd %.1f, R2 %.2f; %.0f %% of intervals "
             "cover 0\n",
-            k + 1, diag[DIAG_N], diag[DIAG_TREATED], diag[DIAG_ESS_TREATED],
-            diag[DIAG_ESS_UNTREATED], diag[DIAG_SMD_BEFORE], diag[DIAG_SMD_AFTER],
-            diag[DIAG_RESIDUAL_SD], diag[DIAG_R2], 100 * p->covers[k]);
+            k + 1, diag[DIAG_N], diag[DIAG_TREATED],
+            s->arms.kind == TREAT_CONTINUOUS ? "above the median dose" : "treated",
+            diag[DIAG_ESS_TREATED], diag[DIAG_ESS_UNTREATED], diag[DIAG_SMD_BEFORE],
+            diag[DIAG_SMD_AFTER], diag[DIAG_RESIDUAL_SD], diag[DIAG_R2], 100 * p->covers[k]);
     write_warnings(p, k);
     fprintf(out, "  %-24s %10s %9s %22s %7s %9s | %10s %10s %10s\n", "blip", "psi", "se",
             "interval", "lambda", "sandwich", "dwols", "qlearning", "gest");
     for (int j = 0; j < s->h; j++) {
       const dwols_form f = coefficient(p, k, j);
-      char interval[48];
+      char interval[48], name[RGM_FORMULA_NAME + 40];
       snprintf(interval, sizeof interval, "(%.3f, %.3f)", f.value - f.half, f.value + f.half);
-      fprintf(out, "  %-24s %10.4f %9.4f %22s %7.2f %9.4f | %10.4f %10.4f %10.4f\n",
-              s->blip.name[j], f.value, f.se, interval, f.lambda,
-              p->sandwich[s->first_all + s->p + s->f + j], p->methods[0][s->first + j],
-              p->methods[1][s->first + j], p->methods[2][s->first + j]);
+      dwols_psi_name(s, j, name);
+      fprintf(out, "  %-24s %10.4f %9.4f %22s %7.2f %9.4f | %10.4f %10.4f %10.4f\n", name, f.value,
+              f.se, interval, f.lambda, p->sandwich[s->first_all + s->e + s->f + j],
+              p->methods[0][s->first + j], p->methods[1][s->first + j],
+              p->methods[2][s->first + j]);
     }
   }
   fprintf(out, "\n  %-12s %14s %16s   starts by stage, of those eligible\n", "rule", "ever treated",
@@ -554,9 +635,27 @@ static void write_text(const report *p) {
     for (int k = 0; k < p->m->stages; k++) {
       fprintf(out, " %5.1f %%", 100 * p->started[rule][k]);
     }
+    for (int k = 0; k < p->m->stages; k++) {
+      if (p->m->stage[k].arms.kind == TREAT_CONTINUOUS) {
+        fprintf(out, "  mean dose %d: %.4g", k + 1, p->dose[rule][k]);
+      }
+    }
     fprintf(out, "\n");
   }
   fprintf(out, "Apparent values come from the models that chose the rule; adr and wis do not.\n");
+}
+
+
+// of a class of treatments: wait or start, a level, a quarter of a dose's range
+static void flow_name(const dwols_arms *arms, int at, char out[64]) {
+  const double quarter = 0.25 * (arms->most - arms->least);
+  if (arms->kind == TREAT_BINARY) {
+    snprintf(out, 64, "%s", at > 0 ? "start" : "wait");
+  } else if (arms->kind != TREAT_CONTINUOUS) {
+    snprintf(out, 64, "%s", arms->name[at]);
+  } else {
+    snprintf(out, 64, "%.4g to %.4g", arms->least + at * quarter, arms->least + (at + 1) * quarter);
+  }
 }
 
 
@@ -571,9 +670,11 @@ static rgm_status write_tables(const report *p) {
     for (int j = 0; j < p->m->stage[k].h; j++) {
       const dwols_form f = coefficient(p, k, j);
       const dwols_stage *s = &p->m->stage[k];
-      fprintf(csv, "%d,\"%s\",%.12g,%.12g,%.12g,%.12g,%.6g,%.6g,%.12g\n", k + 1, s->blip.name[j],
-              f.value, f.se, f.value - f.half, f.value + f.half, f.lambda, f.df,
-              p->sandwich[s->first_all + s->p + s->f + j]);
+      char name[RGM_FORMULA_NAME + 40];
+      dwols_psi_name(s, j, name);
+      fprintf(csv, "%d,\"%s\",%.12g,%.12g,%.12g,%.12g,%.6g,%.6g,%.12g\n", k + 1, name, f.value,
+              f.se, f.value - f.half, f.value + f.half, f.lambda, f.df,
+              p->sandwich[s->first_all + s->e + s->f + j]);
     }
   }
   RGM_TRY(close_file(csv, "psi.csv"));
@@ -585,8 +686,10 @@ static rgm_status write_tables(const report *p) {
   for (int k = 0; k < p->m->stages; k++) {
     for (int j = 0; j < p->m->stage[k].h; j++) {
       const dwols_form f = coefficient(p, k, j);
-      fprintf(tex, "%d & \\verb|%s| & %.3f & %.3f & (%.3f, %.3f) \\\\\n", k + 1,
-              p->m->stage[k].blip.name[j], f.value, f.se, f.value - f.half, f.value + f.half);
+      char name[RGM_FORMULA_NAME + 40];
+      dwols_psi_name(&p->m->stage[k], j, name);
+      fprintf(tex, "%d & \\verb|%s| & %.3f & %.3f & (%.3f, %.3f) \\\\\n", k + 1, name, f.value,
+              f.se, f.value - f.half, f.value + f.half);
     }
   }
   fprintf(tex, "\\end{tabular}\n");
@@ -594,9 +697,14 @@ static rgm_status write_tables(const report *p) {
   RGM_TRY(open_file(p, "figure3_flow.csv", &flow));
   fprintf(flow, "stage,advised,received,patients\n");
   for (int k = 0; k < p->m->stages; k++) {
-    for (int i = 0; i < 4; i++) {
-      fprintf(flow, "%d,%s,%s,%.2f\n", k + 1, i / 2 ? "start" : "wait", i % 2 ? "start" : "wait",
-              p->flow[k][i / 2][i % 2]);
+    const dwols_arms *arms = &p->m->stage[k].arms;
+    const int classes = arms->kind == TREAT_CONTINUOUS ? 4 : arms->levels;
+    for (int i = 0; i < classes * classes; i++) {
+      char advised[64], received[64];
+      flow_name(arms, i / classes, advised);
+      flow_name(arms, i % classes, received);
+      fprintf(flow, "%d,%s,%s,%.2f\n", k + 1, advised, received,
+              p->flow[k][i / classes][i % classes]);
     }
   }
   return close_file(flow, "figure3_flow.csv");

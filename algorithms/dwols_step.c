@@ -226,9 +226,12 @@ static rgm_status upload(rgm_run *run) {
 }
 
 
+static const char *const why[] = {"", "they separate the treatments: coefficients run away",
+                                  "the equations are singular", "a treatment that nobody has"};
+
 // The fit of the sample itself. beta[k], coef[k] on standardised columns.
 typedef struct sample {
-  double beta[DWOLS_STAGES][RGM_FORMULA_COLUMNS], coef[DWOLS_STAGES][RGM_FORMULA_COLUMNS];
+  double beta[DWOLS_STAGES][DWOLS_TREAT], coef[DWOLS_STAGES][RGM_FORMULA_COLUMNS];
   double caps[DWOLS_STAGES], near_zero;
 } sample;
 
@@ -241,12 +244,26 @@ static void lane(const double *from, int columns, int64_t replicate, double *out
 }
 
 
+// models of treatment of the sample on the host
+static rgm_status fit_treatments(const dwols_model *m, sample *out) {
+  for (int k = 0; k < m->stages; k++) {
+    const rgm_fit fit = dwols_treat_fit(&m->stage[k], NULL, NULL, out->beta[k]);
+    if (fit != RGM_FIT_DONE) {
+      return rgm_fail(RGM_ENUMERIC, "%s: stage %d: propensity: %s; take fewer terms", m->path,
+                      k + 1, why[fit]);
+    }
+  }
+  return RGM_OK;
+}
+
+
 // propensities of the sample, where every resample starts
 static rgm_status fit_propensities(rgm_run *run, sample *out) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
-  static const char *const why[] = {"", "they separate the treatments: coefficients run away",
-                                    "the equations are singular", "one treatment only"};
+  if (m->general) {
+    return fit_treatments(m, out);
+  }
   RGM_TRY(draw(run, m->clusters, 0));
   const double none[DWOLS_STAGES] = {INFINITY, INFINITY, INFINITY, INFINITY};
   fit_groups(run, 1, none, true);
@@ -270,15 +287,24 @@ static rgm_status fit_propensities(rgm_run *run, sample *out) {
 }
 
 
-// the share of rows whose blip's interval, by the sandwich, covers 0: a stage is near to irregular
+// the share of rows in which what the best treatment gains over the reference (or would: another
+// than the reference) has an interval, by the sandwich, that covers 0: a stage is near to irregular
 static double share_near_zero(const dwols_stage *s, const double *coef, const double *sandwich) {
+  const int columns = s->arms.blip + s->arms.square;
   double near = 0.0;
   for (int64_t i = 0; i < s->n; i++) {
-    double value = coef[s->f], size = fabs(sandwich[s->f]);
-    for (int j = 1; j < s->h; j++) {
-      const double raw = s->blips[i * s->h + j];
-      value += raw * coef[s->f + j];
-      size += fabs(raw) * sandwich[s->f + j] * s->scale[2][j];
+    double sums[DWOLS_LEVELS], h[RGM_FORMULA_COLUMNS], value = 0.0, size = 0.0;
+    dwols_stage_sums(s, i, coef + s->f, sums);
+    const double best = dwols_best(&s->arms, sums, true), none = dwols_reference(&s->arms);
+    dwols_contrast(&s->arms, s->blips + i * columns, best / s->dose, none / s->dose, h);
+    for (int j = 0; j < s->h; j++) {
+      const int c = s->arms.column[j], part = c < s->arms.blip ? 2 : 3;
+      const int at = part == 2 ? c : c - s->arms.blip;
+      const double dose = s->arms.kind != TREAT_CONTINUOUS ? 1.0
+                          : s->arms.of[j] == 0             ? s->dose
+                                                           : s->dose * s->dose;
+      value += h[j] * coef[s->f + j];
+      size += fabs(h[j]) * sandwich[s->f + j] * s->scale[part][at] * dose;
     }
     near += fabs(value) <= 1.96 * size ? 1.0 / (double)s->n : 0.0;
   }
@@ -293,8 +319,8 @@ static rgm_status fit_sample(rgm_run *run, int64_t imputation, sample *out) {
   double *y = malloc((size_t)m->frame.rows * sizeof *y);
   rgm_status status =
       y != NULL ? fit_propensities(run, out) : rgm_fail(RGM_EMEMORY, "no memory for the outcome");
-  double theta[DWOLS_STAGES * 2 * RGM_FORMULA_COLUMNS] = {0};
-  double sandwich[DWOLS_STAGES * 2 * RGM_FORMULA_COLUMNS] = {0}, diag[DWOLS_STAGES][DIAG_COUNT];
+  double theta[DWOLS_STAGES * DWOLS_ALL] = {0};
+  double sandwich[DWOLS_STAGES * DWOLS_ALL] = {0}, diag[DWOLS_STAGES][DIAG_COUNT];
   if (status == RGM_OK) {
     memcpy(y, m->y, (size_t)m->frame.rows * sizeof *y);
   }
@@ -305,23 +331,20 @@ static rgm_status fit_sample(rgm_run *run, int64_t imputation, sample *out) {
     status = w != NULL ? dwols_fit_stage(m, k, m->keys->method, m->keys->weight, out->beta[k], y,
                                          out->coef[k], errors, diag[k])
                        : rgm_fail(RGM_EMEMORY, "no memory for the weights");
+    if (status == RGM_OK && !dwols_weights(s, m->keys->weight, out->beta[k], NULL, w, //
+                                           &out->caps[k])) {
+      status = rgm_fail(RGM_EMEMORY, "no memory for the weights");
+    }
     if (status == RGM_OK) {
-      dwols_weights(s, m->keys->weight, out->beta[k], w, &out->caps[k]);
       dwols_raw(s, out->beta[k], out->coef[k], theta + s->first_all);
-      memcpy(sandwich + s->first_all + s->p, errors, (size_t)s->q * sizeof *errors);
+      memcpy(sandwich + s->first_all + s->e, errors, (size_t)s->q * sizeof *errors);
       diag[k][DIAG_BLIP_NEAR_ZERO] = share_near_zero(s, out->coef[k], errors);
       out->near_zero = fmax(out->near_zero, k > 0 ? diag[k][DIAG_BLIP_NEAR_ZERO] : 0.0);
       for (int64_t i = 0; i < m->frame.rows; i++) {
         mean += y[i] / (double)m->frame.rows;
       }
       diag[k][DIAG_PSEUDO_MEAN] = mean;
-      for (int64_t i = 0; i < s->n; i++) {
-        double blip = 0.0;
-        for (int j = 0; j < s->h; j++) {
-          blip += s->blips[i * s->h + j] * out->coef[k][s->f + j];
-        }
-        y[s->rows[i]] += fmax(blip, 0.0) - s->label[i] * blip;
-      }
+      dwols_add_regret(s, out->coef[k] + s->f, y);
     }
     free(w);
   }
@@ -333,67 +356,6 @@ static rgm_status fit_sample(rgm_run *run, int64_t imputation, sample *out) {
   rgm_copy(run->stream, (double *)d->diagnostics.data + imputation * m->stages * DIAG_COUNT, diag,
            (size_t)(m->stages * DIAG_COUNT) * sizeof(double));
   return rgm_sync(run->stream);
-}
-
-
-// ---- G-estimation, a resample a task -----------------------------------------------------------
-
-typedef struct gest_job {
-  const dwols_model *m;
-  const double *beta[DWOLS_STAGES]; // (G, p, 16)
-  double *coef[DWOLS_STAGES];       // (G, q, 16)
-  uint32_t *status[DWOLS_STAGES];   // (G, 16)
-  const uint8_t *counts;
-  bool failed;
-} gest_job;
-
-
-static void gest_task(void *arg, int64_t r) {
-  gest_job *job = arg;
-  const dwols_model *m = job->m;
-  const int64_t N = m->frame.rows, group = r / RGM_FIT_LANES, at = r % RGM_FIT_LANES;
-  double *y = malloc(3 * (size_t)N * sizeof *y), *e = y + N, *count = e + N;
-  if (y == NULL) {
-    job->failed = true;
-    return;
-  }
-  memcpy(y, m->y, (size_t)N * sizeof *y);
-  for (int k = m->stages - 1; k >= 0; k--) {
-    const dwols_stage *s = &m->stage[k];
-    double beta[RGM_FORMULA_COLUMNS], coef[RGM_FORMULA_COLUMNS] = {0}, cap;
-    lane(job->beta[k], s->p, r, beta);
-    dwols_weights(s, WEIGHT_OVERLAP, beta, e, &cap);
-    for (int64_t i = 0; i < s->n; i++) {
-      e[i] = s->label[i] != 0 ? 1.0 - e[i] : e[i];
-      count[i] = job->counts[(group * N + s->rows[i]) * RGM_FIT_LANES + at];
-    }
-    const bool solved = dwols_gest(s, y, e, count, coef);
-    job->status[k][r] = solved ? RGM_FIT_DONE : RGM_FIT_SINGULAR;
-    for (int j = 0; j < s->q; j++) {
-      job->coef[k][(group * s->q + j) * RGM_FIT_LANES + at] = coef[j];
-    }
-    for (int64_t i = 0; i < s->n; i++) {
-      double blip = 0.0;
-      for (int j = 0; j < s->h; j++) {
-        blip += s->blips[i * s->h + j] * coef[s->f + j];
-      }
-      y[s->rows[i]] += fmax(blip, 0.0) - s->label[i] * blip;
-    }
-  }
-  free(y);
-}
-
-
-static rgm_status gest_resamples(rgm_run *run) {
-  dwols *d = run->self;
-  gest_job job = {.m = d->model, .counts = d->counts.data};
-  for (int k = 0; k < d->model->stages; k++) {
-    job.beta[k] = d->stage[k].beta.data;
-    job.coef[k] = d->stage[k].coef.data;
-    job.status[k] = d->stage[k].status.data;
-  }
-  rgm_cpu_parallel(run->stream, d->groups * RGM_FIT_LANES, gest_task, &job);
-  return job.failed ? rgm_fail(RGM_EMEMORY, "no memory for a resample") : RGM_OK;
 }
 
 
@@ -421,12 +383,12 @@ static rgm_status collect(rgm_run *run, double *psi, double *failures) {
     for (int64_t b = 0; b < B && good == RGM_OK; b++) {
       const uint32_t fitted = status[b + 1], solved = status[lanes + (size_t)b + 1];
       const uint32_t worst = fitted != RGM_FIT_DONE ? fitted : solved;
-      const double zero[RGM_FORMULA_COLUMNS] = {0};
-      double one[RGM_FORMULA_COLUMNS], raw[2 * RGM_FORMULA_COLUMNS];
+      const double zero[DWOLS_TREAT] = {0};
+      double one[RGM_FORMULA_COLUMNS], raw[DWOLS_ALL];
       lane(coef, s->q, b + 1, one);
       dwols_raw(s, zero, one, raw);
       for (int j = 0; j < s->h; j++) {
-        psi[b * m->psi + s->first + j] = worst == RGM_FIT_DONE ? raw[s->p + s->f + j] : NAN;
+        psi[b * m->psi + s->first + j] = worst == RGM_FIT_DONE ? raw[s->e + s->f + j] : NAN;
       }
       // an earlier stage is not blamed for a later one
       const bool later = k + 1 < m->stages && isnan(psi[b * m->psi + m->stage[k + 1].first]);
@@ -479,15 +441,17 @@ static int64_t draws(const dwols_model *m, double near_zero) {
 }
 
 
-static rgm_status resample(rgm_run *run, int64_t imputation, const sample *fit) {
+static rgm_status resample(rgm_run *run, int64_t imputation, sample *fit) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
   const int64_t B = m->keys->replicates, P = m->psi, drawn = draws(m, fit->near_zero);
   RGM_TRY(draw(run, drawn, B));
-  fit_groups(run, d->groups, fit->caps, false);
-  RGM_TRY(rgm_sync(run->stream));
-  if (m->keys->method == METHOD_GEST) {
-    RGM_TRY(gest_resamples(run));
+  if (!m->general) {
+    fit_groups(run, d->groups, fit->caps, false);
+    RGM_TRY(rgm_sync(run->stream));
+  }
+  if (m->general || m->keys->method == METHOD_GEST) {
+    RGM_TRY(dwols_loop(run, fit->beta));
   }
   double failures[DWOLS_STAGES * 4] = {0}, count = (double)drawn;
   double *psi = malloc((size_t)(B * P + P * P) * sizeof *psi);
@@ -518,7 +482,9 @@ rgm_status dwols_step(rgm_run *run) {
     RGM_TRY(mice_values(m->mice, run->stream, imputation, &values));
   }
   RGM_TRY(dwols_model_design(m, values));
-  RGM_TRY(upload(run));
+  if (!m->general) {
+    RGM_TRY(upload(run));
+  }
   RGM_TRY(fit_sample(run, imputation, &fit));
   if (m->keys->replicates > 0) {
     RGM_TRY(resample(run, imputation, &fit));

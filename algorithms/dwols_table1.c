@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Table 1 of staged rules: for every stage those eligible, by the treatment that they received, as
 // observed (before any imputation): means, medians, shares, missing values, and standardised mean
-// differences (Austin 2009). Counts from 1 to 4 are hidden. As CSV, LaTeX and JSON.
+// differences (Austin 2009). Of several levels all but the reference are "treated", of a dose those
+// above its median. Counts from 1 to 4 are hidden. As CSV, LaTeX and JSON.
 
 #include "algorithms/dwols.h"
 
@@ -42,7 +43,7 @@ static int64_t collect(const dwols_model *m, const dwols_stage *s, int column, d
   *missing = 0.0;
   for (int64_t i = 0; i < s->n; i++) {
     const double value = m->frame.value[s->rows[i] * m->frame.columns + column];
-    if (arm != ALL && (s->label[i] != 0.0) != (arm == TREATED)) {
+    if (arm != ALL && (s->label[i] > s->split) != (arm == TREATED)) {
       continue;
     }
     *missing += isnan(value) != 0;
@@ -86,7 +87,8 @@ static line make_line(const dwols_model *m, const dwols_stage *s, int column, do
   }
   const double pooled = sqrt(0.5 * (l.sd[UNTREATED] * l.sd[UNTREATED] + //
                                     l.sd[TREATED] * l.sd[TREATED]));
-  l.smd = (l.mean[TREATED] - l.mean[UNTREATED]) / pooled;
+  // none of what is the same in each arm: the treatment itself
+  l.smd = pooled > 1e-12 ? (l.mean[TREATED] - l.mean[UNTREATED]) / pooled : NAN;
   return l;
 }
 
@@ -188,7 +190,7 @@ static void write_stage(const dwols_model *m, int k, FILE *csv, FILE *tex, rgm_j
   const dwols_stage *s = &m->stage[k];
   double treated = 0.0;
   for (int64_t i = 0; i < s->n; i++) {
-    treated += s->label[i] != 0.0;
+    treated += s->label[i] > s->split;
   }
   if (tex != NULL) {
     fprintf(tex,

@@ -138,7 +138,7 @@ Test(aki, deaths_gaps_and_clones) {
   const size_t bytes = (size_t)(f.rows * f.columns) * sizeof *f.value;
   cr_assert_eq(memcmp(f.value, again.value, bytes), 0);
   cr_assert_neq(memcmp(f.value, other.value, bytes), 0);
-  double gaps = 0.0, seen = 0.0;
+  double gaps = 0.0, seen = 0.0, off[2] = {0}, square[2] = {0};
   for (int64_t i = 0; i < f.rows; i++) {
     const bool dead = cell(&f, i, "phi_3") == 1;
     cr_assert(cell(&f, i, "phi_2") <= cell(&f, i, "phi_3"));
@@ -149,6 +149,14 @@ Test(aki, deaths_gaps_and_clones) {
     cr_assert(cell(&f, i, "r_1") == 0, "nothing helps");
     gaps += !dead && isnan(cell(&f, i, "ph_k3"));
     seen += !dead;
+    // at random by age and SOFA, 11 at the centre: what is more than expected goes with neither
+    const double by[] = {cell(&f, i, "age") - 66, cell(&f, i, "sofa") - 11};
+    const double odds = 0.44 / 0.56 * exp(0.02 * by[0] - 0.1 * by[1]);
+    for (int j = 0; j < 2 && !dead; j++) {
+      const double more = (isnan(cell(&f, i, "ph_k3")) - odds / (1 + odds)) * by[j];
+      off[j] += more;
+      square[j] += more * more;
+    }
     if (i >= N) {
       cr_assert_eq(cell(&f, i, "id"), cell(&f, i - N, "id"));
       cr_assert_eq(cell(&f, i, "clone"), 1);
@@ -157,6 +165,9 @@ Test(aki, deaths_gaps_and_clones) {
     }
   }
   cr_assert_float_eq(gaps / seen, 0.44, 0.03, "%g of pH at stage 3 missing", gaps / seen);
+  for (int j = 0; j < 2; j++) {
+    cr_assert_lt(fabs(off[j]) / sqrt(square[j]), 4, "gaps go with %s", j == 0 ? "age" : "SOFA");
+  }
   rgm_frame_free(&f);
   rgm_frame_free(&again);
   rgm_frame_free(&other);
@@ -247,6 +258,13 @@ Test(aki, audit_of_rules) {
   cr_assert_eq(told(a, "dwols", "psi 8", "truth"), -40);
   cr_assert_lt(told(a, "dwols", NULL, "largest_z"), 5.0);
   cr_assert_float_eq(told(a, "dwols", "largest_z", "coverage"), 0.95, 0.08);
+  free(a);
+
+  // cohorts too small for a fit are counted
+  const char *small[] = {"algorithm.cohorts=12", "algorithm.patients=150", NULL};
+  a = audit("configs/rrt_audit.yaml", small);
+  const double lost = told(a, "dwols", NULL, "cohorts_without_fit");
+  cr_assert(lost > 0 && lost < 12, "%g of 12 cohorts are lost", lost);
   free(a);
 }
 

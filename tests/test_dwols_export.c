@@ -161,7 +161,7 @@ static void check_rhat(const rgm_frame *traces, const char *json) {
 
 
 // age at stage 1 and a share at stage 3
-static void check_table1(const rgm_frame *data, const char *json) {
+static void check_table1(const rgm_frame *all, const rgm_frame *data, const char *json) {
   static const char *const smd[] = {"\"table1\"", "\"age\"", "\"smd\"", NULL};
   static const char *const median[] = {"\"table1\"", "\"age\"", "\"treated\"", "\"median\"", NULL};
   static const char *const male[] = {"\"table1\"", "\"age\"",       "\"age\"",   "\"age\"",
@@ -182,6 +182,14 @@ static void check_table1(const rgm_frame *data, const char *json) {
     last += x[a1 + 1] == 0 && x[a1 + 2] == 0;
     men += x[a1 + 1] == 0 && x[a1 + 2] == 0 && x[is_male] == 1;
   }
+  // what was not measured: rows of set 0 without a pH
+  static const char *const gaps[] = {"\"table1\"", "\"ph_k1\"", "\"all\"", "\"missing\"", NULL};
+  const int ph = rgm_frame_find(all, "ph_k1");
+  double missing = 0.0;
+  for (int64_t row = 0; row < data->rows; row++) {
+    missing += isnan(all->value[row * all->columns + ph]) != 0;
+  }
+  cr_assert(missing > 0 && number_after(json, gaps) == missing);
   long double variance = 0;
   for (int a = 0; a < 2; a++) {
     variance += (square[a] - sum[a] * sum[a] / n[a]) / (n[a] - 1) / 2;
@@ -207,7 +215,7 @@ Test(dwols_export, files_of_an_evaluation) {
   check_tables(e, &all, &data);
   check_traces(&all, &traces, data.rows);
   check_rhat(&traces, json);
-  check_table1(&data, json);
+  check_table1(&all, &data, json);
   rgm_frame_free(&all);
   rgm_frame_free(&traces);
   rgm_frame_free(&data);
@@ -225,7 +233,7 @@ Test(dwols_export, small_counts_are_hidden) {
   FILE *file = fopen(path, "w");
   fprintf(file, "y,a,x,rare,half\n");
   for (int i = 0; i < 60; i++) {
-    fprintf(file, "%d,%d,%d,%d,%d\n", i % 7, i % 2, i % 11, i < 3, i % 4 < 2);
+    fprintf(file, "%d,%d,%d,%d,%d\n", i % 7, i % 2, i % 11, i < 8, i % 4 < 2);
   }
   fclose(file);
   const char *sets[] = {set,
@@ -247,7 +255,7 @@ Test(dwols_export, small_counts_are_hidden) {
   const char *rare = strstr(strstr(text, "\"table1\""), "\"rare\"");
   const char *half = strstr(rare, "\"half\"");
   const char *share = strstr(rare, "\"share\": null");
-  cr_assert(share != NULL && share < half, "three of a kind are shown");
+  cr_assert(share != NULL && share < half, "four of a kind in each arm are shown");
   cr_assert_null(strstr(half, "\"share\": null"), "thirty are not");
   rgm_run_free(run);
   free(text);

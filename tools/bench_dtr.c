@@ -29,6 +29,13 @@ static const dtr_case cases[] = {
      "rrt/imputed_cells_m10.csv",
      {"algorithm.replicates=99"},
      1},
+    // one table whose treatments are levels, fitted on the host: a hundredth of the whole
+    {"dwols_levels_f64",
+     "configs/rrt_dwols_complete.yaml",
+     "rrt/dev_complete.csv",
+     {"algorithm.stage1.kind=multinomial", "algorithm.stage2.kind=multinomial",
+      "algorithm.stage3.kind=multinomial"},
+     1},
     // 100 imputations, each with one fit of the sample
     {"mice_m100",
      "configs/rrt_dwols.yaml",

@@ -1,7 +1,7 @@
 # Staged treatment rules: R's reference values, the whole job, policies' values. Sourced by
 # tools/show.
 
-ci="$ci dtr dtr-bits dtr-files"
+ci="$ci dtr dtr-bits dtr-files dtr-treat"
 more="$more dtr-whole dtr-peers"
 
 # tests NAME: a test program's tally
@@ -103,6 +103,70 @@ show_dtr-files() {
     row "what it says of them" "too few to learn from" "$(jq -r .warning "$file")" \
       "$(jq '.warning == "too few to learn from"' "$file" | grep -c true || true)"
   fi
+}
+
+# dtr_cohort SEED PATIENTS: three levels a, then a dose d, whose blips are known; y loses what either
+# misses. Both depend on x, f(x) = 2 exp(x) is not linear.
+dtr_cohort() {
+  awk -v seed="$1" -v n="$2" '
+    function u() { seed = (48271 * seed) % 2147483647; return seed / 2147483647 }
+    function normal() { return sqrt(-2 * log(u())) * cos(6.283185307179586 * u()) }
+    BEGIN {
+      print "x,a,d,y,z"
+      for (i = 0; i < n; i++) {
+        x = 3.4 * u() - 1.7; e1 = exp(0.2 + x); e2 = exp(-0.3 - 0.8 * x)
+        v = u() * (1 + e1 + e2); a = (v > 1) + (v > 1 + e1); d = 3 + 0.7 * x + normal()
+        y = 2 * exp(x) + (a == 1) * (1 + 1.5 * x) + (a == 2) * (0.5 - x) + normal()
+        z = 2 * exp(x) + d * (1 + 0.5 * x) - 0.15 * d * d + normal()
+        printf "%.9g,%d,%.9g,%.9g,%.9g\n", x, a, d, y, z
+      }
+    }'
+}
+
+# dtr_errors FILE TRUTH...: the largest error of psi of stage 1, in standard errors
+dtr_errors() {
+  local file=$1
+  shift
+  jq --args '.stages[0] as $s | [range($s.psi | length) as $i | ($s.psi[$i] - ($ARGS.positional[$i] | tonumber)) / $s.se[$i] | fabs] | max' "$@" <"$file"
+}
+
+# several levels and doses: DTRreg's estimates, blips that are known with one model wrong, and with
+# both, bits, the configs
+show_dtr-treat() {
+  local keys table=$work/cohort.csv file=$work/treat.json n m truth kind
+  dtr_tests test_dwols_treat "levels, doses: DTRreg, truth, resamples by rows, bad inputs"
+  dtr_cohort 7 8000 >"$table"
+  for kind in levels dose; do
+    keys="--quiet --set data.path=$table --set algorithm.replicates=40 --set algorithm.stage1.blip=x
+      --set algorithm.stage1.free=x"
+    if [ $kind = levels ]; then
+      truth="1 1.5 0.5 -1" keys="$keys --set algorithm.stage1.treatment=a --set algorithm.outcome=y"
+    else
+      truth="1 0.5 -0.15" keys="$keys --set algorithm.stage1.treatment=d --set algorithm.outcome=z
+        --set algorithm.stage1.range=0,8"
+    fi
+    $bin train configs/dtr_$kind.yaml --out "$work/$kind" $keys --set algorithm.stage1.propensity=x >/dev/null
+    $bin eval "$work/$kind" --quiet --json >"$file"
+    n=$(dtr_errors "$file" $truth)
+    row "$kind: outcome wrong, largest error of psi" "< 4 errors" "$(printf %.2f "$n")" "$(holds "$n < 4")"
+    $bin train configs/dtr_$kind.yaml --out "$work/$kind-free" $keys --set algorithm.stage1.propensity='""' \
+      --set 'algorithm.stage1.free=x + exp(x)' >/dev/null
+    $bin eval "$work/$kind-free" --quiet --json >"$file"
+    n=$(dtr_errors "$file" $truth)
+    row "$kind: propensity wrong, largest error" "< 4 errors" "$(printf %.2f "$n")" "$(holds "$n < 4")"
+    $bin train configs/dtr_$kind.yaml --out "$work/$kind-both" $keys --set algorithm.stage1.propensity='""' >/dev/null
+    $bin eval "$work/$kind-both" --quiet --json >"$file"
+    n=$(dtr_errors "$file" $truth)
+    row "$kind: both wrong, largest error" "> 10 errors" "$(printf %.1f "$n")" "$(holds "$n > 10")"
+    $bin train configs/dtr_$kind.yaml --out "$work/$kind-bits" --threads 3 --set run.isa=avx2 $keys \
+      --set algorithm.stage1.propensity=x >/dev/null
+    n=$(digest "$work/$kind") m=$(digest "$work/$kind-bits")
+    row "$kind: threads, AVX2" "${n:0:16}" "${m:0:16}" "$([ "$n" = "$m" ] && echo 1 || echo 0)"
+    $bin train configs/dtr_$kind.yaml --out "$work/own-$kind" --quiet >/dev/null
+    n=$($bin recommend "$work/own-$kind" --json --set X1=-1 | jq '.[0].stages[0].treatments | length')
+    m=$([ $kind = levels ] && echo 4 || echo 11)
+    row "$kind: treatments that advice compares" "$m" "$n" "$(holds "$n == $m")"
+  done
 }
 
 # R's own loops and mice beside ours
