@@ -6,9 +6,9 @@
 //
 // The bound. With v' = T v and e = max |v' - v|, |v* - v'| <= e gamma / (1 - gamma). At gamma 1 it
 // is e w, where w is the longest expected way to an end under any policy (Bertsekas 2012, 3.4): a
-// problem with a policy that never ends is refused. Where v' is swept on under its greedy policy, v*
-// and the policy's value may lie on either side of v': e is max(v' - v, 0) - min(v' - v, 0) there.
-// Prioritised sweeps know e of v itself: e / (1 - gamma).
+// problem with a policy that never ends is refused. Where v' is swept on under its greedy policy,
+// v* and the policy's value may lie on either side of v': e is max(v' - v, 0) - min(v' - v, 0)
+// there. Prioritised sweeps know e of v itself: e / (1 - gamma).
 
 #include "algorithms/dp.h"
 #include "algorithms/dp_report.h"
@@ -362,5 +362,6 @@ const rgm_algorithm rgm_dp = {
     .step = dp_step,
     .report = dp_report,
     .evaluate = dp_print,
+    .recommend = dp_recommend,
     .release = dp_free,
 };

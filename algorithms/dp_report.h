@@ -57,6 +57,9 @@ void dp_keep(rgm_run *run, rgm_tensor value, rgm_tensor out);
 
 double dp_work(const rgm_run *run);
 rgm_status dp_report(rgm_run *run);
+// Advice for new patients of a problem that was counted from trajectories.
+rgm_status dp_recommend(const rgm_recommendation *r);
+
 rgm_status dp_print(rgm_run *run, rgm_json *json, FILE *text);
 
 #endif

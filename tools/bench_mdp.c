@@ -199,7 +199,8 @@ static void clean(sweeping *w) {
 
 // Sweep and yardstick take turns part by part, some milliseconds each, so that whoever else uses
 // the machine slows both: the median of the ratios of processor time. The yardstick reads other
-// parts than the sweep just has, so that neither finds its bytes in a cache; who goes first changes.
+// parts than the sweep just has, so that neither finds its bytes in a cache; who goes first
+// changes.
 static double paired(sweeping *w, bench_time *time) {
   static double ratio[ROUNDS * PARTS];
   double took[ROUNDS] = {0.0}, used[ROUNDS] = {0.0};
