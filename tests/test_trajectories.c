@@ -526,12 +526,12 @@ static rgm_status recommend(const char *run, const char *csv, const char *set, c
 }
 
 
-static void train(const char *problem, const char *sets, const char *run) {
+static void train(const char *problem, int steps, const char *sets, const char *run) {
   char text[600];
   snprintf(text, sizeof text,
-           "run: {steps: 2000, threads: 1, backend: cpu}\nenv: {name: mdp, path: %s}\n"
+           "run: {steps: %d, threads: 1, backend: cpu}\nenv: {name: mdp, path: %s}\n"
            "algorithm: {name: dp, gamma: 0.9, near: 1%s}\n",
-           problem, sets);
+           steps, problem, sets);
   FILE *result = tmpfile();
   const rgm_options options = {.path = write_text("dp.yaml", text), .out = run, .result = result};
   cr_assert_eq(rgm_train(&options), RGM_OK, "%s", rgm_last_error());
@@ -551,8 +551,8 @@ Test(trajectories, advised) {
   snprintf(rows, sizeof rows, "%s", write_text("t.csv", TABLE));
   cr_assert_eq(import(rows, write_text("m.yaml", MAP), NULL, 0, out, NULL, NULL, 0), RGM_OK, "%s",
                rgm_last_error());
-  train(out, "", run);
-  train(out, ", method: evaluate", other);
+  train(out, 2000, "", run);
+  train(out, 2000, ", method: evaluate", other);
   rgm_mdp *m;
   cr_assert_eq(rgm_mdp_file_read(out, &m), RGM_OK, "%s", rgm_last_error());
   const int low = m->origin->state[0];
@@ -620,6 +620,10 @@ Test(trajectories, advised) {
   }
   cr_expect(recommend(other, NULL, "a=1", said, sizeof said) == RGM_EUSAGE &&
                 strstr(rgm_last_error(), "algorithm.method: modified") != NULL,
+            "%s", rgm_last_error());
+  train(out, 1, "", path_of("begun"));
+  cr_expect(recommend(path_of("begun"), NULL, "a=1", said, sizeof said) == RGM_EDATA &&
+                strstr(rgm_last_error(), "the run is not done") != NULL,
             "%s", rgm_last_error());
   // another problem under the old name
   static const char *const sets[] = {"counts.least=1"};
