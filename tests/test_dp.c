@@ -559,6 +559,20 @@ Test(dp, bounds) {
     check_bounds(path, methods[k], "algorithm.gamma=0.7", (const double[]){7.0 / 3.0, 10.0 / 3.0},
                  0.0);
   }
+  // without its better action, which the host's sweeps must not take either
+  const rgm_mdp_source source = {.path = path, .kind = "text", .begin = "", .mask = ""};
+  rgm_mdp *masked;
+  double v[2][3] = {{0.0}}, residual = 1.0;
+  int32_t choice[2][3] = {{-1, -1, -1}, {-1, -1, -1}};
+  cr_assert_eq(rgm_mdp_read(&source, &masked), RGM_OK, "%s", rgm_last_error());
+  masked->allowed[0] = 0;
+  while (dp_gauss_seidel(masked, 0.7, 1e-13, v[0], choice[0]) > 1e-14) {
+  }
+  cr_assert_eq(dp_prioritised(masked, 0.7, 1e-13, 1e-14, 1000, v[1], choice[1], &residual), RGM_OK);
+  for (int k = 0; k < 2; k++) {
+    cr_expect_float_eq(v[k][0], 0.01 - 0.7 * 10.0 / 3.0, 1e-12, "way %d: %.15g", k, v[k][0]);
+  }
+  rgm_mdp_free(masked);
   unlink(path);
 }
 

@@ -585,6 +585,12 @@ Test(trajectories, advised) {
     cr_expect_float_eq(strtod(at, NULL), value[i], 1e-11, "%s", said);
   }
 
+  // a = 11 alone, from the centre of high
+  const rgm_mdp_origin *o = m->origin;
+  const double apart = (11.0 - o->mean[0]) / o->sd[0] - (double)o->centre[(1 - low) * 2];
+  at = strstr(strstr(said, want[1]), "\"distance\":") + 11;
+  cr_expect_float_eq(strtod(at, NULL), fabs(apart), 1e-6, "%s", said);
+
   // the rows of the import, in the order of the file; C's second has no state of its own
   const int high = 1 - low, state[8] = {low, low, high, high, high, low, -1, high};
   cr_assert_eq(recommend(run, rows, NULL, said, sizeof said), RGM_OK, "%s", rgm_last_error());
