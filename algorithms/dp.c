@@ -6,7 +6,9 @@
 //
 // The bound. With v' = T v and e = max |v' - v|, |v* - v'| <= e gamma / (1 - gamma). At gamma 1 it
 // is e w, where w is the longest expected way to an end under any policy (Bertsekas 2012, 3.4): a
-// problem with a policy that never ends is refused.
+// problem with a policy that never ends is refused. Where v' is swept on under its greedy policy,
+// v* and the policy's value may lie on either side of v': e is max(v' - v, 0) - min(v' - v, 0)
+// there. Prioritised sweeps know e of v itself: e / (1 - gamma).
 
 #include "algorithms/dp.h"
 #include "algorithms/dp_report.h"
@@ -59,11 +61,6 @@ static double tie_of(const rgm_run *run, int64_t r) {
 }
 
 
-static bool copies_rows(const dp_keys *k) {
-  return k->method == DP_MODIFIED || k->method == DP_POLICY_ITERATION;
-}
-
-
 static bool is_serial(const dp_keys *k) {
   return k->method == DP_GAUSS_SEIDEL || k->method == DP_PRIORITISED;
 }
@@ -71,7 +68,7 @@ static bool is_serial(const dp_keys *k) {
 
 static rgm_status dp_check(const rgm_run *run) {
   const dp_keys *k = rgm_algorithm_keys(run, 0);
-  if (k->layout == 1 && (copies_rows(k) || is_serial(k))) {
+  if (k->layout == 1 && (dp_copies_rows(k) || is_serial(k))) {
     return rgm_fail(RGM_ECONFIG,
                     "%s: algorithm.layout: compact goes with value_iteration, relative, "
                     "finite_horizon and evaluate",
@@ -145,7 +142,7 @@ static rgm_status dp_plan(rgm_run *run) {
                     "set run.backend: cpu",
                     rgm_config_where(run->config, "algorithm.method"), methods[k->method]);
   }
-  RGM_TRY(dp_plan_rows(run, dp_problem(run), k->layout == 1, copies_rows(k) ? R : 0, &s->t));
+  RGM_TRY(dp_plan_rows(run, dp_problem(run), k->layout == 1, dp_copies_rows(k) ? R : 0, &s->t));
   const int64_t B = s->t.rows.block.dims[0] - 1;
   s->value = rgm_plan(arena, "value", RGM_F64, RGM_STATE | RGM_EXPORTED, "replica, state", "reward",
                       R, S, 0, 0);
@@ -328,7 +325,7 @@ static rgm_status dp_step(rgm_run *run) {
   } else {
     sweep(run, 0, k->method == DP_RELATIVE ? s->reference : -1);
   }
-  if (copies_rows(k)) {
+  if (dp_copies_rows(k)) {
     pick(run);
     if (k->method == DP_MODIFIED) {
       follow(run, k->sweeps);
@@ -365,5 +362,6 @@ const rgm_algorithm rgm_dp = {
     .step = dp_step,
     .report = dp_report,
     .evaluate = dp_print,
+    .recommend = dp_recommend,
     .release = dp_free,
 };

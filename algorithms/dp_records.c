@@ -259,13 +259,11 @@ static int64_t favourite(const judging *j, int64_t s) {
 static void print_doses(const judging *j, int64_t action, FILE *out) {
   const rgm_mdp_origin *o = j->o;
   for (int64_t d = 0; d < o->drugs; d++) {
-    const int64_t bin = action < 0                ? -1
-                        : o->drugs == 2 && d == 0 ? action / o->bins
-                                                  : action % o->bins;
-    if (bin < 0 || isnan(o->dose[d * o->bins + bin])) {
+    const double dose = action < 0 ? NAN : rgm_origin_dose(o, d, action);
+    if (isnan(dose)) {
       fprintf(out, ",");
     } else {
-      fprintf(out, ",%.6g", o->dose[d * o->bins + bin]);
+      fprintf(out, ",%.6g", dose);
     }
   }
 }

@@ -50,13 +50,25 @@ rgm_status dp_given(const rgm_mdp *m, int32_t *choice) {
 }
 
 
-double dp_stop(const rgm_run *run, int64_t r) {
+bool dp_copies_rows(const dp_keys *k) {
+  return k->method == DP_MODIFIED || k->method == DP_POLICY_ITERATION;
+}
+
+
+// how far values can be from the truth for each unit of change
+static double factor_of(const rgm_run *run, int64_t r) {
   const dp *s = run->self;
   const dp_keys *k = keys_of(run, r);
   if (k->gamma == 1.0) {
-    return k->tolerance / (s->longest > 0.0 ? s->longest : 1.0);
+    return s->longest > 0.0 ? s->longest : 1.0;
   }
-  return k->gamma > 0.0 ? k->tolerance * (1.0 - k->gamma) / k->gamma : INFINITY;
+  return (k->method == DP_PRIORITISED ? 1.0 : k->gamma) / (1.0 - k->gamma);
+}
+
+
+double dp_stop(const rgm_run *run, int64_t r) {
+  const double factor = factor_of(run, r);
+  return factor > 0.0 ? keys_of(run, r)->tolerance / factor : INFINITY;
 }
 
 
@@ -107,11 +119,9 @@ static rgm_status reach(const rgm_run *run, int64_t r, reached *out) {
   } else if (k->method == DP_FINITE_HORIZON) {
     out->bound = 0.0;
   } else {
-    const double factor = k->gamma == 1.0  ? s->longest
-                          : k->gamma > 0.0 ? k->gamma / (1.0 - k->gamma)
-                                           : 0.0;
-    // a sweep in place is a sweep after which no state changes by more than its residual
-    out->bound = factor * out->change;
+    // values that were swept on under a policy may have gone the other way than the optimum
+    const double span = fmax(side[1], 0.0) - fmin(side[0], 0.0);
+    out->bound = factor_of(run, r) * (dp_copies_rows(k) ? span : out->change);
   }
   if (!isfinite(out->change)) {
     return rgm_fail(RGM_ENUMERIC,

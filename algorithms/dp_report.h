@@ -45,6 +45,9 @@ const rgm_mdp *dp_problem(const rgm_run *run);
 // The action that is number `choice` of the allowed ones, -1: the state has none.
 int64_t dp_action_of(const rgm_mdp *m, int64_t s, int32_t choice);
 
+// Whether a policy's rows are copied and swept on between improvements.
+bool dp_copies_rows(const dp_keys *k);
+
 // The change below which replica r is done, INFINITY where one sweep is enough.
 double dp_stop(const rgm_run *run, int64_t r);
 bool dp_is_active(const rgm_run *run, int64_t r);
@@ -54,6 +57,9 @@ void dp_keep(rgm_run *run, rgm_tensor value, rgm_tensor out);
 
 double dp_work(const rgm_run *run);
 rgm_status dp_report(rgm_run *run);
+// Advice for new patients of a problem that was counted from trajectories.
+rgm_status dp_recommend(const rgm_recommendation *r);
+
 rgm_status dp_print(rgm_run *run, rgm_json *json, FILE *text);
 
 #endif

@@ -24,7 +24,7 @@ typedef struct part {
   bool optional;
 } part;
 
-enum { PARTS = 11, ORIGIN_PARTS = 11 };
+enum { PARTS = 11, ORIGIN_PARTS = 13 };
 
 
 static void list_parts(rgm_mdp *m, part out[PARTS]) {
@@ -51,6 +51,8 @@ static void list_origin(rgm_mdp_origin *o, part out[ORIGIN_PARTS]) {
   const part all[ORIGIN_PARTS] = {
       {"mean", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->mean, 8, D, false},
       {"sd", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->sd, 8, D, false},
+      {"low", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->low, 8, D, true},
+      {"high", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->high, 8, D, true},
       {"scaling", H5T_STD_U8LE, H5T_NATIVE_UINT8, (void **)&o->scaling, 1, D, false},
       {"centre", H5T_IEEE_F32LE, H5T_NATIVE_FLOAT, (void **)&o->centre, 4, o->centres * D, false},
       {"edge", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, (void **)&o->edge, 8, bins, bins == 0},
@@ -121,7 +123,7 @@ static bool put_origin(hid_t file, const rgm_mdp_origin *o) {
        rgm_hdf5_put(group, "survived_pays", H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &o->pay[2]);
   list_origin(&copy, all);
   for (int i = 0; i < ORIGIN_PARTS && ok; i++) {
-    ok = all[i].count == 0 || put_part(group, &all[i]);
+    ok = all[i].count == 0 || *all[i].data == NULL || put_part(group, &all[i]);
   }
   ok = ok && put_names(group, "feature_names", o->feature, o->features) &&
        put_names(group, "drug_names", o->drug, o->drugs);
@@ -278,10 +280,13 @@ static rgm_status check_arrays(const char *path, const rgm_mdp *m) {
 // What can be trusted of visits and centres: indices lie inside, numbers are numbers.
 static bool check_origin(const rgm_mdp *m, const rgm_mdp_origin *o) {
   bool ok = o->centres <= m->states && o->first[0] == 0 && o->first[o->stays] == o->visits &&
-            o->feature != NULL && (o->drugs == 0 || o->drug != NULL);
+            o->feature != NULL && (o->drugs == 0 || o->drug != NULL) &&
+            (o->low != NULL) == (o->high != NULL);
   for (int64_t d = 0; d < o->features && ok; d++) {
     ok = isfinite(o->mean[d]) && o->sd[d] > 0.0 && isfinite(o->sd[d]) &&
-         o->scaling[d] <= RGM_SCALE_BINARY;
+         o->scaling[d] <= RGM_SCALE_BINARY &&
+         (o->low == NULL ||
+          (isfinite(o->low[d]) && isfinite(o->high[d]) && o->low[d] <= o->high[d]));
   }
   for (int64_t i = 0; i < o->centres * o->features && ok; i++) {
     ok = isfinite(o->centre[i]);

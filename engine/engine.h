@@ -408,6 +408,7 @@ typedef struct rgm_recommendation {
   const rgm_checkpoint *checkpoint;
   rgm_config *config;     // its own
   const void *keys;       // algorithm.* of it
+  const rgm_mdp *mdp;     // of RGM_NEEDS_MDP: the problem that the run was trained on
   const char *const *set; // "age=70", of one patient
   int set_count;
   const char *csv; // or a table of patients, NULL: none

@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // `regimen recommend`: what a trained rule advises for a patient, from its checkpoint alone.
 
-#include "engine/engine.h"
 #include "engine/load.h"
+#include "engine/mdp.h"
 #include "engine/regimen.h"
 
 #include <string.h>
+
+
+// the problem that the run was trained on, once more
+static rgm_status read_problem(rgm_run *run, const rgm_checkpoint *checkpoint) {
+  const char *trained = rgm_checkpoint_attribute(checkpoint, "data_digest");
+  RGM_TRY(run->env->tabulate(run->env_keys, run->config, &run->mdp));
+  RGM_TRY(rgm_mdp_digest(run->mdp, run->data_digest));
+  return trained != NULL && strcmp(trained, run->data_digest) == 0
+             ? RGM_OK
+             : rgm_fail(RGM_EDATA,
+                        "the problem of %s is not what the run was trained on any more; train "
+                        "again",
+                        run->env->name);
+}
 
 
 static rgm_status recommend(const rgm_options *options, rgm_run *run,
@@ -15,6 +29,7 @@ static rgm_status recommend(const rgm_options *options, rgm_run *run,
       .checkpoint = checkpoint,
       .config = run->config,
       .keys = rgm_algorithm_keys(run, 0),
+      .mdp = run->mdp,
       .set = options->set,
       .set_count = options->set_count,
       .csv = options->csv,
@@ -42,6 +57,10 @@ rgm_status rgm_recommend(const rgm_options *options) {
   if (status == RGM_OK && checkpoint == NULL) {
     status = rgm_fail(RGM_EUSAGE, "%s is a config, which must be trained first: regimen train %s",
                       options->path, options->path);
+  }
+  if (status == RGM_OK && run->algorithm->recommend != NULL && run->env != NULL &&
+      run->env->tabulate != NULL) {
+    status = read_problem(run, checkpoint);
   }
   if (status == RGM_OK) {
     status = recommend(options, run, checkpoint);

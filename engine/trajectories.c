@@ -108,8 +108,9 @@ void rgm_mdp_origin_free(rgm_mdp_origin *o) {
   for (int64_t d = 0; o->drug != NULL && d < o->drugs; d++) {
     free(o->drug[d]);
   }
-  void *const parts[] = {o->mean, o->sd,  o->scaling, o->centre, o->edge,    o->dose, o->first,
-                         o->held, o->end, o->state,   o->action, o->feature, o->drug};
+  void *const parts[] = {o->low,    o->high,  o->mean,   o->sd,      o->scaling,
+                         o->centre, o->edge,  o->dose,   o->first,   o->held,
+                         o->end,    o->state, o->action, o->feature, o->drug};
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     free(parts[i]);
   }
@@ -174,8 +175,10 @@ static rgm_status prepare(trajectories *t) {
   o->features = t->features;
   o->mean = calloc(D, sizeof *o->mean);
   o->sd = calloc(D, sizeof *o->sd);
+  o->low = calloc(D, sizeof *o->low);
+  o->high = calloc(D, sizeof *o->high);
   o->scaling = calloc(D, 1);
-  return o->mean != NULL && o->sd != NULL && o->scaling != NULL
+  return o->mean != NULL && o->sd != NULL && o->scaling != NULL && o->low != NULL && o->high != NULL
              ? RGM_OK
              : rgm_fail(RGM_EMEMORY, "no memory for %d features", t->features);
 }

@@ -5,11 +5,13 @@
 // counts, and a problem whose rare pairs are masked.
 //
 // trajectories.c reads the table by a YAML file, _states.c finds the states, _mdp.c counts,
-// _report.c tells. Nothing printed names a patient or shows one's value.
+// _report.c tells, _newcomers.c reads who is new. Nothing printed names a patient or shows one's
+// value.
 
 #ifndef RGM_TRAJECTORIES_H
 #define RGM_TRAJECTORIES_H
 
+#include "engine/csv.h"
 #include "engine/mdp.h"
 
 enum { RGM_DRUGS = 2, RGM_BINS = 32, RGM_FEATURES = 512 };
@@ -29,6 +31,7 @@ typedef enum rgm_stay_end { RGM_STAY_CUT, RGM_STAY_DIED, RGM_STAY_SURVIVED } rgm
 struct rgm_mdp_origin {
   int64_t features, centres, drugs, bins, stays, visits;
   double *mean, *sd;      // (features) of the feature, of its logarithm
+  double *low, *high;     // (features) range in training, in its own unit; NULL in older files
   uint8_t *scaling;       // (features) rgm_scaling
   float *centre;          // (centres, features) scaled
   double *edge;           // (drugs, bins) bin b > 0 ends at edge[b], itself included; the last: inf
@@ -54,8 +57,27 @@ double rgm_origin_centre(const rgm_mdp_origin *o, int64_t centre, int64_t featur
 // over what is there (kernels/tabular.h). *known is how many are there, 0: no state, -1.
 int32_t rgm_origin_assign(const rgm_mdp_origin *o, const double *x, float *distance, int *known);
 
-// The bin of a dose of a drug: 0 for none.
+// The bin of a dose of a drug: 0 for none. The bin that an action means, and its dose: the median
+// of training, NaN where actions are numbers.
 int rgm_origin_bin(const rgm_mdp_origin *o, int64_t drug, double dose);
+int rgm_origin_bin_of(const rgm_mdp_origin *o, int64_t drug, int64_t action);
+double rgm_origin_dose(const rgm_mdp_origin *o, int64_t drug, int64_t action);
+
+// Why a feature cannot be x (NaN: not measured), NULL where it can.
+const char *rgm_origin_refuses(rgm_scaling scaling, double x);
+
+// New patients, a row each: x (rows, features) as importers read them, NaN where empty or the table
+// has no such column (`absent`); place is a row's place in the file. Free both with
+// rgm_newcomers_free. RGM_EDATA names row and column, or a column whose name is nearly a feature's.
+typedef struct rgm_newcomers {
+  int64_t rows;
+  double *x;
+  int64_t *place;
+  int absent;
+} rgm_newcomers;
+
+rgm_status rgm_newcomers_read(const rgm_mdp_origin *o, const char *path, rgm_newcomers *out);
+void rgm_newcomers_free(rgm_newcomers *p);
 
 
 // ---- the table, for the files named above ------------------------------------------------------
@@ -118,8 +140,10 @@ typedef struct trajectories {
 
 void rgm_trajectories_free(trajectories *t);
 
-// _table.c: the file
+// _table.c: the file; a number of it, NaN where there is none
 rgm_status rgm_trajectories_read(trajectories *t);
+rgm_status rgm_trajectories_number(const rgm_csv *csv, const rgm_csv_field *fields, int column,
+                                   double *out);
 
 // _states.c: scaling and centres of training rows into t->origin; states of all rows by the
 // centres whose `alive` is set.

@@ -22,6 +22,16 @@ int rgm_origin_bin(const rgm_mdp_origin *o, int64_t drug, double dose) {
 }
 
 
+int rgm_origin_bin_of(const rgm_mdp_origin *o, int64_t drug, int64_t action) {
+  return (int)(o->drugs == 2 && drug == 0 ? action / o->bins : action % o->bins);
+}
+
+
+double rgm_origin_dose(const rgm_mdp_origin *o, int64_t drug, int64_t action) {
+  return drug < o->drugs ? o->dose[drug * o->bins + rgm_origin_bin_of(o, drug, action)] : NAN;
+}
+
+
 static int by_value(const void *x, const void *y) {
   const double a = *(const double *)x, b = *(const double *)y;
   return (a > b) - (a < b);

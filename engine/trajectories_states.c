@@ -36,17 +36,19 @@ static bool is_training(const trajectories *t, int64_t row) {
 }
 
 
-// mean and sd of feature d over training rows, two passes in their order
+// mean, sd and range of feature d over training rows, two passes in their order
 static rgm_status measure(trajectories *t, int d) {
   rgm_mdp_origin *o = t->origin;
   const bool skewed = t->scaling[d] == RGM_SCALE_LOG;
-  double sum = 0.0, square = 0.0;
+  double sum = 0.0, square = 0.0, low = INFINITY, high = -INFINITY;
   int64_t n = 0;
   for (int64_t row = 0; row < t->rows; row++) {
     const double x = (double)t->x[row * t->features + d];
     t->count.feature_missing[d] += isnan(x);
     if (is_training(t, row) && !isnan(x)) {
       sum += skewed ? rgm_log64(0.1 + x) : x;
+      low = fmin(low, x);
+      high = fmax(high, x);
       n++;
     }
   }
@@ -73,6 +75,8 @@ static rgm_status measure(trajectories *t, int d) {
   o->mean[d] = t->scaling[d] == RGM_SCALE_BINARY ? 0.5 : mean;
   o->sd[d] = t->scaling[d] == RGM_SCALE_BINARY ? 1.0 : sd;
   o->scaling[d] = t->scaling[d];
+  o->low[d] = low;
+  o->high[d] = high;
   return RGM_OK;
 }
 

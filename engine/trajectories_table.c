@@ -213,9 +213,8 @@ static bool is_missing(const char *text) {
 }
 
 
-// a number, or NaN where there is none
-static rgm_status read_number(const rgm_csv *csv, const rgm_csv_field *fields, int column,
-                              double *out) {
+rgm_status rgm_trajectories_number(const rgm_csv *csv, const rgm_csv_field *fields, int column,
+                                   double *out) {
   const rgm_csv_kind kind = rgm_csv_number(fields[column], out);
   if (kind == RGM_CSV_EMPTY || (kind == RGM_CSV_TEXT && is_missing(fields[column].text))) {
     *out = NAN;
@@ -240,14 +239,13 @@ static rgm_status read_features(trajectories *t, const rgm_csv *csv, const rgm_c
                                 const layout *l) {
   for (int d = 0; d < t->features; d++) {
     double x;
-    RGM_TRY(read_number(csv, fields, l->feature[d], &x));
-    if (t->scaling[d] == RGM_SCALE_LOG && x <= -0.1) {
-      return rgm_import_bad(csv, l->feature[d],
-                            "-0.1 or less, of which log(0.1 + x) is none; take it out of "
-                            "columns.skewed");
-    }
-    if (t->scaling[d] == RGM_SCALE_BINARY && !isnan(x) && x != 0.0 && x != 1.0) {
-      return rgm_import_bad(csv, l->feature[d], "neither 0 nor 1; take it out of columns.binary");
+    RGM_TRY(rgm_trajectories_number(csv, fields, l->feature[d], &x));
+    const char *why = rgm_origin_refuses((rgm_scaling)t->scaling[d], x);
+    if (why != NULL) {
+      char text[128];
+      snprintf(text, sizeof text, "%s; take it out of columns.%s", why,
+               t->scaling[d] == RGM_SCALE_LOG ? "skewed" : "binary");
+      return rgm_import_bad(csv, l->feature[d], text);
     }
     t->x[t->rows * t->features + d] = (float)x;
   }
@@ -259,7 +257,7 @@ static rgm_status read_treatment(trajectories *t, const rgm_csv *csv, const rgm_
                                  const layout *l) {
   for (int d = 0; d < t->drugs; d++) {
     double dose;
-    RGM_TRY(read_number(csv, fields, l->dose[d], &dose));
+    RGM_TRY(rgm_trajectories_number(csv, fields, l->dose[d], &dose));
     if (isnan(dose) && t->key.missing_dose == DOSE_REFUSE) {
       return rgm_import_bad(csv, l->dose[d],
                             "no dose; where that means none was given, set actions.missing: zero");
@@ -272,7 +270,7 @@ static rgm_status read_treatment(trajectories *t, const rgm_csv *csv, const rgm_
   t->action[t->rows] = 0;
   if (l->action >= 0) {
     double a;
-    RGM_TRY(read_number(csv, fields, l->action, &a));
+    RGM_TRY(rgm_trajectories_number(csv, fields, l->action, &a));
     if (!(a >= 0.0 && a < RGM_BLOCK_ROWS) || floor(a) != a) {
       return rgm_import_bad(csv, l->action, "no action; they are whole numbers from 0 to 4095");
     }
@@ -292,7 +290,7 @@ static rgm_status read_row(trajectories *t, const rgm_csv *csv, const rgm_csv_fi
   if (l->patient >= 0) {
     RGM_TRY(read_text(csv, fields, l->patient, &l->patients, &t->patient[row]));
   }
-  RGM_TRY(read_number(csv, fields, l->step, &t->step[row]));
+  RGM_TRY(rgm_trajectories_number(csv, fields, l->step, &t->step[row]));
   if (isnan(t->step[row])) {
     return rgm_import_bad(csv, l->step, "no step; rows of a stay are ordered by it");
   }

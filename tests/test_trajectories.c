@@ -494,6 +494,153 @@ Test(trajectories, judged) {
 }
 
 
+// ---- advice ------------------------------------------------------------------------------------
+
+// `regimen recommend` of a run for a table or for one patient; what it says goes to `said`
+static rgm_status recommend(const char *run, const char *csv, const char *set, char *said,
+                            size_t size) {
+  FILE *result = tmpfile();
+  const char *const sets[] = {set};
+  const rgm_options options = {.path = run,
+                               .csv = csv,
+                               .set = sets,
+                               .set_count = set != NULL && set[0] != '\0',
+                               .json = true,
+                               .result = result};
+  const rgm_status status = rgm_recommend(&options);
+  rewind(result);
+  said[fread(said, 1, size - 1, result)] = '\0';
+  fclose(result);
+  // without indentation
+  char *to = said;
+  for (const char *from = said; *from != '\0'; from++) {
+    if (*from == '\n') {
+      from += strspn(from + 1, " ");
+    } else {
+      *to++ = *from;
+      from += *from == ':' && from[1] == ' ';
+    }
+  }
+  *to = '\0';
+  return status;
+}
+
+
+static void train(const char *problem, int steps, const char *sets, const char *run) {
+  char text[600];
+  snprintf(text, sizeof text,
+           "run: {steps: %d, threads: 1, backend: cpu}\nenv: {name: mdp, path: %s}\n"
+           "algorithm: {name: dp, gamma: 0.9, near: 1%s}\n",
+           steps, problem, sets);
+  FILE *result = tmpfile();
+  const rgm_options options = {.path = write_text("dp.yaml", text), .out = run, .result = result};
+  cr_assert_eq(rgm_train(&options), RGM_OK, "%s", rgm_last_error());
+  fclose(result);
+}
+
+
+// Advice from the table by hand: state, value, doses and what is near-optimal by pencil; features
+// outside of training; the training rows themselves, in the states that the importer gave them;
+// every slip with its own message.
+Test(trajectories, advised) {
+  static char said[1 << 16];
+  char out[300], run[300], other[300], rows[300];
+  snprintf(out, sizeof out, "%s", path_of("hand.h5"));
+  snprintf(run, sizeof run, "%s", path_of("plan"));
+  snprintf(other, sizeof other, "%s", path_of("values"));
+  snprintf(rows, sizeof rows, "%s", write_text("t.csv", TABLE));
+  cr_assert_eq(import(rows, write_text("m.yaml", MAP), NULL, 0, out, NULL, NULL, 0), RGM_OK, "%s",
+               rgm_last_error());
+  train(out, 2000, "", run);
+  train(out, 2000, ", method: evaluate", other);
+  rgm_mdp *m;
+  cr_assert_eq(rgm_mdp_file_read(out, &m), RGM_OK, "%s", rgm_last_error());
+  const int low = m->origin->state[0];
+
+  // high: H = 2/3 + 0.9 H / 3, so H = 20/21, by bin 1, whose median is 2; bin 2 (6) leads to low;
+  // low: L = 0.9 (H + L) / 3, so L = 20/49. 0.9 L is 0.585034 less than H
+  char want[4][700];
+  static const char none[] = "{\"row\":4,\"measured\":0,\"state\":null,\"outside_training\":[]}";
+  cr_assert_eq(recommend(run, write_text("new.csv", "who,b,a\nanna,2,NA\n\"b, c\",,11\nclara,,\n"),
+                         NULL, said, sizeof said),
+               RGM_OK, "%s", rgm_last_error());
+  snprintf(want[0], sizeof want[0], "{\"row\":2,\"measured\":1,\"state\":%d,", low);
+  snprintf(want[1], sizeof want[1], "{\"row\":3,\"measured\":1,\"state\":%d,", 1 - low);
+  snprintf(want[2], sizeof want[2],
+           "\"advice\":{\"action\":1,\"name\":\"dose 1\",\"taken\":3,\"doses\":{\"dose\":2}},"
+           "\"near_optimal\":[{\"action\":2,\"name\":\"dose 2\",\"taken\":1,\"doses\":{\"dose\":6},"
+           "\"loses\":0.585034013605");
+  snprintf(want[3], sizeof want[3],
+           "\"advice\":{\"action\":0,\"name\":\"dose 0\",\"taken\":3,\"doses\":{\"dose\":0}},"
+           "\"near_optimal\":[],");
+  for (int i = 0; i < 4; i++) {
+    cr_expect(strstr(said, want[i]) != NULL, "%s not in %s", want[i], said);
+  }
+  cr_expect(strstr(said, "\"outside_training\":[\"a\"]") != NULL && strstr(said, none) != NULL,
+            "%s", said);
+  const double value[2] = {20.0 / 49.0, 20.0 / 21.0};
+  const char *at = said;
+  for (int i = 0; i < 2; i++) {
+    at = strstr(at, "\"value\":") + 8;
+    cr_expect_float_eq(strtod(at, NULL), value[i], 1e-11, "%s", said);
+  }
+
+  // a = 11 alone, from the centre of high
+  const rgm_mdp_origin *o = m->origin;
+  const double apart = (11.0 - o->mean[0]) / o->sd[0] - (double)o->centre[(1 - low) * 2];
+  at = strstr(strstr(said, want[1]), "\"distance\":") + 11;
+  cr_expect_float_eq(strtod(at, NULL), fabs(apart), 1e-6, "%s", said);
+
+  // the rows of the import, in the order of the file; C's second has no state of its own
+  const int high = 1 - low, state[8] = {low, low, high, high, high, low, -1, high};
+  cr_assert_eq(recommend(run, rows, NULL, said, sizeof said), RGM_OK, "%s", rgm_last_error());
+  at = said;
+  for (int i = 0; i < 8; i++) {
+    at = strstr(at, "\"state\":") + 8;
+    cr_expect_eq(strncmp(at, "null", 4) == 0 ? -1 : atoi(at), state[i], "row %d: %.10s", i, at);
+  }
+  rgm_mdp_free(m);
+
+  static const struct {
+    const char *csv, *set, *message;
+  } cases[] = {
+      {NULL, NULL, "--csv FILE has patients, --set a="},
+      {NULL, "c=1", "no feature \"c\""},
+      {NULL, "a", "--set a: expected a number"},
+      {NULL, "a=x", "--set a: expected a number"},
+      {NULL, "a=nan", "--set a: expected a number"},
+      {NULL, "b=-0.1", "--set b: -0.1 or less"},
+      {"a,b\n1,x\n", NULL, "row 2: column b: no number"},
+      {"a,b\n1,1\n1,-0.2\n", NULL, "row 3: column b: -0.1 or less"},
+      {"a,b\n1,inf\n", NULL, "row 2: column b: no number"},
+      {"a,b\n1\n", NULL, "row 2"},
+      {"a,b\n", NULL, "no rows under a header"},
+      {"who,when\n1,2\n", NULL, "none of the columns is one of the problem's 2 features, a"},
+      {"a,bb\n1,2\n", NULL, "there is no column b, but bb"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    const char *csv = cases[i].csv != NULL ? write_text("bad.csv", cases[i].csv) : NULL;
+    cr_expect(recommend(run, csv, cases[i].set, said, sizeof said) != RGM_OK &&
+                  strstr(rgm_last_error(), cases[i].message) != NULL,
+              "case %d (%s): %s", (int)i, cases[i].message, rgm_last_error());
+  }
+  cr_expect(recommend(other, NULL, "a=1", said, sizeof said) == RGM_EUSAGE &&
+                strstr(rgm_last_error(), "algorithm.method: modified") != NULL,
+            "%s", rgm_last_error());
+  train(out, 1, "", path_of("begun"));
+  cr_expect(recommend(path_of("begun"), NULL, "a=1", said, sizeof said) == RGM_EDATA &&
+                strstr(rgm_last_error(), "the run is not done") != NULL,
+            "%s", rgm_last_error());
+  // another problem under the old name
+  static const char *const sets[] = {"counts.least=1"};
+  cr_assert_eq(import(rows, write_text("m.yaml", MAP), sets, 1, out, NULL, NULL, 0), RGM_OK, "%s",
+               rgm_last_error());
+  cr_expect(recommend(run, NULL, "a=1", said, sizeof said) == RGM_EDATA &&
+                strstr(rgm_last_error(), "not what the run was trained on") != NULL,
+            "%s", rgm_last_error());
+}
+
+
 // ---- damage and absurd inputs ------------------------------------------------------------------
 
 Test(trajectories, damage) {

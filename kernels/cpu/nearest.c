@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The nearest centre of each row on the CPU: a lane is a centre, four rows and two vectors of
-// centres at a time, so that a load of a centre serves four rows; or, where something is missing,
-// one row and eight vectors, so that a branch serves eight. A block of 256 rows is a task.
+// The nearest centre of each row on the CPU: a lane is a centre, six rows (AVX2: four) and two
+// vectors of centres at a time, so that a load of a centre serves all of them; or, where something
+// is missing, one row and eight vectors, so that a branch serves eight. A block of 256 rows is a
+// task.
 
 #include "kernels/cpu/cpu.h"
 #include "kernels/tabular.h"
@@ -10,10 +11,10 @@
 #include <string.h>
 
 enum {
-  ROWS = 4,
+  ROWS = RGM_LANE_WIDTH == 16 ? 6 : 4,
   GROUP = 16, // centres come in groups of so many
   VECTORS = GROUP / RGM_LANE_WIDTH,
-  PAIR = RGM_LANE_WIDTH == 16 ? 2 : VECTORS, // vectors of centres at a time for four rows
+  PAIR = RGM_LANE_WIDTH == 16 ? 2 : VECTORS, // vectors of centres at a time for these
   WIDE = RGM_LANE_WIDTH == 1 ? VECTORS : 8,  // and for one
   MOST = WIDE * RGM_LANE_WIDTH,
 };
@@ -36,7 +37,7 @@ RGM_INLINE void tile(const float *x, const float *c, int64_t features, int64_t c
     for (int v = 0; v < vectors; v++) {
       const rgm_lanes at = rgm_lanes_load(c + d * centres + v * RGM_LANE_WIDTH);
       for (int i = 0; i < rows; i++) {
-        const rgm_lanes apart = rgm_lanes_add(at, rgm_lanes_set(-x[i * features + d]));
+        const rgm_lanes apart = rgm_lanes_sub(at, rgm_lanes_set(x[i * features + d]));
         sum[i][v] = rgm_lanes_fma(apart, apart, sum[i][v]);
       }
     }

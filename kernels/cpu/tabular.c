@@ -30,6 +30,27 @@ static inline int32_t *i32(rgm_tensor t, int64_t r) {
 
 // ---- sums of a slice: sum[8] = sum_k p_k v(next_k) ---------------------------------------------
 
+// Of a model that no cache holds entries are asked for so many ahead: processors look ahead by
+// themselves within a page of 4 KiB only, and every page of p and next is a new one.
+enum { AHEAD = 512, FAR = 1 << 20 };
+
+static inline void ask_wide(const double *p, const int32_t *next, uint32_t k, bool ahead) {
+  if (ahead) {
+    RGM_FETCH(p + RGM_SLICE * (size_t)k + AHEAD);
+    if (k % 2 == 0) {
+      RGM_FETCH(next + RGM_SLICE * (size_t)k + AHEAD);
+    }
+  }
+}
+
+
+static inline void ask_compact(const uint32_t *entry, uint32_t k, bool ahead) {
+  if (ahead && k % 2 == 0) {
+    RGM_FETCH(entry + RGM_SLICE * (size_t)k + AHEAD);
+  }
+}
+
+
 #if defined(__AVX2__) && defined(__FMA__)
 
 // Four and eight values by single loads: on processors that guard gathers against data sampling
@@ -53,9 +74,10 @@ static inline __m512d eight_of(const int32_t *at, const double *v) {
 
 
 static inline void sum_wide(const double *p, const int32_t *next, const double *v, uint32_t length,
-                            double *sum) {
+                            bool ahead, double *sum) {
   __m512d x = _mm512_setzero_pd();
   for (uint32_t k = 0; k < length; k++) {
+    ask_wide(p, next, k, ahead);
     x = _mm512_fmadd_pd(_mm512_loadu_pd(p + RGM_SLICE * (size_t)k),
                         eight_of(next + RGM_SLICE * (size_t)k, v), x);
   }
@@ -64,12 +86,13 @@ static inline void sum_wide(const double *p, const int32_t *next, const double *
 
 
 static inline void sum_compact(const uint32_t *entry, const int32_t *home, const double *v,
-                               uint32_t length, double *sum) {
+                               uint32_t length, bool ahead, double *sum) {
   const __m256i base = _mm256_loadu_si256((const __m256i *)home);
   const __m256i low = _mm256_set1_epi32(0xFFFF);
   __m512d x = _mm512_setzero_pd();
   for (uint32_t k = 0; k < length; k++) {
     const __m256i e = _mm256_loadu_si256((const __m256i *)(entry + RGM_SLICE * (size_t)k));
+    ask_compact(entry, k, ahead);
     const __m256i at = _mm256_add_epi32(base, _mm256_srai_epi32(e, 16));
     x = _mm512_fmadd_pd(_mm512_cvtepi32_pd(_mm256_and_si256(e, low)), _mm512_i32gather_pd(at, v, 8),
                         x);
@@ -80,11 +103,12 @@ static inline void sum_compact(const uint32_t *entry, const int32_t *home, const
 #elif defined(__AVX2__) && defined(__FMA__)
 
 static inline void sum_wide(const double *p, const int32_t *next, const double *v, uint32_t length,
-                            double *sum) {
+                            bool ahead, double *sum) {
   __m256d x = _mm256_setzero_pd(), y = _mm256_setzero_pd();
   for (uint32_t k = 0; k < length; k++) {
     const double *pk = p + RGM_SLICE * (size_t)k;
     const int32_t *at = next + RGM_SLICE * (size_t)k;
+    ask_wide(p, next, k, ahead);
     x = _mm256_fmadd_pd(_mm256_loadu_pd(pk), four_of(at, v), x);
     y = _mm256_fmadd_pd(_mm256_loadu_pd(pk + 4), four_of(at + 4, v), y);
   }
@@ -94,7 +118,7 @@ static inline void sum_wide(const double *p, const int32_t *next, const double *
 
 
 static inline void sum_compact(const uint32_t *entry, const int32_t *home, const double *v,
-                               uint32_t length, double *sum) {
+                               uint32_t length, bool ahead, double *sum) {
   const __m128i low = _mm_set1_epi32(0xFFFF);
   for (int half = 0; half < RGM_SLICE; half += 4) {
     const __m128i base = _mm_loadu_si128((const __m128i *)(home + half));
@@ -103,6 +127,7 @@ static inline void sum_compact(const uint32_t *entry, const int32_t *home, const
       const uint32_t *from = entry + RGM_SLICE * (size_t)k + half;
       const __m128i e = _mm_loadu_si128((const __m128i *)from);
       int32_t at[4];
+      ask_compact(entry, k, ahead && half == 0);
       _mm_storeu_si128((__m128i *)at, _mm_add_epi32(base, _mm_srai_epi32(e, 16)));
       x = _mm256_fmadd_pd(_mm256_cvtepi32_pd(_mm_and_si128(e, low)), four_of(at, v), x);
     }
@@ -113,11 +138,12 @@ static inline void sum_compact(const uint32_t *entry, const int32_t *home, const
 #else
 
 static inline void sum_wide(const double *p, const int32_t *next, const double *v, uint32_t length,
-                            double *sum) {
+                            bool ahead, double *sum) {
   for (int i = 0; i < RGM_SLICE; i++) {
     double x = 0.0;
     for (uint32_t k = 0; k < length; k++) {
       const size_t at = RGM_SLICE * (size_t)k + (size_t)i;
+      ask_wide(p, next, k, ahead && i == 0);
       x = rgm_fma64(p[at], v[next[at]], x);
     }
     sum[i] = x;
@@ -126,11 +152,12 @@ static inline void sum_wide(const double *p, const int32_t *next, const double *
 
 
 static inline void sum_compact(const uint32_t *entry, const int32_t *home, const double *v,
-                               uint32_t length, double *sum) {
+                               uint32_t length, bool ahead, double *sum) {
   for (int i = 0; i < RGM_SLICE; i++) {
     double x = 0.0;
     for (uint32_t k = 0; k < length; k++) {
       const uint32_t e = entry[RGM_SLICE * (size_t)k + (size_t)i];
+      ask_compact(entry, k, ahead && i == 0);
       x = rgm_fma64((double)(e & 0xFFFFu), v[home[i] + ((int32_t)e >> 16)], x);
     }
     sum[i] = x;
@@ -142,27 +169,47 @@ static inline void sum_compact(const uint32_t *entry, const int32_t *home, const
 
 // ---- a block of states -------------------------------------------------------------------------
 
+// q of a slice's rows from their sums; mostly these are eight neighbours
+static inline void put_rows(const int32_t *lane, const double *sum, double gamma,
+                            const double *reward, double *q) {
+#if defined(__AVX512F__)
+  const __m256i at = _mm256_loadu_si256((const __m256i *)lane);
+  const __m256i neighbours =
+      _mm256_add_epi32(_mm256_set1_epi32(lane[0]), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  if (lane[0] >= 0 && _mm256_movemask_epi8(_mm256_cmpeq_epi32(at, neighbours)) == -1) {
+    _mm512_storeu_pd(q + lane[0], _mm512_fmadd_pd(_mm512_set1_pd(gamma), _mm512_loadu_pd(sum),
+                                                  _mm512_loadu_pd(reward + lane[0])));
+    return;
+  }
+#endif
+  for (int i = 0; i < RGM_SLICE; i++) {
+    if (lane[i] != RGM_MDP_LANE) {
+      q[lane[i]] = rgm_fma64(gamma, sum[i], reward[lane[i]]);
+    }
+  }
+}
+
+
 // q of all rows of block b, in the order of the rows
 static void block_rows(const sweep *w, int64_t b, double *q) {
   const rgm_mdp_rows *m = w->rows;
   const double *reward = f64(m->reward, w->r) + rgm_at_u32(m->first, 0, rgm_at_u32(m->block, 0, b));
   const double gamma = w->gamma * m->scale;
+  const bool far = m->p.dims[1] >= FAR;
   const int64_t end = rgm_at_u32(m->slice, 0, b + 1);
   for (int64_t n = rgm_at_u32(m->slice, 0, b); n < end; n++) {
     const size_t at = RGM_SLICE * (size_t)rgm_at_u32(m->start, 0, n);
     const uint32_t length = rgm_at_u32(m->length, w->r, n);
     double sum[RGM_SLICE];
-    if (m->next.data != NULL) {
-      sum_wide(f64(m->p, w->r) + at, i32(m->next, w->r) + at, w->value, length, sum);
+    if (m->next.data == NULL) {
+      sum_compact(rgm_u32(m->p, w->r) + at, i32(m->home, 0) + RGM_SLICE * n, w->value, length, far,
+                  sum);
+    } else if (far) {
+      sum_wide(f64(m->p, w->r) + at, i32(m->next, w->r) + at, w->value, length, true, sum);
     } else {
-      sum_compact(rgm_u32(m->p, w->r) + at, i32(m->home, 0) + RGM_SLICE * n, w->value, length, sum);
+      sum_wide(f64(m->p, w->r) + at, i32(m->next, w->r) + at, w->value, length, false, sum);
     }
-    const int32_t *lane = i32(m->lane, w->r) + RGM_SLICE * n;
-    for (int i = 0; i < RGM_SLICE; i++) {
-      if (lane[i] != RGM_MDP_LANE) {
-        q[lane[i]] = rgm_fma64(gamma, sum[i], reward[lane[i]]);
-      }
-    }
+    put_rows(i32(m->lane, w->r) + RGM_SLICE * n, sum, gamma, reward, q);
   }
 }
 
