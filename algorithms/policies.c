@@ -113,8 +113,8 @@ int64_t rgm_host_net_work(const rgm_host_net *net) {
 }
 
 
-// a layer of so many rows, `apart` numbers apart: y (rows, padded outputs) = b + sum x w in the order
-// of the inputs. Inlined with a constant, so that sums stay in registers and a weight is read once
+// a layer of so many rows that lie `apart`: y (rows, padded outputs) = b + sum x w in the order of
+// the inputs. Inlined with a constant, so that sums stay in registers and a weight is read once
 // for all rows.
 static inline void ask_layer(const rgm_host_net *net, int l, const float *x, int64_t apart,
                              float *y, const int rows) {
@@ -326,8 +326,10 @@ rgm_status rgm_policy_ask(const rgm_policy *p, const float *state, int64_t rows,
   if (work == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for policy %s", p->name);
   }
-  for (int64_t i = 0; i < rows * S; i++) {
-    x[i] = (state[i] - p->mean[i % S]) / p->sd[i % S];
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t k = 0; k < S; k++) {
+      x[i * S + k] = (state[i * S + k] - p->mean[k]) / p->sd[k];
+    }
   }
   rgm_host_net_ask(&p->net, rows, x, work, head);
   free(work);

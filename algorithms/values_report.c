@@ -357,8 +357,8 @@ static int acting_of(const rgm_values *s, int contender) {
 }
 
 
-// what the policy at work does in all rows of an environment: act (rows, act_dim) from what it shows,
-// obs (rows, O), by way of states (rows, S), words (rows, 2) and choices (rows, D)
+// what the policy at work does in all rows of an environment: act (rows, act_dim) from what it
+// shows, obs (rows, O), by way of states (rows, S), words (rows, 2) and choices (rows, D)
 static rgm_status act_all(const rgm_run *run, int64_t rows, int64_t O, const float *obs,
                           float *state, uint32_t *words, float *chosen, float *act, int64_t width) {
   const rgm_values *s = run->self;
