@@ -28,7 +28,7 @@ typedef struct rgm_honesty_outcome {
 // All policies of one data set.
 typedef struct rgm_honesty_set {
   bool done;
-  int count;
+  int count, redrawn; // redrawn: how often its doses did not fit the bins
   rgm_honesty_outcome policy[VALUES_POLICIES];
 } rgm_honesty_set;
 

@@ -157,9 +157,18 @@ void rgm_honesty_write_cell(const rgm_honesty_cell *c, const rgm_honesty_set *t,
   rgm_json_number(json, "noise", c->noise);
   rgm_json_number(json, "kappa", c->kappa);
   rgm_json_number(json, "patients", (double)c->patients);
+  int redrawn = 0;
+  for (int s = 0; s < seeds; s++) {
+    redrawn += t[s].redrawn;
+  }
+  rgm_json_number(json, "redrawn", redrawn);
   if (text != NULL) {
-    fprintf(text, "\nnoise %g, kappa %g s, %lld patients, %d data set%s\n", c->noise, c->kappa,
+    fprintf(text, "\nnoise %g, kappa %g s, %lld patients, %d data set%s", c->noise, c->kappa,
             (long long)c->patients, seeds, seeds == 1 ? "" : "s");
+    if (redrawn > 0) {
+      fprintf(text, " (%d more had too equal doses)", redrawn);
+    }
+    fprintf(text, "\n");
   }
   write_methods(t, seeds, json, text);
   write_policies(t, seeds, json, text);

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MOST_SETS = 16 };
+enum { MOST_SETS = 16, MOST_DRAWS = 9 };
 
 
 // ---- a command of the program, from within -----------------------------------------------------
@@ -171,20 +171,38 @@ static rgm_status value_all(rgm_honesty_bench *b, const char *data, int64_t seed
 }
 
 
+// A data set whose doses are too equal for the bins that are asked for is drawn again, with a seed
+// far from the others'; where none can be had something else is wrong.
+static rgm_status simulate(const rgm_honesty_bench *b, const rgm_honesty_cell *at, int64_t seed,
+                           const char *data, int *redrawn) {
+  rgm_status status;
+  *redrawn = 0;
+  for (;; ++*redrawn) {
+    command c = {.count = 0};
+    set(&c, "env.noise=%.17g", at->noise);
+    set(&c, "env.kappa=%.17g", at->kappa);
+    set(&c, "simulate.patients=%lld", (long long)at->patients);
+    set(&c, "simulate.seed=%lld", (long long)seed + 1000000LL * *redrawn);
+    status = run_command(b, rgm_simulate, b->k->simulate, &c, data);
+    if (status != RGM_EDATA || *redrawn == MOST_DRAWS) {
+      break;
+    }
+  }
+  return status;
+}
+
+
 rgm_status rgm_honesty_try(rgm_honesty_bench *b, int slot, const rgm_honesty_cell *at, int64_t seed,
                            rgm_honesty_set *out) {
-  command c = {.count = 0};
   char data[2200];
   snprintf(b->work, sizeof b->work, "%s/work-%d", b->folder, slot);
   RGM_TRY(rgm_make_folder(b->work));
   snprintf(data, sizeof data, "%s/data.h5", b->work);
-  set(&c, "env.noise=%.17g", at->noise);
-  set(&c, "env.kappa=%.17g", at->kappa);
-  set(&c, "simulate.patients=%lld", (long long)at->patients);
-  set(&c, "simulate.seed=%lld", (long long)seed);
-  RGM_TRY(run_command(b, rgm_simulate, b->k->simulate, &c, data));
+  int redrawn;
+  RGM_TRY(simulate(b, at, seed, data, &redrawn));
   RGM_TRY(learn_all(b, data, seed));
   RGM_TRY(value_all(b, data, seed, at, out));
+  out->redrawn = redrawn;
   out->done = true;
   return RGM_OK;
 }
@@ -226,7 +244,7 @@ rgm_status rgm_honesty_write(const rgm_honesty_bench *b, const rgm_honesty_cell 
   if (file == NULL) {
     return rgm_fail(RGM_EIO, "%s: %s", temporary, strerror(errno));
   }
-  fprintf(file, "%s,%.17g,%d\n", digest, b->best, set->count);
+  fprintf(file, "%s,%.17g,%d,%d\n", digest, b->best, set->count, set->redrawn);
   for (int p = 0; p < set->count; p++) {
     const rgm_honesty_outcome *o = &set->policy[p];
     fprintf(file, "%s,%d,%.17g,%.17g,%.17g\n", o->name, o->learned, o->truth, o->regret,
@@ -278,7 +296,8 @@ rgm_status rgm_honesty_read(rgm_honesty_bench *b, const rgm_honesty_cell *at, in
   if (file == NULL) {
     return errno == ENOENT ? RGM_OK : rgm_fail(RGM_EIO, "%s: %s", path, strerror(errno));
   }
-  const bool first = fscanf(file, "%64[0-9a-f],%lf,%d", its, &best, &out->count) == 3;
+  const bool first =
+      fscanf(file, "%64[0-9a-f],%lf,%d,%d", its, &best, &out->count, &out->redrawn) >= 3;
   const bool ours = first && strcmp(its, digest) == 0;
   out->done = ours && read_policies(file, out);
   fclose(file);

@@ -166,6 +166,10 @@ Test(honesty, refuses_what_it_must_not_mix) {
   cr_expect_null(answer("out", true, NULL));
   cr_expect(strstr(rgm_last_error(), "made by other configs") != NULL, "%s", rgm_last_error());
 
+  // doses without noise are too equal for bins, however often they are drawn again
+  cr_expect_null(answer("equal", false, "algorithm.noise=[0]"));
+  cr_expect(strstr(rgm_last_error(), "equal doses merge") != NULL, "%s", rgm_last_error());
+
   // a worker's error is the command's
   put_text("bc.yaml", "run: {name: bc, steps: 1}\nalgorithm: {name: bc, hiden: [8]}\n");
   cr_expect_null(answer("bad", false, NULL));

@@ -25,12 +25,14 @@ show_omgrl() {
     /^ess/ { printf "  %6s %7s %6s %6s %10s %9s %8s\n", $2, $3, $6, $7, $8, $9, $10 }'
 }
 
-# omgrl_run CONFIG DATA: trains and evaluates; what comes out in $work/eval.json
+# omgrl_run CONFIG DATA: trains and evaluates on held-out rows; what comes out in $work/eval.json. With
+# an environment eval would judge the policy there instead, so its section and what it judges are left out.
 omgrl_run() {
   local begun=$(date +%s)
   rm -rf "$work/run"
-  $bin train "$1" --out "$work/run" --quiet --set data.path="$2" --set env.name=heparin \
-    --set algorithm.judged=0 >/dev/null
+  awk '/^[a-z]/ { out = /^env:|^eval:/ } !out && !/^  judged/' "$1" |
+    sed "s|^extends: |extends: $PWD/configs/|" >"$work/held.yaml"
+  $bin train "$work/held.yaml" --out "$work/run" --quiet --set data.path="$2" >/dev/null
   $bin eval "$work/run" --json >"$work/eval.json" 2>/dev/null
   echo "  trained and evaluated in $(($(date +%s) - begun)) s of a clock"
   jq -r '.dynamics.outputs | to_entries[] | [.key, .value.unit, .value.rmse, .value.spread] | @tsv' \
