@@ -166,7 +166,10 @@ Test(honesty, refuses_what_it_must_not_mix) {
   cr_expect_null(answer("out", true, NULL));
   cr_expect(strstr(rgm_last_error(), "made by other configs") != NULL, "%s", rgm_last_error());
 
-  // doses without noise are too equal for bins, however often they are drawn again
+  // doses without noise are too equal for many bins, however often they are drawn again
+  put_text("simulate.yaml",
+           "run: {name: s}\nenv: {name: heparin}\nalgorithm: {name: pid}\n"
+           "simulate: {controller: clinician, bins: 60, validation: 0.1, test: 0.4}\n");
   cr_expect_null(answer("equal", false, "algorithm.noise=[0]"));
   cr_expect(strstr(rgm_last_error(), "equal doses merge") != NULL, "%s", rgm_last_error());
 
