@@ -72,6 +72,12 @@ static const rgm_field fields[] = {
      "Most size of a reward that the agent sees; 0: any."},
     {"clone_updates", RGM_INT, KEY(clone_updates), "steps", "1000", 1, 1e9, NULL, RGM_SHAPE,
      "Steps of the run, after the ensemble's, in which the clone learns; none with proposal: one."},
+    {"clone_patience", RGM_INT, KEY(clone_patience), "looks", "0", 0, 1e9, NULL,
+     RGM_SHAPE | RGM_ADDED,
+     "A clone whose validation loss has not become less for so many looks stops, with the weights "
+     "of the least; 0: it learns for all of clone_updates."},
+    {"clone_look", RGM_INT, KEY(clone_look), "updates", "50", 1, 1e9, NULL, RGM_SHAPE | RGM_ADDED,
+     "From one look at the validation rows to the next; the last one is after its last update."},
     {"clone_lr", RGM_FLOAT, KEY(clone_lr), "1", "1e-3", 0, 1, NULL, 0, "Adam's rate of the clone."},
     {"watched", RGM_INT, KEY(watched), "episodes", "1000", 0, 1e6, NULL, RGM_SHAPE | RGM_PROVENANCE,
      "Greedy trajectories in the elites, from validation rows, of a report; 0: none."},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between the files of OMG-RL: omgrl.c has keys, presets and the loop, omgrl_reward.c learns the
-// reward, omgrl_report.c says how it goes.
+// reward, omgrl_clone.c clones clinicians, omgrl_report.c says how it goes.
 
 #ifndef RGM_OMGRL_H
 #define RGM_OMGRL_H
@@ -23,7 +23,7 @@ typedef struct rgm_omgrl_keys {
   rgm_list reward_hidden, band;
   char aptt[RGM_STRING_SIZE];
   int64_t reward_steps, reward_experts, reward_samples, reward_retain, clone_updates, watched;
-  int64_t experts;
+  int64_t experts, clone_patience, clone_look;
   int preset, reward, encoding, weights, proposal;
   bool standardise;
   double cap, kappa, reward_lr, reward_decay, reward_norm, reward_limit, settle, clone_lr;
@@ -45,12 +45,12 @@ typedef struct rgm_omgrl {
   int64_t windows, episodes;       // L rows where an expert's window may begin; episodes with one
   int64_t short_ones;              // training episodes without
   int aptt;                        // column of the states, -1: there is none
-  bool learns, clones;
-  rgm_nets reward, clone;                        // one net each
-  rgm_ring trajectories;                         // obs, act, log pi, alive, log of the clone
-  rgm_tensor list, list_count;                   // (R, L), (R) u32: experts' windows
-  rgm_tensor scale, settled;                     // (R, 2) mean and sd of experts' r, (R) u32
-  rgm_tensor input_mean, input_sd;               // (R, W)
+  bool learns, clones, stops;      // stops: the clone does by validation rows
+  rgm_nets reward, clone;          // one net each
+  rgm_ring trajectories;           // obs, act, log pi, alive, log of the clone
+  rgm_tensor list, list_count;     // (R, L), (R) u32: experts' windows
+  rgm_tensor scale, settled;       // (R, 2) mean and sd of experts' r, (R) u32
+  rgm_tensor input_mean, input_sd; // (R, W)
   rgm_tensor lr, norm, limit, settle, bend;      // (R)
   rgm_tensor decay, clone_lr;                    // (R, layers), (R)
   rgm_tensor loss, sample, clone_loss;           // (R) of the last step
@@ -64,6 +64,12 @@ typedef struct rgm_omgrl {
   rgm_pass reward_pass, use_pass;                // (G, N), (G, most rows)
   rgm_pass policy_pass, expert_pass, dream_pass; // (G, n T) twice, (G, b)
   rgm_pass train_pass;                           // (G, B)
+  rgm_mlp clone_best;                            // the clone's weights of its least loss
+  rgm_tensor clone_least, clone_valid;           // (R) that loss, and the last one
+  rgm_tensor clone_stale, clone_active; // (R) u32 looks since then; whether it still learns
+  rgm_ring clone_held;                  // validation rows: obs, action
+  rgm_tensor look_obs, look_log;        // (G, C, S), (G, V)
+  rgm_pass look_pass;                   // (G, C)
   rgm_omgrl_watch watch;
   bool warned;
 } rgm_omgrl;
@@ -82,6 +88,8 @@ int rgm_omgrl_column(const rgm_run *run);
 // What the hooks of imagined.h do: a step of the behaviour clone; what is kept of a step of a
 // rollout; K reward steps after it; rewards at use.
 void rgm_omgrl_plan_reward(rgm_run *run);
+void rgm_omgrl_plan_clone(rgm_run *run);
+rgm_status rgm_omgrl_init_clone(rgm_run *run);
 rgm_status rgm_omgrl_init_reward(rgm_run *run);
 rgm_status rgm_omgrl_prepare(rgm_run *run);
 void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *s, const rgm_dreamer *d, int64_t first,
@@ -89,6 +97,10 @@ void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *s, const rgm_dreamer *d, i
 void rgm_omgrl_rolled(rgm_run *run);
 void rgm_omgrl_relabel(const rgm_run *run, rgm_stream *s, int64_t first, int64_t n,
                        const rgm_batch *batch);
+
+// The density of actions at a head of replicas `first` on, of which `agent` has the scales.
+rgm_policy_draw rgm_omgrl_density(const rgm_agent *agent, rgm_tensor head, rgm_tensor act,
+                                  rgm_tensor log_pi);
 
 // K reward steps, on what trajectories there are: rolled's graph, for tests too.
 void rgm_omgrl_guide(void *run, rgm_stream *s);

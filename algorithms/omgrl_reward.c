@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How OMG-RL's reward is learned: experts' windows, the trajectories of rollouts, the behaviour
-// clone that gives experts' actions a density, the reward net. See omgrl.c for what it goes down,
-// kernels/guided.h for weights and slope.
+// How OMG-RL's reward is learned: experts' windows, the trajectories of rollouts, the reward net.
+// See omgrl.c for what it goes down, kernels/guided.h for weights and slope.
 
 #include "algorithms/omgrl.h"
 
@@ -11,10 +10,8 @@
 #include <string.h>
 
 enum {
-  SLOT_CLONE = RGM_IMAGINED_SLOTS,
-  SLOT_GUIDE,
+  SLOT_GUIDE = RGM_IMAGINED_SLOTS,
   DRAW_NETS = 0x3000,    // members of the draws of first weights
-  DRAW_CLONE = 0x5000,   // of the clone's rows
   DRAW_WINDOWS = 0x6000, // of experts' and imagined windows, by turns
   DRAW_EXPERTS = 0x7fff, // of the episodes that teach
 };
@@ -261,6 +258,7 @@ void rgm_omgrl_plan_reward(rgm_run *run) {
     s->clone = rgm_plan_nets(
         run->arena, "clone", run->replicas, 1, p->obs, &k->imagined.agent.actor_hidden,
         p->choices > 0 ? p->choices : 2 * p->dims, s->imagined.agent.actor.act, flags, 0);
+    rgm_omgrl_plan_clone(run);
   }
   plan_owned(run, s, inputs);
   plan_trajectories(run, s, k->reward_retain * k->imagined.rollouts * k->imagined.horizon);
@@ -324,6 +322,7 @@ rgm_status rgm_omgrl_init_reward(rgm_run *run) {
   rgm_nets_init(run, &s->reward, 0.0f, &member);
   if (s->clones) {
     rgm_nets_init(run, &s->clone, 0.0f, &member);
+    RGM_TRY(rgm_omgrl_init_clone(run));
   }
   RGM_TRY(rgm_put_rows(run, s->scale, unit));
   RGM_TRY(rgm_put_number(run, s->alive, 1.0f));
@@ -333,10 +332,10 @@ rgm_status rgm_omgrl_init_reward(rgm_run *run) {
 }
 
 
-// ---- the behaviour clone -----------------------------------------------------------------------
+// ---- densities ---------------------------------------------------------------------------------
 
 // the density of actions at a head of n replicas from `first` on
-static rgm_policy_draw density_of(const rgm_agent *agent, rgm_tensor head, rgm_tensor act,
+rgm_policy_draw rgm_omgrl_density(const rgm_agent *agent, rgm_tensor head, rgm_tensor act,
                                   rgm_tensor log_pi) {
   return (rgm_policy_draw){
       .act = act,
@@ -350,59 +349,6 @@ static rgm_policy_draw density_of(const rgm_agent *agent, rgm_tensor head, rgm_t
       .draw = RGM_DRAW_MEAN,
       .choices = agent->problem.choices,
   };
-}
-
-
-// a batch of experts' rows for n replicas from `first` on, and a step down -mean log pi
-static void teach_clone(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n) {
-  const rgm_omgrl *s = run->self;
-  const rgm_agent agent = rgm_slice_agent(&s->imagined.agent, first, n);
-  const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
-  const rgm_pass pass = rgm_slice_pass(s->train_pass, 0, n);
-  const rgm_tensor obs = rgm_slice(s->train_obs, 0, n), act = rgm_slice(s->train_act, 0, n);
-  const rgm_tensor slope = rgm_slice(s->train_slope, 0, n), log_pi = rgm_slice(s->train_log, 0, n);
-  rgm_ring ring = rgm_slice_ring(&s->imagined.data, first, n);
-  ring.columns = 2;
-  const rgm_gather gather = {
-      .row = {obs, act},
-      .from = &ring,
-      .seeds = agent.own.seeds,
-      .clock = clone.updates[0],
-      .active = agent.own.active,
-      .random = RGM_RANDOM_REPLAY,
-      .member = DRAW_CLONE,
-  };
-  rgm_replay_gather(stream, &gather);
-  rgm_normalise(stream, obs, obs, agent.own.mean, agent.own.sd, false);
-  rgm_forward(stream, &clone, false, obs, &pass);
-  const rgm_policy_draw given = density_of(&agent, rgm_of_net(pass.out, 0), act, log_pi);
-  rgm_action_score(stream, rgm_of_net(slope, 0), &given);
-  rgm_sum(stream, rgm_slice(s->clone_loss, first, n), log_pi, -1.0f / (float)obs.dims[1]);
-  const rgm_descent step = {
-      .lr = rgm_slice(s->clone_lr, first, n),
-      .beta1 = agent.own.beta1,
-      .beta2 = agent.own.beta2,
-      .eps = agent.own.eps,
-      .active = agent.own.active,
-  };
-  rgm_backward(stream, &clone, obs, &pass, slope, none, &step);
-}
-
-
-static void enqueue_clone(void *run_, rgm_stream *stream) {
-  const rgm_run *run = run_;
-  const rgm_omgrl *s = run->self;
-  const int64_t R = run->replicas, G = s->train_obs.dims[0];
-  for (int64_t first = 0; first < R; first += G) {
-    teach_clone(run, stream, first, R - first < G ? R - first : G);
-  }
-  rgm_advance(stream, run->clock, run->active);
-}
-
-
-rgm_status rgm_omgrl_prepare(rgm_run *run) {
-  rgm_graph(run->stream, SLOT_CLONE, enqueue_clone, run);
-  return RGM_OK;
 }
 
 
@@ -420,7 +366,7 @@ void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *stream, const rgm_dreamer 
     rows[4] = rgm_slice(s->dream_clone, 0, n);
     rgm_forward(stream, &clone, false, d->dream.seen, &pass);
     const rgm_policy_draw given =
-        density_of(&d->agent, rgm_of_net(pass.out, 0), d->dream.act, rows[4]);
+        rgm_omgrl_density(&d->agent, rgm_of_net(pass.out, 0), d->dream.act, rows[4]);
     rgm_action_score(stream, none, &given);
   }
   rgm_replay_append(stream, &ring, rows, none, d->agent.own.active);
@@ -516,12 +462,12 @@ static void score_experts(const rgm_run *run, rgm_stream *stream, const rgm_agen
   const rgm_tensor seen = rgm_slice(s->seen, 0, n);
   rgm_normalise(stream, seen, obs, agent->own.mean, agent->own.sd, false);
   rgm_forward(stream, &agent->actor, false, seen, &policy_pass);
-  const rgm_policy_draw policy = density_of(agent, rgm_of_net(policy_pass.out, 0), act,
-                                            rgm_rows(rgm_slice(s->log_policy, 0, n), 0, E));
+  const rgm_policy_draw policy = rgm_omgrl_density(agent, rgm_of_net(policy_pass.out, 0), act,
+                                                   rgm_rows(rgm_slice(s->log_policy, 0, n), 0, E));
   rgm_action_score(stream, none, &policy);
   rgm_forward(stream, clone, false, seen, &clone_pass);
-  const rgm_policy_draw cloned = density_of(agent, rgm_of_net(clone_pass.out, 0), act,
-                                            rgm_rows(rgm_slice(s->log_clone, 0, n), 0, E));
+  const rgm_policy_draw cloned = rgm_omgrl_density(agent, rgm_of_net(clone_pass.out, 0), act,
+                                                   rgm_rows(rgm_slice(s->log_clone, 0, n), 0, E));
   rgm_action_score(stream, none, &cloned);
 }
 

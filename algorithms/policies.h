@@ -12,8 +12,8 @@
 typedef struct rgm_host_net {
   int layers;
   int64_t width[RGM_MAX_LAYERS + 1]; // inputs, hidden ..., outputs
-  float *weight[RGM_MAX_LAYERS];     // (in, out)
-  float *bias[RGM_MAX_LAYERS];       // (out)
+  float *weight[RGM_MAX_LAYERS];     // (in, out), out padded with zeros to a multiple of 8
+  float *bias[RGM_MAX_LAYERS];       // (out), likewise
   rgm_act act;                       // of hidden layers
 } rgm_host_net;
 
@@ -25,8 +25,10 @@ rgm_status rgm_host_take(const rgm_checkpoint *checkpoint, const char *path, con
                          int64_t replica, int64_t count, float **out);
 void rgm_host_net_free(rgm_host_net *net);
 
-// out (outputs) at x (inputs); work has room for two of the widest layers (rgm_host_net_work).
-void rgm_host_net_ask(const rgm_host_net *net, const float *x, float *work, float *out);
+// out (rows, outputs) at x (rows, inputs), each row as if alone; work has room for
+// rgm_host_net_work numbers, however many rows there are.
+void rgm_host_net_ask(const rgm_host_net *net, int64_t rows, const float *x, float *work,
+                      float *out);
 int64_t rgm_host_net_work(const rgm_host_net *net);
 
 // A net with its scales, or one of two rules. Classes, or a tanh-Gaussian.

@@ -81,9 +81,10 @@ rgm_status rgm_values_log_pi(const rgm_run *run, int n, const int64_t *of, int64
 rgm_status rgm_values_actions(const rgm_run *run, int n, const int64_t *of, int64_t rows, bool next,
                               uint32_t draw, float *act);
 
-// An action (D) of policy n, or a class, at a state (S); where it draws, from two random words.
-rgm_status rgm_values_choose(const rgm_run *run, int n, const float *state, uint32_t word0,
-                             uint32_t word1, float *act);
+// Actions (rows, D) of policy n, or classes, at states (rows, S); where it draws, from two random
+// words a row.
+rgm_status rgm_values_choose(const rgm_run *run, int n, int64_t rows, const float *state,
+                             const uint32_t *words, float *act);
 
 // Mean returns (episodes) of policy n in the learned model, over key `rollouts` of each episode's
 // first state; the noise is the same for all policies.

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_STATES = 512, MOST_SHOWN = 64 };
-
 
 // ---- the critics' values -----------------------------------------------------------------------
 
@@ -359,25 +357,32 @@ static int acting_of(const rgm_values *s, int contender) {
 }
 
 
-// what the policy at work does where the environment shows `obs`: act (act_dim)
-static rgm_status act_once(const rgm_run *run, const float *obs, float *act) {
+// what the policy at work does in all rows of an environment: act (rows, act_dim) from what it
+// shows, obs (rows, O), by way of states (rows, S), words (rows, 2) and choices (rows, D)
+static rgm_status act_all(const rgm_run *run, int64_t rows, int64_t O, const float *obs,
+                          float *state, uint32_t *words, float *chosen, float *act, int64_t width) {
   const rgm_values *s = run->self;
   const rgm_transitions *t = run->transitions;
-  const int n = acting_of(s, run->acting);
   const bool doses = run->env->give_dose != NULL;
-  float state[MOST_STATES];
-  RGM_ASSERT(t->states <= MOST_STATES);
+  const int64_t S = t->states;
   for (int k = 0; k < t->states; k++) {
-    state[k] = obs[doses ? shown(run, k) : k];
+    const int from = doses ? shown(run, k) : k;
+    for (int64_t i = 0; i < rows; i++) {
+      state[i * S + k] = obs[i * O + from];
+    }
   }
-  const rgm_words words = words_of(run, state, t->states);
-  float chosen[MOST_SHOWN];
-  RGM_ASSERT(t->actions <= MOST_SHOWN);
-  RGM_TRY(rgm_values_choose(run, n, state, words.w0, words.w1, chosen));
-  if (doses) {
-    run->env->give_dose(run->env_keys, t->dose[(int64_t)chosen[0]], act);
-  } else {
-    memcpy(act, chosen, (size_t)t->actions * sizeof *act);
+  for (int64_t i = 0; i < rows; i++) {
+    const rgm_words own = words_of(run, state + i * S, t->states);
+    words[2 * i] = own.w0;
+    words[2 * i + 1] = own.w1;
+  }
+  RGM_TRY(rgm_values_choose(run, acting_of(s, run->acting), rows, state, words, chosen));
+  for (int64_t i = 0; i < rows; i++) {
+    if (doses) {
+      run->env->give_dose(run->env_keys, t->dose[(int64_t)chosen[i]], act + i * width);
+    } else {
+      memcpy(act + i * width, chosen + i * t->actions, (size_t)t->actions * sizeof *act);
+    }
   }
   return RGM_OK;
 }
@@ -386,21 +391,24 @@ static rgm_status act_once(const rgm_run *run, const float *obs, float *act) {
 // all replicas are the same patients under the same policy; an error of the device comes up where
 // the caller waits for it
 static void act_in_env(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_tensor obs) {
+  const rgm_transitions *t = run->transitions;
   const int64_t rows = obs.dims[1], O = obs.dims[2], D = act.dims[2];
-  float seen[MOST_SHOWN], done[MOST_SHOWN];
-  RGM_ASSERT(O <= MOST_SHOWN && D <= MOST_SHOWN);
-  for (int64_t i = 0; i < rows; i++) {
-    rgm_copy(stream, seen, (const float *)obs.data + i * O, (size_t)O * sizeof *seen);
-    if (rgm_sync(stream) != RGM_OK || act_once(run, seen, done) != RGM_OK) {
-      return;
-    }
-    for (int64_t r = 0; r < obs.dims[0]; r++) {
-      rgm_copy(stream, (float *)act.data + r * act.stride0 + i * D, done, (size_t)D * sizeof *done);
-    }
-    if (rgm_sync(stream) != RGM_OK) {
-      return;
+  float *seen = calloc((size_t)(rows * (O + D + t->states + t->actions)), sizeof *seen);
+  uint32_t *words = malloc((size_t)(2 * rows) * sizeof *words);
+  if (seen != NULL && words != NULL) {
+    float *done = seen + rows * O, *state = done + rows * D, *chosen = state + rows * t->states;
+    rgm_copy(stream, seen, obs.data, (size_t)(rows * O) * sizeof *seen);
+    if (rgm_sync(stream) == RGM_OK &&
+        act_all(run, rows, O, seen, state, words, chosen, done, D) == RGM_OK) {
+      for (int64_t r = 0; r < obs.dims[0]; r++) {
+        rgm_copy(stream, (float *)act.data + r * act.stride0, done,
+                 (size_t)(rows * D) * sizeof *done);
+      }
+      (void)rgm_sync(stream);
     }
   }
+  free(seen);
+  free(words);
 }
 
 

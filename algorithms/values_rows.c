@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DIMS = 64, MOST_STATES = 512, ASK = 1024 };
+enum { MOST_DIMS = 64, ASK = 1024 };
 
 
 // ---- policies ----------------------------------------------------------------------------------
@@ -180,53 +180,101 @@ rgm_status rgm_values_actions(const rgm_run *run, int n, const int64_t *of, int6
 }
 
 
-rgm_status rgm_values_choose(const rgm_run *run, int n, const float *state, uint32_t word0,
-                             uint32_t word1, float *act) {
-  const rgm_values *s = run->self;
+// one row of rgm_values_choose, from its head
+static void choose(const rgm_values *s, int n, const float *head, const uint32_t words[2],
+                   float *act) {
   const rgm_policy *p = s->valued[n].policy;
-  float head[RGM_MAX_CLASSES], eps[MOST_DIMS + 1];
+  float eps[MOST_DIMS + 1];
   double log_pi[RGM_MAX_CLASSES];
-  RGM_TRY(rgm_policy_ask(p, state, 1, head));
   if (p->choices == 0) {
     for (int d = 0; d < p->dims; d += 2) {
-      rgm_normals(word0 + 0x9E3779B9u * (uint32_t)d, word1 ^ (uint32_t)d, &eps[d], &eps[d + 1]);
+      rgm_normals(words[0] + 0x9E3779B9u * (uint32_t)d, words[1] ^ (uint32_t)d, &eps[d],
+                  &eps[d + 1]);
     }
     rgm_policy_act(p, head, s->valued[n].likeliest ? NULL : eps, act);
-    return RGM_OK;
+    return;
   }
   rgm_policy_log_pi(p, head, s->valued[n].likeliest, log_pi);
-  double left = rgm_unit64(word0);
+  double left = rgm_unit64(words[0]);
   int64_t choice = 0;
   while (choice + 1 < p->choices && left >= exp(log_pi[choice])) {
     left -= exp(log_pi[choice++]);
   }
   act[0] = (float)choice;
-  return RGM_OK;
 }
 
 
-// one imagined episode: its return
-static rgm_status imagine(const rgm_run *run, int n, rgm_key key, uint32_t episode, uint32_t turn,
-                          const float *start, double *total) {
+rgm_status rgm_values_choose(const rgm_run *run, int n, int64_t rows, const float *state,
+                             const uint32_t *words, float *act) {
   const rgm_values *s = run->self;
-  const rgm_values_keys *k = rgm_algorithm_keys(run, 0);
-  const rgm_world *w = &s->world;
-  float state[2][MOST_STATES], noise[MOST_STATES + 4], act[MOST_DIMS + 1], reward;
-  double g = 1.0;
-  memcpy(state[0], start, (size_t)w->states * sizeof *start);
-  *total = 0.0;
-  for (int64_t step = 0; step < s->longest; step++) {
-    const uint32_t at = (uint32_t)step;
-    const rgm_words own = rgm_philox(key, at, episode, 0, 2 * turn);
-    for (int64_t i = 0; i < w->outputs; i += 4) {
-      rgm_model_noise(key, at, episode, (uint32_t)(i / 4), 2 * turn + 1, noise + i);
-    }
-    RGM_TRY(rgm_values_choose(run, n, state[step % 2], own.w1, own.w2, act));
-    rgm_world_step(w, (int)(own.w0 % (uint32_t)w->elites), state[step % 2], act, noise,
-                   state[(step + 1) % 2], &reward);
-    *total += g * (double)reward;
-    g *= k->gamma;
+  const rgm_policy *p = s->valued[n].policy;
+  const int64_t W = rgm_policy_width(p);
+  float *head = malloc((size_t)(rows * W) * sizeof *head);
+  const rgm_status status = head != NULL
+                                ? rgm_policy_ask(p, state, rows, head)
+                                : rgm_fail(RGM_EMEMORY, "no memory for policy %s", p->name);
+  for (int64_t i = 0; i < rows && status == RGM_OK; i++) {
+    choose(s, n, head + i * W, words + 2 * i, act + i * p->dims);
   }
+  free(head);
+  return status;
+}
+
+
+// Imagined episodes side by side.
+typedef struct imagined {
+  float *state[2], *noise, *act, *reward; // (E, S) by turns, (E, N), (E, D), (E)
+  uint32_t *words;                        // (E, 2)
+  int *elite;                             // (E)
+} imagined;
+
+
+static rgm_status open_imagined(const rgm_run *run, int64_t E, imagined *m) {
+  const rgm_world *w = &((const rgm_values *)run->self)->world;
+  const int64_t N = rgm_world_noise(w), D = run->transitions->actions;
+  *m = (imagined){.state = {malloc((size_t)(E * w->states) * sizeof(float)),
+                            malloc((size_t)(E * w->states) * sizeof(float))},
+                  .noise = malloc((size_t)(E * N) * sizeof(float)),
+                  .act = malloc((size_t)(E * D) * sizeof(float)),
+                  .reward = malloc((size_t)E * sizeof(float)),
+                  .words = malloc((size_t)(2 * E) * sizeof(uint32_t)),
+                  .elite = malloc((size_t)E * sizeof(int))};
+  return m->state[0] != NULL && m->state[1] != NULL && m->noise != NULL && m->act != NULL &&
+                 m->reward != NULL && m->words != NULL && m->elite != NULL
+             ? RGM_OK
+             : rgm_fail(RGM_EMEMORY, "no memory for %lld imagined episodes", (long long)E);
+}
+
+
+static void free_imagined(imagined *m) {
+  free(m->state[0]);
+  free(m->state[1]);
+  free(m->noise);
+  free(m->act);
+  free(m->reward);
+  free(m->words);
+  free(m->elite);
+}
+
+
+// a step of all episodes
+static rgm_status imagine(const rgm_run *run, int n, rgm_key key, uint32_t at, uint32_t turn,
+                          int64_t E, imagined *m) {
+  const rgm_values *s = run->self;
+  const rgm_world *w = &s->world;
+  const int64_t N = rgm_world_noise(w);
+  const float *state = m->state[at % 2];
+  for (int64_t e = 0; e < E; e++) {
+    const rgm_words own = rgm_philox(key, at, (uint32_t)e, 0, 2 * turn);
+    m->elite[e] = (int)(own.w0 % (uint32_t)w->elites);
+    m->words[2 * e] = own.w1;
+    m->words[2 * e + 1] = own.w2;
+    for (int64_t i = 0; i < N; i += 4) {
+      rgm_model_noise(key, at, (uint32_t)e, (uint32_t)(i / 4), 2 * turn + 1, m->noise + e * N + i);
+    }
+  }
+  RGM_TRY(rgm_values_choose(run, n, E, state, m->words, m->act));
+  rgm_world_step(w, E, m->elite, state, m->act, m->noise, m->state[(at + 1) % 2], m->reward);
   return RGM_OK;
 }
 
@@ -238,16 +286,25 @@ rgm_status rgm_values_imagine(const rgm_run *run, int n, const rgm_courses *c, d
   const uint64_t seed = (uint64_t)run->keys.seed;
   const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
   const rgm_key key = rgm_stream_key(words, RGM_RANDOM_MODEL + RGM_RANDOM_EVAL);
-  for (int64_t e = 0; e < c->episodes; e++) {
-    const float *start = t->obs + s->held.of[c->start[e]] * t->states;
-    value[e] = 0.0;
-    for (int64_t i = 0; i < k->rollouts; i++) {
-      double total;
-      RGM_TRY(imagine(run, n, key, (uint32_t)e, (uint32_t)i, start, &total));
-      value[e] += total / (double)k->rollouts;
+  const int64_t S = t->states;
+  imagined m;
+  rgm_status status = open_imagined(run, c->episodes, &m);
+  memset(value, 0, (size_t)c->episodes * sizeof *value);
+  for (int64_t turn = 0; turn < k->rollouts && status == RGM_OK; turn++) {
+    double g = 1.0 / (double)k->rollouts;
+    for (int64_t e = 0; e < c->episodes; e++) {
+      memcpy(m.state[0] + e * S, t->obs + s->held.of[c->start[e]] * S, (size_t)S * sizeof(float));
+    }
+    for (int64_t step = 0; step < s->longest && status == RGM_OK; step++) {
+      status = imagine(run, n, key, (uint32_t)step, (uint32_t)turn, c->episodes, &m);
+      for (int64_t e = 0; e < c->episodes && status == RGM_OK; e++) {
+        value[e] += g * (double)m.reward[e];
+      }
+      g *= k->gamma;
     }
   }
-  return RGM_OK;
+  free_imagined(&m);
+  return status;
 }
 
 
@@ -355,10 +412,6 @@ rgm_status rgm_values_load(rgm_run *run, rgm_values_rows *fit) {
   const rgm_values_keys *k = rgm_algorithm_keys(run, 0);
   const rgm_transitions *t = run->transitions;
   const int held = k->on == VALUES_ON_TEST ? RGM_TEST : RGM_VALIDATION;
-  if (k->model[0] != '\0' && t->states > MOST_STATES) {
-    return rgm_fail(RGM_EDATA, "%s: %d states; %d are the most in a model", t->path, t->states,
-                    MOST_STATES);
-  }
   if (t->actions > MOST_DIMS) {
     return rgm_fail(RGM_EDATA, "%s: %d continuous actions; values takes %d at most", t->path,
                     t->actions, MOST_DIMS);

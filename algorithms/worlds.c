@@ -45,7 +45,7 @@ static rgm_status take_all(const rgm_checkpoint *c, const char *path, rgm_act ac
   for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
     RGM_TRY(rgm_host_take(c, path, parts[i].name, 0, parts[i].count, parts[i].to));
   }
-  const int64_t room = rgm_host_net_work(&w->elite[0]) + w->inputs + 2 * w->outputs;
+  const int64_t room = rgm_host_net_work(&w->elite[0]) + WORLD_ROWS * (w->inputs + 2 * w->outputs);
   w->work = malloc((size_t)room * sizeof *w->work);
   return w->work != NULL ? RGM_OK : rgm_fail(RGM_EMEMORY, "%s: no memory for its model", path);
 }
@@ -92,13 +92,14 @@ void rgm_world_free(rgm_world *w) {
 }
 
 
-void rgm_world_step(const rgm_world *w, int elite, const float *state, const float *act,
-                    const float *noise, float *next, float *reward) {
-  const int64_t K = w->outputs, coded = w->inputs - w->states;
-  float *x = w->work, *head = x + w->inputs, *rest = head + 2 * K;
-  const float *max = w->bounds + 2 * elite * K, *min = max + K;
+int64_t rgm_world_noise(const rgm_world *w) {
+  return (w->outputs + 3) / 4 * 4;
+}
 
-  // states beside actions, or the one-hot code of a class
+
+// states beside actions, or the one-hot code of a class, standardised
+static void fill_input(const rgm_world *w, const float *state, const float *act, float *x) {
+  const int64_t coded = w->inputs - w->states;
   memcpy(x, state, (size_t)w->states * sizeof *x);
   for (int64_t d = 0; d < coded; d++) {
     x[w->states + d] = w->choices > 0 ? (act[0] == (float)d ? 1.0f : 0.0f) : act[d];
@@ -106,7 +107,13 @@ void rgm_world_step(const rgm_world *w, int elite, const float *state, const flo
   for (int64_t i = 0; i < w->inputs; i++) {
     x[i] = (x[i] - w->mean[i]) / w->sd[i];
   }
-  rgm_host_net_ask(&w->elite[elite], x, rest, head);
+}
+
+
+static void follow(const rgm_world *w, int elite, const float *head, const float *state,
+                   const float *noise, float *next, float *reward) {
+  const int64_t K = w->outputs;
+  const float *max = w->bounds + 2 * elite * K, *min = max + K;
   for (int64_t k = 0; k < K; k++) {
     const float out = rgm_model_output(head[k], head[K + k], max[k], min[k], noise[k],
                                        w->scale[K + k], w->scale[k]);
@@ -115,6 +122,31 @@ void rgm_world_step(const rgm_world *w, int elite, const float *state, const flo
     } else {
       const float to = state[k] + out;
       next[k] = w->hold[k] != 0.0f ? state[k] : rgm_within(to, w->range[k], w->range[K + k]);
+    }
+  }
+}
+
+
+void rgm_world_step(const rgm_world *w, int64_t rows, const int *elite, const float *state,
+                    const float *act, const float *noise, float *next, float *reward) {
+  const int64_t S = w->states, K = w->outputs, N = rgm_world_noise(w);
+  float *x = w->work, *head = x + WORLD_ROWS * w->inputs, *rest = head + WORLD_ROWS * 2 * K;
+
+  // rows of an elite side by side
+  for (int e = 0; e < w->elites; e++) {
+    for (int64_t row = 0; row < rows;) {
+      int64_t of[WORLD_ROWS], count = 0;
+      for (; row < rows && count < WORLD_ROWS; row++) {
+        if (elite[row] == e) {
+          fill_input(w, state + row * S, act + row * w->dims, x + count * w->inputs);
+          of[count++] = row;
+        }
+      }
+      rgm_host_net_ask(&w->elite[e], count, x, rest, head);
+      for (int64_t i = 0; i < count; i++) {
+        follow(w, e, head + i * 2 * K, state + of[i] * S, noise + of[i] * N, next + of[i] * S,
+               reward + of[i]);
+      }
     }
   }
 }

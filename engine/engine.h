@@ -533,6 +533,7 @@ struct rgm_run {
   rgm_best best;
   char warning[256]; // of a report, for people and the log; "" once it was told
   char out[2048];    // folder for the files of an evaluation, "" where none are wanted
+  bool resume;       // an evaluation that takes long goes on with what it left in that folder
   int acting;        // which of the algorithm's contenders is asked to act
 };
 

@@ -242,6 +242,7 @@ static rgm_status evaluate(rgm_trial *e, rgm_run **out, const rgm_options *optio
            options->out != NULL ? options->out
            : folder             ? options->path
                                 : "");
+  run->resume = options->resume;
   rgm_contender one[8];
   const bool acts = (run->algorithm->needs & RGM_EVALUATES_ENV) != 0 && run->env != NULL &&
                     run->algorithm->contenders(run, one, 8) > 0;

@@ -21,7 +21,7 @@ typedef struct rgm_options {
   const char *const *set; // "a.b=3" overrides, applied in order
   int set_count;
   const char *out;   // run folder, NULL: runs/NAME (NAME is run.name)
-  bool resume;       // go on from the newest checkpoint of the run folder
+  bool resume;       // go on from the newest checkpoint of the run folder, or what is done there
   bool json;         // results as one JSON object
   double seconds;    // of a case of `regimen bench`, 0: one
   int workers;       // of a sweep's driver, 0: as the device asks

@@ -206,7 +206,9 @@ static void digest_after(const char *text, int count, char hex[65]) {
 
 
 Test(ensemble, bits_are_the_same_however_computed) {
-  static const char *const ways[] = {"threads: 1", "threads: 3", "isa: avx2", "backend: cuda"};
+  // auto would be the module, once it can be found
+  static const char *const ways[] = {"backend: cpu, threads: 1", "backend: cpu, threads: 3",
+                                     "backend: cpu, isa: avx2", "backend: cuda"};
   const char *more = "dynamics_patience: 1, dynamics_epoch: 3, dynamics_bootstrap: patient";
   const char *data = write_world("world.h5", 20, 3);
   char first[65], hex[65];

@@ -6,31 +6,9 @@
 #include "algorithms/omgrl.h"
 #include "kernels/rng.h"
 #include "tests/cuda_module.h"
-#include "tests/model_data.h"
+#include "tests/omgrl_data.h"
 
 TestSuite(omgrl, .timeout = 300, .init = make_folder, .fini = remove_folder);
-
-enum { STARTS = 6, HORIZON = 4 };
-
-
-// an epoch of a small ensemble, three steps of a clone, then a rollout before every other update
-static const char *config_of(const char *data, const char *run, const char *more) {
-  static char text[2048];
-  snprintf(text, sizeof text,
-           "run: {name: o, report_every: 1000%s%s}\n"
-           "data: {path: %s, validation: 0.25}\n"
-           "algorithm: {name: omgrl, dynamics_nets: 3, dynamics_elites: 2, dynamics_batch: 33,\n"
-           "  dynamics_epoch: 2, dynamics_hidden: [9], batch: 11, actor_hidden: [9], "
-           "critic_hidden: [7],\n"
-           "  reward_hidden: [13, 5], dynamics_steps: 1, clone_updates: 3, rollouts: %d,\n"
-           "  horizon: %d, rollout_every: 2, reward_experts: 7, reward_samples: 9,\n"
-           "  watched: 8, aptt: x, reward_decay: 0.01%s%s%s}\n",
-           run[0] != '\0' ? ", " : "", run, data, STARTS, HORIZON,
-           strstr(more, "reward_steps") == NULL ? ", reward_steps: 2" : "",
-           more[0] != '\0' ? ", " : "", more);
-  return text;
-}
-
 
 // ---- the slope ---------------------------------------------------------------------------------
 
@@ -43,26 +21,13 @@ typedef struct batch_of {
   const int64_t *width;
 } batch_of;
 
-// r of one row: an MLP with ReLU, weights [padded in][padded out] above its bias
+// r of one row
 static double value_of(const batch_of *b, const float *x) {
-  double in[64], out[64] = {0.0};
-  const double *p = b->net;
+  double in[64], out[64];
   for (int64_t i = 0; i < b->inputs; i++) {
     in[i] = (double)x[i];
   }
-  for (int l = 0; l < b->layers; l++) {
-    const int64_t padded = rgm_padded(b->width[l + 1]);
-    const int64_t above = l == 0 ? b->width[0] : rgm_padded(b->width[l]);
-    for (int64_t o = 0; o < b->width[l + 1]; o++) {
-      out[o] = p[above * padded + o];
-      for (int64_t i = 0; i < b->width[l]; i++) {
-        out[o] += in[i] * p[i * padded + o];
-      }
-      out[o] = l < b->layers - 1 ? fmax(out[o], 0.0) : out[o];
-    }
-    memcpy(in, out, sizeof in);
-    p += (above + 1) * padded;
-  }
+  ask_net(b->net, b->layers, b->width, in, out);
   return out[0];
 }
 
@@ -638,15 +603,18 @@ Test(omgrl, weights_are_worth_what_a_simulation_says) {
 
 static const char *const kinds[] = {
     "weights: step",
-    "weights: prefix, proposal: bc, experts: 3, reward_norm: 0.5",
-    "weights: tempered, encoding: scalar, reward_retain: 2, termination: box, "
+    "weights: prefix, proposal: bc, experts: 3, reward_norm: 0.5, clone_patience: 1, clone_look: 1",
+    "weights: tempered, encoding: scalar, reward_retain: 2, clone_patience: 2, clone_look: 2, "
+    "termination: box, "
     "box_low: [70, -9, -9], box_high: [999, 99, 999]",
     "reward: aptt",
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 Test(omgrl, bits_are_the_same_however_computed) {
-  static const char *const ways[] = {"threads: 1", "threads: 3", "isa: avx2", "backend: cuda"};
+  // auto would be the module, once it can be found
+  static const char *const ways[] = {"backend: cpu, threads: 1", "backend: cpu, threads: 3",
+                                     "backend: cpu, isa: avx2", "backend: cuda"};
   const char *data = write_world("world.h5", 12, 3);
   setenv("RGM_CUDA_MODULE", cuda_module(), 1);
   for (int kind = 0; kind < KINDS; kind++) {

@@ -358,10 +358,24 @@ Test(values_run, a_world_is_that_of_its_run) {
     cr_assert(record != NULL, "%s", names[i]);
     of[i] = record->data;
   }
-  const float state[STATES] = {0.0f, 1.0f, 0.0f}, act[1] = {1.0f};
-  const float noise[K] = {0.3f, -1.2f, 0.7f, 2.0f};
-  float next[STATES], reward;
-  rgm_world_step(&w, 1, state, act, noise, next, &reward);
+  // many rows of two elites, all the same: the last of the second elite is looked at
+  enum { MANY = 77 };
+  const float state[STATES] = {0.0f, 1.0f, 0.0f}, noise[K] = {0.3f, -1.2f, 0.7f, 2.0f};
+  float states[MANY][STATES], act[MANY], noises[MANY][K], nexts[MANY][STATES], rewards[MANY];
+  int elite[MANY];
+  cr_assert_eq(rgm_world_noise(&w), K);
+  for (int i = 0; i < MANY; i++) {
+    memcpy(states[i], state, sizeof state);
+    memcpy(noises[i], noise, sizeof noise);
+    act[i] = 1.0f;
+    elite[i] = i % 2;
+  }
+  rgm_world_step(&w, MANY, elite, states[0], act, noises[0], nexts[0], rewards);
+  for (int i = 3; i < MANY; i += 2) {
+    cr_expect_arr_eq(nexts[i], nexts[1], sizeof nexts[1], "row %d", i);
+    cr_expect_eq(rewards[i], rewards[1], "row %d", i);
+  }
+  const float *next = nexts[1], reward = rewards[1];
   double hidden[HIDDEN];
   for (int h = 0; h < HIDDEN; h++) {
     hidden[h] = (double)of[B0][h];

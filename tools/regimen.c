@@ -106,7 +106,7 @@ static const struct argp_option options[] = {
     {"rules", KEY_RULES, "FILE", 0, "Of an import: cohort and variables (default: its own)", 0},
     {"csv", KEY_CSV, "FILE", 0,
      "Of an import: also a copy of what was read; to recommend: patients", 0},
-    {"resume", KEY_RESUME, NULL, 0, "Go on from the newest checkpoint of the run folder", 0},
+    {"resume", KEY_RESUME, NULL, 0, "Go on from what the run folder holds", 0},
     {"threads", 't', "N", 0, "CPU threads (short for --set run.threads=N)", 0},
     {"quiet", KEY_QUIET, NULL, 0, "No progress", 0},
     {"seconds", KEY_SECONDS, "S", 0, "Measure each case of a bench for S seconds (default: 1)", 0},

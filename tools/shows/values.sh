@@ -21,7 +21,7 @@ values_words() {
 
 show_values() {
   local n m a b t
-  for t in bins values values_run; do
+  for t in bins values values_run honesty; do
     n=$(build/release/test_$t --verbose 2>&1 | grep -ao 'Tested: .*' | tail -1)
     row "test_$t" "Failing: 0 | Crashing: 0" "$(echo "$n" | cut -d'|' -f3-4 | tr -s ' ' | sed 's/^ //')" \
       "$(echo "$n" | grep -c 'Failing: 0 | Crashing: 0' || true)"
@@ -53,16 +53,24 @@ show_values() {
   n=$(jq '.clone.calibration_error' "$work/values.json")
   row "the clone's calibration error" "a number, < 0.2" "$n" "$(holds "$n < 0.2")"
 
-  # one data set of the honesty benchmark, small: twice the same, and what it made is gone
-  m="--json --quiet --set algorithm.seeds=1 --set algorithm.noise=0.3 --set algorithm.kappa=0 --set eval.optimum=16
-    --set algorithm.patients=40 --set eval.patients=40 --set algorithm.learners=configs/honesty/cql.yaml"
-  for t in 1 2; do
-    $bin eval configs/heparin_honesty.yaml --out "$work/honesty" $m --set "algorithm.model=''" >"$work/honesty$t.json"
-  done
+  # two data sets of the honesty benchmark, small: killed after the first one, then resumed
+  echo "extends: $PWD/configs/honesty/values.yaml" >"$work/small.yaml"
+  printf 'run:\n  steps: 2\n' >>"$work/small.yaml"
+  m="--json --quiet --set algorithm.seeds=1 --set algorithm.noise=[0.3,0.5] --set algorithm.kappa=0 --set eval.optimum=16
+    --set algorithm.patients=40 --set eval.patients=40 --set algorithm.learners=configs/honesty/cql.yaml
+    --set algorithm.values=$work/small.yaml --set run.threads=1"
+  $bin eval configs/heparin_honesty.yaml --out "$work/honesty1" $m --set "algorithm.model=''" >"$work/honesty1.json"
   n=$(jq '.cells[0] | [(.methods | length), (.policies | length)] | join(" and ")' -r "$work/honesty1.json")
   row "honesty: methods and policies of a cell" "8 and 6" "$n" "$([ "$n" = "8 and 6" ] && echo 1 || echo 0)"
-  n=$(cmp "$work/honesty1.json" "$work/honesty2.json" && ls "$work/honesty")
-  row "the same again; files that stay" "honesty.csv" "$n" "$([ "$n" = honesty.csv ] && echo 1 || echo 0)"
+  $bin eval configs/heparin_honesty.yaml --out "$work/honesty2" $m --set "algorithm.model=''" >/dev/null 2>&1 &
+  n=$!
+  until ls "$work"/honesty2/sets/*.csv >/dev/null 2>&1 || ! kill -0 $n 2>/dev/null; do sleep 0.02; done
+  kill -9 $n 2>/dev/null || true
+  wait $n 2>/dev/null || true
+  $bin eval configs/heparin_honesty.yaml --out "$work/honesty2" $m --set "algorithm.model=''" --resume >"$work/honesty2.json"
+  n=$(cmp "$work/honesty1.json" "$work/honesty2.json" && cmp "$work"/honesty[12]/honesty.csv && echo $(ls "$work/honesty2"))
+  row "kill -9, then --resume: the same; what stays" "honesty.csv lock sets" "$n" \
+    "$([ "$n" = "honesty.csv lock sets" ] && echo 1 || echo 0)"
 
   # other threads and vectors, and killed without warning
   $bin $(values_words) --out "$work/b" --set run.threads=1 --set run.isa=avx2 >/dev/null
@@ -80,10 +88,10 @@ show_values() {
   row "kill -9, then --resume: digest" "${a:0:16}" "${b:0:16}" "$([ "$a" = "$b" ] && echo 1 || echo 0)"
 }
 
-# the whole benchmark: an hour or two
+# the whole benchmark: half an hour on two cores of its own; HONESTY=DIR keeps what is done, and goes on
 show_values-honesty() {
-  local n
-  $bin eval configs/heparin_honesty.yaml --out "$work/honesty" --json --quiet >"$work/honesty.json"
+  local n out="${HONESTY:-$work/honesty}"
+  $bin eval configs/heparin_honesty.yaml --out "$out" --json --quiet --resume >"$work/honesty.json"
   jq -r '.cells[] | [.noise, .kappa, .patients] as $c | .methods | to_entries[] | $c + [.key,
     .value.coverage, .value.rmse, .value.ranking, .value.reliable] | @tsv' "$work/honesty.json"
   jq -r '.cells[] | [.noise, .kappa, .patients] as $c | .policies | to_entries[] | $c + [.key,
