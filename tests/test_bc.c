@@ -384,8 +384,9 @@ Test(bc, bits_do_not_depend_on_threads_or_isa_or_cuda) {
         char a[64], b[64];
         snprintf(a, sizeof a, "run.isa=%s", *isa);
         snprintf(b, sizeof b, "run.threads=%d", threads);
-        const char *const sets[] = {form_loss(k), a, b, "run.replicas=3", "algorithm.clip=0.5"};
-        rgm_run *run = make_run(path, 5, sets);
+        const char *const sets[] = {form_loss(k),     a, b, "run.replicas=3", "algorithm.clip=0.5",
+                                    "run.backend=cpu"};
+        rgm_run *run = make_run(path, 6, sets);
         steps(run, 3);
         digest_of(run, hex);
         rgm_run_free(run);

@@ -507,7 +507,7 @@ Test(sweep_runs, trials_in_whatever_pack_are_the_run_alone) {
 
 // Packs come and go on one stream, whose graphs must go with them.
 Test(sweep_runs, packs_on_cuda_are_the_cpus) {
-  static const char *const cpu[] = {"run.steps=6", NULL};
+  static const char *const cpu[] = {"run.steps=6", "run.backend=cpu", NULL};
   static const char *const cuda[] = {"run.steps=6", "run.backend=cuda", NULL};
   write_file("a.yaml", SPACE "  scheduler: halving\n  first: 2\n  reduction: 2\n");
   setenv("RGM_CUDA_MODULE", cuda_module(), 1);
