@@ -205,7 +205,11 @@ rgm_status rgm_pack_advance(rgm_sweep *s, rgm_entrant **set, int count, double u
   if (members == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for a pack");
   }
+  // a pack that takes long to make works ten times as long, or nothing would get done
+  const double begun = rgm_seconds();
   rgm_status status = form(s, set, &count, &members, &pack);
+  const double enough = rgm_seconds() + 10.0 * (rgm_seconds() - begun);
+  until = until > enough ? until : enough;
   uint64_t steps = UINT64_MAX, done = 0;
   for (int i = 0; i < count; i++) {
     const uint64_t left = s->rung_step[set[i]->rung] - set[i]->step;
