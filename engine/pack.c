@@ -130,6 +130,7 @@ static rgm_status run_steps(rgm_sweep *s, rgm_run *pack, uint64_t steps, double 
     const double begun = rgm_seconds();
     for (uint64_t i = 0; i < n; i++) {
       RGM_TRY(pack->algorithm->step(pack));
+      pack->step++;
     }
     RGM_TRY(rgm_sync(pack->stream));
     *done += n;
@@ -216,6 +217,7 @@ rgm_status rgm_pack_advance(rgm_sweep *s, rgm_entrant **set, int count, double u
     steps = left < steps ? left : steps;
   }
   if (status == RGM_OK) {
+    pack->step = set[0]->step; // what a step does may depend on it
     status = run_steps(s, pack, steps, until, &done);
   }
   if (status == RGM_OK) {
