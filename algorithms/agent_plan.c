@@ -256,7 +256,8 @@ rgm_batch rgm_plan_batch(rgm_run *run, const char *name, int64_t group, int64_t 
 
 bool rgm_reports_next(const rgm_run *run) {
   const uint64_t next = run->step + 1;
-  return next % (uint64_t)run->keys.report_every == 0 || next == (uint64_t)run->keys.steps;
+  return next % (uint64_t)run->keys.report_every == 0 || next == (uint64_t)run->keys.steps ||
+         next == run->reports_at;
 }
 
 

@@ -399,6 +399,7 @@ enum {
   RGM_NEEDS_FRAME = 64,    // with RGM_NEEDS_TABLE: columns of words are factors (engine/frame.h)
   RGM_NEEDS_COHORT = 128,  // with RGM_NEEDS_ENV: one that makes tables of patients
   RGM_EVALUATES_ENV = 256, // of `evaluate` and `contenders`, the latter where there is an env
+  RGM_TIMELESS = 512,      // `step` does not look at run->step: trials anywhere share a pack
 };
 
 typedef struct rgm_json rgm_json;
@@ -508,6 +509,7 @@ struct rgm_run {
   rgm_mdp *mdp;                       // the problem, NULL without one
   int64_t replicas;
   uint64_t step;         // steps done
+  uint64_t reports_at;   // a step that a report follows beside those of run.report_every, or 0
   rgm_tensor seeds;      // (R, 2) u32: low, high word of run.seed + r
   rgm_tensor clock;      // (R) u32: steps that a replica has done, on the device
   rgm_tensor active;     // (R) u32

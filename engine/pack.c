@@ -217,7 +217,8 @@ rgm_status rgm_pack_advance(rgm_sweep *s, rgm_entrant **set, int count, double u
     steps = left < steps ? left : steps;
   }
   if (status == RGM_OK) {
-    pack->step = set[0]->step; // what a step does may depend on it
+    pack->step = set[0]->step; // that of all, but for RGM_TIMELESS
+    pack->reports_at = pack->step + steps;
     status = run_steps(s, pack, steps, until, &done);
   }
   if (status == RGM_OK) {

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -375,31 +376,52 @@ rgm_status rgm_sweep_pulse(rgm_sweep *s) {
 }
 
 
-// trials that are ready, of the group that has most of them, in order; as many as a pack holds
-static int choose(rgm_sweep *s, rgm_entrant **set, int max) {
-  int best = -1, most = 0, count = 0;
-  for (int g = 0; g < s->group_count; g++) {
-    int ready = 0;
-    for (int i = 0; i < s->bracket_count; i++) {
-      for (int k = 0; k < s->brackets[i]->count; k++) {
-        const rgm_entrant *e = &s->brackets[i]->trials[k];
-        ready += e->status == RGM_TRIAL_READY && e->group == g;
-      }
-    }
-    if (ready > most) {
-      most = ready;
-      best = g;
-    }
-  }
+// whether a trial that is ready can be in a pack with `like`
+static bool goes_with(const rgm_sweep *s, const rgm_entrant *e, const rgm_entrant *like) {
+  const bool timeless = (s->space->run->algorithm->needs & RGM_TIMELESS) != 0;
+  return e->status == RGM_TRIAL_READY && e->group == like->group &&
+         (timeless || e->step == like->step);
+}
+
+
+// the trials that are ready and go with `like`, in order, into `set`, which may be NULL
+static int company(const rgm_sweep *s, const rgm_entrant *like, rgm_entrant **set, int max) {
+  int count = 0;
   for (int i = 0; i < s->bracket_count; i++) {
     for (int k = 0; k < s->brackets[i]->count && count < max; k++) {
       rgm_entrant *e = &s->brackets[i]->trials[k];
-      if (e->status == RGM_TRIAL_READY && e->group == best) {
-        set[count++] = e;
+      if (goes_with(s, e, like)) {
+        if (set != NULL) {
+          set[count] = e;
+        }
+        count++;
       }
     }
   }
   return count;
+}
+
+
+// Trials that are ready and can be in one pack, the most that there are, in order; as many as it
+// holds.
+static int choose(const rgm_sweep *s, rgm_entrant **set, int max) {
+  const rgm_entrant *best = NULL, *last = NULL;
+  int most = 0;
+  for (int i = 0; i < s->bracket_count; i++) {
+    for (int k = 0; k < s->brackets[i]->count; k++) {
+      const rgm_entrant *e = &s->brackets[i]->trials[k];
+      if (e->status != RGM_TRIAL_READY || (last != NULL && goes_with(s, e, last))) {
+        continue;
+      }
+      last = e;
+      const int ready = company(s, e, NULL, INT_MAX);
+      if (ready > most) {
+        most = ready;
+        best = e;
+      }
+    }
+  }
+  return best != NULL ? company(s, best, set, max) : 0;
 }
 
 

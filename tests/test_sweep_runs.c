@@ -437,11 +437,12 @@ static const char *results(const char *pack, const char *const *more) {
 }
 
 
-// Steps a run alone and compares digests: a row "index,seed,status,step,score,lr,hidden,digest,..."
+// Steps a run alone and compares digests: a row "index,seed,status,step,score,KEY,KEY,digest,..."
 // of its first seed. Returns false where the trial has no digest.
-static bool check_alone(const char *row, int seeds, char *cell[16]) {
+static bool check_alone(const char *base, const char *const keys[2], const char *row, int seeds,
+                        char *cell[16]) {
   static char text[1024];
-  char lr[80], hidden[80], replicas[80];
+  char first[80], second[80], replicas[80];
   int count = 0;
   snprintf(text, sizeof text, "%.*s", (int)strcspn(row, "\n"), row);
   for (char *at = text; at != NULL && count < 16;) {
@@ -451,20 +452,20 @@ static bool check_alone(const char *row, int seeds, char *cell[16]) {
   if (cell[7][0] == '\0') {
     return false;
   }
-  snprintf(lr, sizeof lr, "algorithm.lr=%s", cell[5]);
-  snprintf(hidden, sizeof hidden, "algorithm.hidden=%s", cell[6]);
+  snprintf(first, sizeof first, "%s=%s", keys[0], cell[5]);
+  snprintf(second, sizeof second, "%s=%s", keys[1], cell[6]);
   snprintf(replicas, sizeof replicas, "run.replicas=%d", seeds);
-  const char *sets[] = {lr, hidden, replicas};
+  const char *sets[] = {first, second, replicas};
   rgm_config *config = NULL;
   rgm_run *run = NULL;
-  rgm_checkpoint *c = NULL;
-  cr_assert_eq(rgm_config_parse("alone", BASE, sets, 3, &config), RGM_OK, "%s", rgm_last_error());
+  rgm_checkpoint *c = NULL, *state = NULL;
+  cr_assert_eq(rgm_config_parse("alone", base, sets, 3, &config), RGM_OK, "%s", rgm_last_error());
   cr_assert_eq(rgm_run_create(config, &run), RGM_OK, "%s", rgm_last_error());
   for (uint64_t i = strtoull(cell[3], NULL, 10); i > 0; i--) {
     cr_assert_eq(run->algorithm->step(run), RGM_OK);
     run->step++;
   }
-  cr_assert_eq(rgm_run_snapshot(run, &c), RGM_OK);
+  cr_assert_eq(rgm_run_snapshot_pair(run, true, &c, &state), RGM_OK);
   cr_expect(strncmp(rgm_checkpoint_attribute(c, "digest"), cell[7], 16) == 0, "%s alone: %s", row,
             rgm_checkpoint_attribute(c, "digest"));
   rgm_checkpoint_free(c);
@@ -477,6 +478,8 @@ static bool check_alone(const char *row, int seeds, char *cell[16]) {
   SWEEP "  trials: 11\n  seeds: 3\n  bracket: 4\n" \
         "  algorithm.lr: {min: 0.001, max: 1, log: true}\n  algorithm.hidden: [16, 32]\n"
 
+static const char *const space_keys[] = {"algorithm.lr", "algorithm.hidden"};
+
 Test(sweep_runs, trials_in_whatever_pack_are_the_run_alone) {
   static const char *const rows[] = {"", "  scheduler: halving\n  first: 3\n  reduction: 2\n"};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -487,7 +490,7 @@ Test(sweep_runs, trials_in_whatever_pack_are_the_run_alone) {
     int count = 0, short_of_end = 0, groups[2] = {0};
     for (const char *row = strchr(whole, '\n') + 1; *row != '\0'; row = strchr(row, '\n') + 1) {
       if (count++ % 3 == 0) {
-        cr_assert(check_alone(row, 3, cell), "%s", row);
+        cr_assert(check_alone(BASE, space_keys, row, 3, cell), "%s", row);
         cr_expect_eq(strtol(cell[0], NULL, 10), count / 3);
         short_of_end += strcmp(cell[2], "stopped") == 0;
         groups[strcmp(cell[6], "32") == 0]++;
@@ -502,6 +505,36 @@ Test(sweep_runs, trials_in_whatever_pack_are_the_run_alone) {
     cr_expect_str_eq(results("7", NULL), whole);
     cr_expect_str_eq(results("auto", (const char *const[]){"run.threads=2", NULL}), whole);
   }
+}
+
+
+// What an agent does depends on its step: first it acts at random, and before a report it looks at
+// its losses. Trials of two brackets are at different ones when they could be packed.
+Test(sweep_runs, phases_of_a_trial_are_those_of_the_run_alone) {
+#define AGENT                                                             \
+  "run: {name: s, steps: 9, threads: 1, backend: cpu, report_every: 4}\n" \
+  "env: {name: pendulum, steps: 6}\n"                                     \
+  "algorithm: {name: sac, start: 4, batch: 5, actor_hidden: [9], critic_hidden: [7]}\n"
+  static const char *const keys[] = {"algorithm.actor_lr", "algorithm.critic_lr"};
+  char *cell[16];
+  int count = 0, short_of_end = 0;
+  write_file("a.yaml", AGENT "sweep:\n  trials: 9\n  seeds: 2\n  bracket: 4\n"
+                             "  metric: critic_loss\n  mode: min\n"
+                             "  scheduler: halving\n  first: 3\n  reduction: 2\n"
+                             "  algorithm.actor_lr: {min: 0.001, max: 0.1, log: true}\n"
+                             "  algorithm.critic_lr: {min: 0.001, max: 0.1, log: true}\n");
+  const char *whole = results("auto", NULL);
+  for (const char *row = strchr(whole, '\n') + 1; *row != '\0'; row = strchr(row, '\n') + 1) {
+    if (count++ % 2 == 0) {
+      cr_expect(check_alone(AGENT, keys, row, 2, cell), "%s", row);
+      cr_expect(cell[3][0] == '3' || strtod(cell[4], NULL) > 0.0, "nobody looked: %s", row);
+      short_of_end += strcmp(cell[2], "stopped") == 0;
+    }
+  }
+  cr_expect_eq(count, 18);
+  cr_expect(short_of_end > 2, "%d", short_of_end);
+  cr_expect_str_eq(results("2", NULL), whole);
+  cr_expect_str_eq(results("6", NULL), whole);
 }
 
 
