@@ -17,8 +17,8 @@ static const int64_t mlp_shapes[][NUMBERS] = {
     {3, 513, 1, 48, RGM_LINEAR},  {1, 1000, 17, 32, RGM_RELU},
     {7, 5, 64, 272, RGM_SIGMOID}, {2, 1, 4, 16, RGM_TANH},
     {3, 66, 17, 48, RGM_SIGMOID}, {1, 3, 6, 16, RGM_LINEAR},
-    {3, 2, 300, 208, RGM_RELU},   {1, 1, 17, 144, RGM_TANH},
-    {2, 42, 300, 80, RGM_RELU},   {0},
+    {1, 2, 300, 208, RGM_RELU},   {1, 1, 17, 144, RGM_TANH},
+    {1, 42, 300, 80, RGM_RELU},   {0},
 };
 
 static double activate(double z, int64_t act) {

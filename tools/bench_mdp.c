@@ -13,6 +13,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 enum { ROUNDS = 8, PARTS = 32, CHUNK = 1 << 14, PAGE = 1 << 21 };
 
 // A model being swept; arrays on the host, on huge pages as those of a run are.
@@ -24,6 +28,7 @@ typedef struct sweeping {
   int32_t *action;  // (S)
   uint32_t *active; // (1)
   bool gathers;     // the yardstick: gathers of values, or a read of the bytes
+  double (*gather)(const int32_t *next, const double *v, int64_t n); // the faster way here
   // a part of the yardstick: entries, states; what it has read, a word a chunk
   int64_t entry, entries, state, states;
   uint64_t sink[64];
@@ -118,19 +123,38 @@ static double read_bytes(const sweeping *w) {
 }
 
 
-// Gathers by single loads, four sums: faster than the instruction on processors that guard it.
-static void gather_task(void *arg, int64_t i) {
-  sweeping *w = arg;
-  const int64_t left = w->entries - i * CHUNK, count = left < CHUNK ? left : CHUNK;
-  const int32_t *next = (const int32_t *)w->layout.rows.next.data + w->entry + i * CHUNK;
-  const double *v = w->bellman.value.data;
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static double gather_512(const int32_t *next, const double *v,
+                                                            int64_t n) {
+  __m512d x[2] = {_mm512_setzero_pd(), _mm512_setzero_pd()};
+  for (int64_t j = 0; j + 16 <= n; j += 16) {
+    for (int k = 0; k < 2; k++) {
+      const __m256i index = _mm256_loadu_si256((const __m256i *)(next + j + 8 * k));
+      x[k] = _mm512_add_pd(x[k], _mm512_i32gather_pd(index, v, 8));
+    }
+  }
+  return _mm512_reduce_add_pd(_mm512_add_pd(x[0], x[1]));
+}
+#endif
+
+
+static double gather_plain(const int32_t *next, const double *v, int64_t n) {
   double x[4] = {0.0, 0.0, 0.0, 0.0};
-  for (int64_t j = 0; j + 4 <= count; j += 4) {
+  for (int64_t j = 0; j + 4 <= n; j += 4) {
     for (int k = 0; k < 4; k++) {
       x[k] += v[next[j + k]];
     }
   }
-  w->sink[i % 64] += x[0] + x[1] + x[2] + x[3] > 0.0;
+  return x[0] + x[1] + x[2] + x[3];
+}
+
+
+// what a sweep must gather: values of a chunk of entries
+static void gather_task(void *arg, int64_t i) {
+  sweeping *w = arg;
+  const int64_t left = w->entries - i * CHUNK, count = left < CHUNK ? left : CHUNK;
+  const int32_t *next = (const int32_t *)w->layout.rows.next.data + w->entry + i * CHUNK;
+  w->sink[i % 64] += w->gather(next, w->bellman.value.data, count) > 0.0;
 }
 
 
@@ -144,6 +168,24 @@ static void yardstick(sweeping *w, int64_t part) {
   w->states = rgm_at_u32(m->block, 0, end) - w->state;
   rgm_cpu_parallel(w->stream, (w->entries + CHUNK - 1) / CHUNK,
                    w->gathers ? gather_task : read_task, w);
+}
+
+
+// single loads, or the instruction, which some processors guard: whichever takes less here
+static void choose_gather(sweeping *w) {
+  w->gather = gather_plain;
+#if defined(__x86_64__)
+  double (*const ways[2])(const int32_t *, const double *, int64_t) = {gather_plain, gather_512};
+  double least[2] = {1e9, 1e9};
+  for (int i = 0; i < 2 * ROUNDS && __builtin_cpu_supports("avx512f"); i++) {
+    const double before = bench_processor();
+    w->gather = ways[i % 2];
+    yardstick(w, i / 2 % PARTS);
+    const double used = bench_processor() - before;
+    least[i % 2] = used < least[i % 2] ? used : least[i % 2];
+  }
+  w->gather = ways[least[1] < least[0]];
+#endif
 }
 
 
@@ -241,6 +283,9 @@ static rgm_status bench_sweep(bench *b, rgm_stream *stream, int threads, const c
   status = status == RGM_OK ? prepare(&w, model.states, 0.9) : status;
   if (status == RGM_OK) {
     bench_time time;
+    if (w.gathers) {
+      choose_gather(&w);
+    }
     const double fraction = paired(&w, &time);
     const double entries = (double)rgm_elements(w.layout.rows.p);
     const double bytes = read_bytes(&w);
