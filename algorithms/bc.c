@@ -355,28 +355,16 @@ static void enqueue_update(void *run_, rgm_stream *stream) {
 
 // ---- a look at held-out rows -------------------------------------------------------------------
 
-// the first rows of what a pass of one net leaves behind
-static rgm_tensor fewer(rgm_tensor t, int64_t rows) {
-  RGM_ASSERT(t.data == NULL || (t.dims[1] == 1 && rows <= t.dims[2]));
-  t.dims[2] = rows;
-  return t;
-}
-
-
 // The policy of n replicas from `first` on at states (n, rows, S), not more than RGM_BC_ROWS. All
 // replicas are looked at, retired ones too; actions and log-densities are the caller's to set.
 static rgm_policy_draw policy_at(const rgm_run *run, rgm_stream *stream, const rgm_nets *actor,
                                  rgm_tensor states, int64_t first, int64_t n) {
   const rgm_bc_self *s = run->self;
   const int64_t rows = states.dims[1];
-  rgm_pass pass = rgm_slice_pass(s->look, 0, n);
+  const rgm_pass pass = rgm_pass_rows(rgm_slice_pass(s->look, 0, n), rows);
   const rgm_tensor seen = rgm_rows(rgm_slice(s->seen, 0, n), 0, rows);
   rgm_normalise(stream, seen, states, rgm_slice(s->mean, first, n), rgm_slice(s->sd, first, n),
                 false);
-  for (int l = 0; l < actor->net[0].layers - 1; l++) {
-    pass.hidden[l] = fewer(pass.hidden[l], rows);
-  }
-  pass.out = fewer(pass.out, rows);
   rgm_forward(stream, actor, false, seen, &pass);
   rgm_policy_draw policy = policy_of(run, first, n, rgm_of_net(pass.out, 0), none, none);
   policy.active = rgm_slice(s->everyone, first, n);

@@ -247,6 +247,7 @@ rgm_pass rgm_slice_pass(rgm_pass pass, int64_t first, int64_t count) {
 
 
 rgm_pass rgm_pass_rows(rgm_pass pass, int64_t rows) {
+  RGM_ASSERT(rows <= pass.out.dims[2]);
   for (int l = 0; l < RGM_MAX_LAYERS; l++) {
     pass.hidden[l].dims[2] = pass.hidden[l].data != NULL ? rows : pass.hidden[l].dims[2];
   }

@@ -209,7 +209,7 @@ rgm_status rgm_pack_advance(rgm_sweep *s, rgm_entrant **set, int count, double u
   // a pack that takes long to make works ten times as long, or nothing would get done
   const double begun = rgm_seconds();
   rgm_status status = form(s, set, &count, &members, &pack);
-  const double enough = rgm_seconds() + 10.0 * (rgm_seconds() - begun);
+  const double formed = rgm_seconds(), enough = formed + 10.0 * (formed - begun);
   until = until > enough ? until : enough;
   uint64_t steps = UINT64_MAX, done = 0;
   for (int i = 0; i < count; i++) {
