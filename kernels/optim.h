@@ -39,11 +39,22 @@ RGM_FN rgm_adam_rates rgm_adam_rates_of(float lr, float beta1, float beta2, floa
 }
 
 
+// x, or 0 where it is nearer to 0 than `least`. What a dead unit leaves behind (its moments, its
+// weights under decay, a target whose net has come to rest) shrinks by a factor a step and would
+// stay below the normal range for ever, where a processor takes a hundred times as long.
+RGM_FN float rgm_or_zero(float x, float least) {
+  return rgm_abs(x) < least ? 0.0f : x;
+}
+
+#define RGM_LEAST 0x1p-100f        // of a parameter or a mean: products with it are normal
+#define RGM_LEAST_SQUARE 0x1p-126f // of a mean square: what is below has lost its digits
+
+
 // The step on one parameter.
 RGM_FN void rgm_adam_one(float *p, float *m, float *v, float g, rgm_adam_rates a) {
-  *m = rgm_fma(a.beta1, *m, (1.0f - a.beta1) * g);
-  *v = rgm_fma(a.beta2, *v, (1.0f - a.beta2) * (g * g));
-  *p = rgm_fma(-a.scale, *m / rgm_fma(rgm_sqrt(*v), a.root, a.eps), *p);
+  *m = rgm_or_zero(rgm_fma(a.beta1, *m, (1.0f - a.beta1) * g), RGM_LEAST);
+  *v = rgm_or_zero(rgm_fma(a.beta2, *v, (1.0f - a.beta2) * (g * g)), RGM_LEAST_SQUARE);
+  *p = rgm_or_zero(rgm_fma(-a.scale, *m / rgm_fma(rgm_sqrt(*v), a.root, a.eps), *p), RGM_LEAST);
 }
 
 
@@ -63,14 +74,14 @@ RGM_FN float rgm_rate_left(float t, float warmup, float total, rgm_decay decay) 
 
 // velocity = momentum * velocity + g; p -= lr * velocity.
 RGM_FN void rgm_sgd_one(float *p, float *velocity, float g, float lr, float momentum) {
-  *velocity = rgm_fma(momentum, *velocity, g);
-  *p = rgm_fma(-lr, *velocity, *p);
+  *velocity = rgm_or_zero(rgm_fma(momentum, *velocity, g), RGM_LEAST);
+  *p = rgm_or_zero(rgm_fma(-lr, *velocity, *p), RGM_LEAST);
 }
 
 
 // target + rate * (p - target).
 RGM_FN float rgm_ema_one(float target, float p, float rate) {
-  return rgm_fma(rate, p - target, target);
+  return rgm_or_zero(rgm_fma(rate, p - target, target), RGM_LEAST);
 }
 
 

@@ -231,6 +231,12 @@ static void policy_reference(const rgm_tensor *t, double *const *want, double *c
 
 // ---- optimisers: shapes are R, W
 
+// what they leave of x: nothing where it is nearer to 0 than `least`
+static double or_nothing(double x, double least) {
+  return fabs(x) < least ? 0.0 : x;
+}
+
+
 static const int64_t optimiser_shapes[][NUMBERS] = {
     {1, 1}, {2, 5}, {3, 17}, {7, 255}, {1, 1000}, {2, 2561}, {0},
 };
@@ -262,11 +268,12 @@ static void adam_reference(const rgm_tensor *t, double *const *want, double *con
     const double beta2 = (double)f32(t[7], r)[0], small = (double)f32(t[8], r)[0];
     const double g = (double)f32(t[4], r)[i], step = (double)u32(t[3], r)[0] + 1.0;
     const double old_m = (double)f32(t[1], r)[i], old_v = (double)f32(t[2], r)[i];
-    const double m = beta1 * old_m + (1.0 - beta1) * g, v = beta2 * old_v + (1.0 - beta2) * g * g;
+    const double m = or_nothing(beta1 * old_m + (1.0 - beta1) * g, 0x1p-100);
+    const double v = or_nothing(beta2 * old_v + (1.0 - beta2) * g * g, 0x1p-126);
     const double rate = lr / (1.0 - pow(beta1, step));
     const double root = sqrt(v / (1.0 - pow(beta2, step))) + small;
     const double scale = fabs(beta1 * old_m) + fabs((1.0 - beta1) * g);
-    want[0][k] = (double)f32(t[0], r)[i] - rate * m / root;
+    want[0][k] = or_nothing((double)f32(t[0], r)[i] - rate * m / root, 0x1p-100);
     tol[0][k] = 2.0 * eps * fabs(want[0][k]) + 10.0 * eps * rate * scale / root;
     want[1][k] = m;
     tol[1][k] = 4.0 * eps * scale;
@@ -298,9 +305,9 @@ static void sgd_reference(const rgm_tensor *t, double *const *want, double *cons
   for (int64_t k = 0; k < n[0] * n[1]; k++) {
     const int64_t r = k / n[1], i = k % n[1];
     const double lr = (double)f32(t[3], r)[0], momentum = (double)f32(t[4], r)[0];
-    want[1][k] = momentum * (double)f32(t[1], r)[i] + (double)f32(t[2], r)[i];
+    want[1][k] = or_nothing(momentum * (double)f32(t[1], r)[i] + (double)f32(t[2], r)[i], 0x1p-100);
     tol[1][k] = 2.0 * eps * fabs(want[1][k]);
-    want[0][k] = (double)f32(t[0], r)[i] - lr * want[1][k];
+    want[0][k] = or_nothing((double)f32(t[0], r)[i] - lr * want[1][k], 0x1p-100);
     tol[0][k] = 2.0 * eps * (fabs(want[0][k]) + lr * fabs(want[1][k]));
   }
 }
@@ -325,7 +332,7 @@ static void ema_reference(const rgm_tensor *t, double *const *want, double *cons
   for (int64_t k = 0; k < n[0] * n[1]; k++) {
     const int64_t r = k / n[1], i = k % n[1];
     const double target = (double)f32(t[0], r)[i], step = (double)f32(t[1], r)[i] - target;
-    want[0][k] = target + (double)f32(t[2], r)[0] * step;
+    want[0][k] = or_nothing(target + (double)f32(t[2], r)[0] * step, 0x1p-100);
     tol[0][k] = 2.0 * eps * (fabs(want[0][k]) + fabs(step));
   }
 }

@@ -73,6 +73,46 @@ Test(kernels, linear_sums_in_order) {
 }
 
 
+// What nothing pushes any more shrinks to 0 and does not stay where numbers lose their digits, in
+// which every operation takes a hundred times as long: moments and velocity of a parameter without
+// a gradient, one under decay alone, a target.
+Test(kernels, what_is_dead_comes_to_rest) {
+  enum { ADAM, ADAM_DECAYING, SGD, EMA, CASES, STEPS = 120000 };
+  static const char *const names[] = {"adam", "adam under decay", "sgd", "ema"};
+  for (int k = 0; k < CASES; k++) {
+    float state[3] = {0.3f, 1e-3f, 1e-6f}, g = 0.0f, rate = 1e-2f, beta = 0.9f, second = 0.999f;
+    float small = 1e-8f, gone = 0.0f;
+    uint32_t count = 0, active = 1;
+    rgm_tensor t[3], numbers[5];
+    float *const given[] = {&g, &rate, &beta, &second, &small};
+    for (int i = 0; i < 3; i++) {
+      t[i] = rgm_view(&state[i], RGM_F32, 1, 1, 0, 0);
+    }
+    for (int i = 0; i < 5; i++) {
+      numbers[i] = rgm_view(given[i], RGM_F32, 1, i == 0 ? 1 : 0, 0, 0);
+    }
+    const rgm_tensor steps = rgm_view(&count, RGM_U32, 1, 0, 0, 0);
+    const rgm_tensor on = rgm_view(&active, RGM_U32, 1, 0, 0, 0);
+    for (int n = 0; n < STEPS; n++) {
+      g = k == ADAM_DECAYING ? 1e-4f * state[0] : 0.0f;
+      if (k == EMA) {
+        rgm_ema(host_stream(), t[0], rgm_view(&gone, RGM_F32, 1, 1, 0, 0), numbers[1], on);
+      } else if (k == SGD) {
+        rgm_sgd(host_stream(), t[0], t[1], numbers[0], numbers[1], numbers[2], on);
+      } else {
+        rgm_adam(host_stream(), t[0], t[1], t[2], steps, numbers[0], numbers[1], numbers[2],
+                 numbers[3], numbers[4], on);
+      }
+      for (int i = 0; i < 3; i++) {
+        cr_assert(fpclassify(state[i]) != FP_SUBNORMAL, "%s, step %d: number %d", names[k], n, i);
+      }
+    }
+    cr_assert(k == EMA ? state[0] == 0.0f : state[1] == 0.0f, "%s: moves still", names[k]);
+    cr_assert(k != ADAM || state[2] == 0.0f, "%s: its mean square is left", names[k]);
+  }
+}
+
+
 // sum of x[i] * y[i] over rows, in the order that kernels.h promises; x NULL counts as ones
 static float ordered_sum(const float *x, int64_t x_stride, const float *y, int64_t y_stride,
                          int64_t rows) {
