@@ -9,6 +9,7 @@
 const char *const rgm_imagined_terminations[] = {"none", "box", NULL};
 
 enum {
+  FEW_ROWS = 32,  // of a net, so that the nets of a model go forwards at once
   SLOT_EPOCH = 0, // and the next one
   SLOT_ROLLOUT = 2,
   SLOT_UPDATE = 3,
@@ -139,7 +140,8 @@ rgm_dream rgm_plan_dream(rgm_run *run, const rgm_imagined *s, const char *name, 
   snprintf(part, sizeof part, "%s/pass", name);
   d.act_pass = rgm_plan_pass(run->arena, part, G, &s->agent.actor, b, false);
   snprintf(part, sizeof part, "%s/model", name);
-  d.model_pass = rgm_plan_pass(run->arena, part, G, &s->ensemble.elite, C, false);
+  d.model_pass = rgm_plan_pass(run->arena, part, G, &s->ensemble.elite, C,
+                               C <= FEW_ROWS ? RGM_AT_ONCE : RGM_NO_WAY_BACK);
   return d;
 }
 

@@ -110,7 +110,7 @@ static rgm_tensor fewer_rows(rgm_tensor t, int64_t rows) {
 
 // whether another pass has room for what these nets leave hidden, and for their slopes
 static bool fits(const rgm_pass *room, const rgm_mlp *net, int64_t rows, int64_t widest, int back) {
-  bool good = room != NULL && back != RGM_WAY_BACK;
+  bool good = room != NULL && (back == RGM_NO_WAY_BACK || back == RGM_WAY_BACK_EACH);
   for (int l = 0; good && l < RGM_MAX_LAYERS; l++) {
     const int64_t *d = room->hidden[l].dims;
     const bool wanted = l<net->layers - 1, there = room->hidden[l].rank> 0;
@@ -126,7 +126,8 @@ rgm_pass rgm_plan_pass_in(rgm_arena *arena, const char *name, int64_t replicas,
                           const rgm_nets *nets, int64_t rows, int back, const rgm_pass *room) {
   const rgm_mlp *net = &nets->net[0];
   const int last = net->layers - 1;
-  const int64_t kept = back == RGM_WAY_BACK ? nets->count : 1;
+  const int64_t kept = back == RGM_WAY_BACK || back == RGM_AT_ONCE ? nets->count : 1;
+  const bool returns = back == RGM_WAY_BACK || back == RGM_WAY_BACK_EACH;
   rgm_pass pass = {0};
   char part[64];
   int64_t widest = 0;
@@ -144,7 +145,7 @@ rgm_pass rgm_plan_pass_in(rgm_arena *arena, const char *name, int64_t replicas,
   snprintf(part, sizeof part, "%s/out", name);
   pass.out = rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, net, row, unit", "1", replicas,
                       nets->count, rows, rgm_padded(net->width[net->layers]));
-  for (int k = 0; k < 2 && back != RGM_NO_WAY_BACK && widest > 0; k++) {
+  for (int k = 0; k < 2 && returns && widest > 0; k++) {
     snprintf(part, sizeof part, "%s/slope/%d", name, k);
     pass.slope[k] = lent ? room->slope[k]
                          : rgm_plan(arena, part, RGM_F32, RGM_SCRATCH, "in group, float", "1",
@@ -282,8 +283,58 @@ void rgm_forward_net(rgm_stream *s, const rgm_nets *nets, int n, bool target, rg
 }
 
 
+// How many floats lie between the parameters of one net and the next, where they lie apart evenly
+// and in the order of the nets; 0 where they do not, or there is one.
+static int64_t apart(const rgm_nets *nets, bool target) {
+  const rgm_mlp *net = target ? nets->target : nets->net;
+  int64_t distance = 0;
+  for (int n = 1; n < nets->count; n++) {
+    const int64_t next = (float *)net[n].block.data - (float *)net[n - 1].block.data;
+    if (next <= 0 || (n > 1 && next != distance)) {
+      return 0;
+    }
+    distance = next;
+  }
+  return distance;
+}
+
+
+// t (1, ...) of the first net as (N, ...) of all, `distance` apart
+static rgm_tensor of_all(rgm_tensor t, int64_t count, int64_t distance) {
+  t.dims[0] = count;
+  t.stride0 = distance;
+  return t;
+}
+
+
+// t (1, N, B, O) as (N, B, O)
+static rgm_tensor nets_first(rgm_tensor t) {
+  return rgm_view(t.data, RGM_F32, t.dims[1], t.dims[2], t.dims[3], 0);
+}
+
+
+// all nets of one replica, as if they were replicas of one net: a launch a layer
+static void forward_at_once(rgm_stream *s, const rgm_nets *nets, bool target, rgm_tensor x,
+                            const rgm_pass *pass, int64_t distance) {
+  const rgm_mlp *net = target ? &nets->target[0] : &nets->net[0];
+  for (int l = 0; l < net->layers; l++) {
+    const bool last = l == net->layers - 1;
+    rgm_linear(s, nets_first(last ? pass->out : pass->hidden[l]),
+               nets_first(l == 0 ? x : pass->hidden[l - 1]),
+               of_all(net->weight[l], nets->count, distance),
+               of_all(net->bias[l], nets->count, distance), last ? RGM_LINEAR : nets->act);
+  }
+}
+
+
 void rgm_forward(rgm_stream *s, const rgm_nets *nets, bool target, rgm_tensor x,
                  const rgm_pass *pass) {
+  const bool kept = pass->hidden[0].rank > 0 && pass->hidden[0].dims[1] == nets->count;
+  const int64_t distance = kept && x.rank == 4 && x.dims[0] == 1 ? apart(nets, target) : 0;
+  if (distance > 0) {
+    forward_at_once(s, nets, target, x, pass, distance);
+    return;
+  }
   for (int n = 0; n < nets->count; n++) {
     rgm_forward_net(s, nets, n, target, x, pass);
   }

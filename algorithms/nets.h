@@ -68,8 +68,9 @@ rgm_nets rgm_plan_nets(rgm_arena *arena, const char *name, int64_t replicas, int
                        unsigned flags, unsigned with);
 
 // Room for B rows, and what way back there is: none, so that the next net may overwrite what the
-// one before left hidden; of each net before the next one goes forwards; of all nets after all.
-enum { RGM_NO_WAY_BACK, RGM_WAY_BACK, RGM_WAY_BACK_EACH };
+// one before left hidden; of all nets after all; of each net before the next one goes forwards; or
+// none, but room for all nets to go forwards at once, which saves time where rows are few.
+enum { RGM_NO_WAY_BACK, RGM_WAY_BACK, RGM_WAY_BACK_EACH, RGM_AT_ONCE };
 rgm_pass rgm_plan_pass(rgm_arena *arena, const char *name, int64_t replicas, const rgm_nets *nets,
                        int64_t rows, int back);
 

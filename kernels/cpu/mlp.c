@@ -10,6 +10,7 @@
 enum {
   DEPTH = RGM_ROW_BLOCK, // of a panel
   LEAST = 1 << 17,       // multiply-adds that are worth a second thread: some 2 us
+  WEIGHT = 8,            // of them take as long as reading a weight
   TRANSPOSED = 16,       // rows and columns that are transposed at a time
 };
 
@@ -146,8 +147,8 @@ static void few_rows_task(void *arg, int64_t index) {
 // Tasks of a layer, shared by threads unless they are over before another thread has begun; what
 // they sum does not depend on it.
 static void share(rgm_stream *s, linear_args *a, int64_t count, void (*task)(void *, int64_t)) {
-  const int64_t products = rgm_elements(a->x) * a->w.dims[2];
-  if (products >= LEAST) {
+  const int64_t rows = a->x.dims[1] < WEIGHT ? WEIGHT : a->x.dims[1];
+  if (rows * rgm_elements(a->w) >= LEAST) {
     rgm_cpu_parallel(s, count, task, a);
     return;
   }
