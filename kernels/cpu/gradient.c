@@ -205,17 +205,26 @@ static void use_bias(const gradient_args *a, int64_t r, int64_t first, int64_t w
 }
 
 
-// a part of the inputs; the first one has the bias too
+// where part `part` of n begins, of so many numbers of which `unit` stay together
+static int64_t part_begins(int64_t part, int64_t n, int64_t numbers, int64_t unit) {
+  const int64_t begin = (numbers + unit - 1) / unit * part / n * unit;
+  return begin < numbers ? begin : numbers;
+}
+
+
+// a part of the outputs and of the inputs; the first one of these has the bias too
 static void one_block_task(const gradient_args *a, int64_t index, rgm_adam_rates rates) {
-  const int64_t r = index / a->parts, part = index % a->parts, outputs = a->dw.dims[2];
-  const int64_t inputs = a->dw.dims[1], tiles = (inputs + ROWS - 1) / ROWS;
-  const int64_t begin = tiles * part / a->parts * ROWS;
-  const int64_t last = tiles * (part + 1) / a->parts * ROWS;
+  const int64_t r = index / a->panels / a->parts, part = index / a->panels % a->parts;
+  const int64_t inputs = a->dw.dims[1], outputs = a->dw.dims[2], panel = index % a->panels;
+  const int64_t begin = part_begins(part, a->parts, inputs, ROWS);
+  const int64_t last = part_begins(part + 1, a->parts, inputs, ROWS);
+  const int64_t end = part_begins(panel + 1, a->panels, outputs, COLUMNS);
   float panels[BLOCK * SLOPES] __attribute__((aligned(64))), db[SLOPES];
-  for (int64_t first = 0; first < outputs; first += SLOPES) {
-    const int64_t wide = outputs - first < SLOPES ? outputs - first : SLOPES;
+  for (int64_t first = part_begins(panel, a->panels, outputs, COLUMNS); first < end;
+       first += SLOPES) {
+    const int64_t wide = end - first < SLOPES ? end - first : SLOPES;
     pack_slopes(panels, db, rgm_f32(a->dz, r) + first, outputs, a->x.dims[1], wide);
-    one_block(a, r, begin, last < inputs ? last : inputs, first, wide, panels, rates);
+    one_block(a, r, begin, last, first, wide, panels, rates);
     for (int64_t v = 0; v < wide && part == 0; v += COLUMNS) {
       use_bias(a, r, first + v, panel_width(v, wide), db + v, rates);
     }
@@ -292,16 +301,18 @@ static void gradient_task(void *arg, int64_t index) {
 }
 
 
-// Threads that find no replica of their own share one: each packs the slopes for itself.
+// Threads that find no replica of their own share one by the longer side: each packs the shorter
+// one for itself.
 static void run(rgm_stream *s, gradient_args *a) {
-  const int64_t inputs = a->dw.dims[1], replicas = a->dw.dims[0];
+  const int64_t inputs = a->dw.dims[1], outputs = a->dw.dims[2], replicas = a->dw.dims[0];
   if (a->x.dims[1] <= BLOCK) {
     const int64_t share = (rgm_cpu_threads(s) + replicas - 1) / replicas;
     const int64_t tiles = (inputs + ROWS - 1) / ROWS;
-    a->panels = 1;
-    a->parts = share < tiles ? share : tiles;
+    const bool across = outputs > inputs && outputs >= share * COLUMNS;
+    a->panels = across ? share : 1;
+    a->parts = across ? 1 : share < tiles ? share : tiles;
   } else {
-    a->panels = (a->dw.dims[2] + COLUMNS - 1) / COLUMNS;
+    a->panels = (outputs + COLUMNS - 1) / COLUMNS;
     a->parts = (inputs + GROUP - 1) / GROUP;
   }
   rgm_cpu_parallel(s, replicas * a->panels * a->parts, gradient_task, a);

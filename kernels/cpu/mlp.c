@@ -11,6 +11,7 @@ enum {
   DEPTH = RGM_ROW_BLOCK, // of a panel
   LEAST = 1 << 17,       // multiply-adds that are worth a second thread: some 2 us
   WEIGHT = 8,            // of them take as long as reading a weight
+  MANY = 32,             // rows of a thread that pay for a packed panel of its own
   TRANSPOSED = 16,       // rows and columns that are transposed at a time
 };
 
@@ -158,15 +159,19 @@ static void share(rgm_stream *s, linear_args *a, int64_t count, void (*task)(voi
 }
 
 
-// Work on rows of x and so many columns: panels by blocks of rows. Where that is less than the
-// threads can take, blocks are smaller; a row's sums know nothing of its neighbours.
+// Work on rows of x and so many columns: panels by blocks of rows; a row's sums know nothing of its
+// neighbours. Threads that find no replica of their own share one by its rows, so that what a layer
+// leaves is near whoever takes the next one (a line of another core's takes longer than its sums);
+// few rows they share by panels.
 static void divide(rgm_stream *s, linear_args *a, rgm_tensor x, int64_t columns) {
-  const int64_t rows = x.dims[1], threads = rgm_cpu_threads(s);
+  const int64_t rows = x.dims[1], replicas = x.dims[0];
+  const int64_t share = (rgm_cpu_threads(s) + replicas - 1) / replicas;
   a->panels = (columns + COLUMNS - 1) / COLUMNS;
   a->rows = BLOCK;
-  if (x.dims[0] * a->panels * ((rows + BLOCK - 1) / BLOCK) < threads) {
-    const int64_t each = (rows + threads - 1) / threads;
+  if (share > 1 && (rows >= share * MANY || share > a->panels)) {
+    const int64_t each = (rows + share - 1) / share;
     a->rows = (each + ROWS - 1) / ROWS * ROWS;
+    a->rows = a->rows < BLOCK ? a->rows : BLOCK;
   }
   a->blocks = (rows + a->rows - 1) / a->rows;
 }
