@@ -14,16 +14,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHAINS = 16, ROWS = 4 }; // chains and rows at a time
+enum {
+  CHAINS = 16, // at a time
+  ROWS = 4,    // at a time
+  UNIT = 8,    // columns come in units
+  SOON = 16,   // rows ahead that are asked for
+};
 
-// A chain at work.
+// A chain at work. Design and Gram matrices have columns of 0 up to a whole unit.
 typedef struct chain {
   const mice_plan *plan;
+  int64_t stride; // P, rounded up
   double *values; // (N, C)
-  double *design; // (N, P)
-  double *gram;   // (arms, P, P), lower triangles filled in full
-  double *work;   // (N) predictions of rows, and (N) more
-  uint64_t *sort; // (4 N)
+  double *design; // (N, stride)
+  double *gram;   // (arms, P, stride), lower triangles filled in full
+  double *work;   // (N) predictions of rows, (N) the same in order
+  uint64_t *seen; // (N) rows with a value
+  uint64_t *sort; // (2 N)
   mice_draws draws;
 } chain;
 
@@ -42,44 +49,94 @@ static void write_row(const mice_plan *p, const double *values, double *out) {
 
 
 static double *gram_of(const chain *c, int arm) {
-  return c->gram + (size_t)arm * (size_t)(c->plan->width * c->plan->width);
+  return c->gram + arm * c->plan->width * c->stride;
 }
 
 
-// gram += sign x x' of `count` rows, one after the other
-static void add_to_gram(double *gram, const double *const *x, int count, int width, double sign) {
-  for (int i = 0; i < width; i++) {
-    double *to = gram + i * width;
-    if (count == ROWS) {
-      const double a = sign * x[0][i], b = sign * x[1][i], c = sign * x[2][i], d = sign * x[3][i];
-      for (int j = 0; j <= i; j++) {
-        to[j] = (((to[j] + a * x[0][j]) + b * x[1][j]) + c * x[2][j]) + d * x[3][j];
+// gram += sign x x' of `count` rows, one after the other, by whole units of columns
+RGM_INLINE void add_products(double *gram, const double *const *x, int count, int width,
+                             int64_t stride, double sign) {
+  if (count == ROWS) {
+    const double *p = x[0], *q = x[1], *r = x[2], *s = x[3];
+    for (int i = 0; i < width; i++) {
+      double *to = gram + i * stride;
+      const double a = sign * p[i], b = sign * q[i], c = sign * r[i], d = sign * s[i];
+      for (int first = 0; first <= i; first += UNIT) {
+        _Pragma("GCC ivdep") for (int j = first; j < first + UNIT; j++) {
+          to[j] = (((to[j] + a * p[j]) + b * q[j]) + c * r[j]) + d * s[j];
+        }
       }
     }
-    for (int k = 0; k < count && count < ROWS; k++) {
-      for (int j = 0; j <= i; j++) {
-        to[j] += sign * x[k][i] * x[k][j];
+    return;
+  }
+  for (int k = 0; k < count; k++) {
+    for (int i = 0; i < width; i++) {
+      const double factor = sign * x[k][i];
+      _Pragma("GCC ivdep") for (int j = 0; j <= i; j++) {
+        gram[i * stride + j] += factor * x[k][j];
       }
     }
   }
+}
+
+
+// The same for what this processor has: products and sums are rounded one by one, so that all give
+// the same bits.
+#if defined(__x86_64__)
+__attribute__((target("arch=x86-64-v4,prefer-vector-width=512"))) static void
+add_products_512(double *gram, const double *const *x, int count, int width, int64_t stride,
+                 double sign) {
+  add_products(gram, x, count, width, stride, sign);
+}
+
+
+__attribute__((target("arch=x86-64-v3"))) static void
+add_products_256(double *gram, const double *const *x, int count, int width, int64_t stride,
+                 double sign) {
+  add_products(gram, x, count, width, stride, sign);
+}
+#endif
+
+
+static void add_to_gram(const chain *c, int arm, const double *const *x, int count, double sign) {
+  const int width = c->plan->width;
+  double *gram = gram_of(c, arm);
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+    add_products_512(gram, x, count, width, c->stride, sign);
+    return;
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    add_products_256(gram, x, count, width, c->stride, sign);
+    return;
+  }
+#endif
+  add_products(gram, x, count, width, c->stride, sign);
 }
 
 
 // rows into the Gram matrices of their arms, or (sign -1) out of them; `rows` NULL: all
 static void add_rows(const chain *c, const int64_t *rows, int64_t count, double sign) {
   const mice_plan *p = c->plan;
-  const double *x[ROWS];
-  int held = 0, arm = 0;
+  const double *x[MICE_ARMS][ROWS];
+  int held[MICE_ARMS] = {0};
   for (int64_t i = 0; i < count; i++) {
-    const int64_t row = rows != NULL ? rows[i] : i;
-    if (held == ROWS || (held > 0 && p->arm[row] != arm)) {
-      add_to_gram(gram_of(c, arm), x, held, p->width, sign);
-      held = 0;
+    const int64_t row = rows != NULL ? rows[i] : i, soon = i + SOON < count ? i + SOON : count - 1;
+    const double *next = c->design + (rows != NULL ? rows[soon] : soon) * c->stride;
+    for (int64_t j = 0; j < c->stride; j += UNIT) {
+      __builtin_prefetch(next + j);
     }
-    arm = p->arm[row];
-    x[held++] = c->design + row * p->width;
+    const int arm = p->arm[row];
+    x[arm][held[arm]++] = c->design + row * c->stride;
+    if (held[arm] == ROWS) {
+      add_to_gram(c, arm, x[arm], ROWS, sign);
+      held[arm] = 0;
+    }
   }
-  add_to_gram(gram_of(c, arm), x, held, p->width, sign);
+  for (int arm = 0; arm < p->arms; arm++) {
+    add_to_gram(c, arm, x[arm], held[arm], sign);
+  }
 }
 
 
@@ -165,7 +222,7 @@ typedef struct regression {
 
 
 static double predict(const chain *c, const mice_target *t, const double *beta, int64_t row) {
-  const double *x = c->design + row * c->plan->width;
+  const double *x = c->design + row * c->stride;
   double sum = 0.0;
   for (int i = 0; i < t->predictors; i++) {
     sum += x[t->predictor[i]] * beta[i];
@@ -176,11 +233,11 @@ static double predict(const chain *c, const mice_target *t, const double *beta, 
 
 // the same of ROWS rows, whose sums do not wait for each other
 static void predict_rows(const chain *c, const mice_target *t, const double *beta,
-                         const int64_t *row, double *out) {
+                         const uint64_t *row, double *out) {
   const double *x[ROWS];
   double sum[ROWS] = {0};
   for (int k = 0; k < ROWS; k++) {
-    x[k] = c->design + row[k] * c->plan->width;
+    x[k] = c->design + (int64_t)row[k] * c->stride;
   }
   for (int i = 0; i < t->predictors; i++) {
     const int place = t->predictor[i];
@@ -195,7 +252,8 @@ static void predict_rows(const chain *c, const mice_target *t, const double *bet
 // the Bayesian linear model of a target in an arm: from its rows with a value
 static rgm_status fit_linear(chain *c, const mice_target *t, int arm, regression *r) {
   const mice_plan *p = c->plan;
-  const int n = t->predictors, width = p->width, y = t->place;
+  const int n = t->predictors, y = t->place;
+  const int64_t width = c->stride;
   const double *gram = gram_of(c, arm);
   double right[MICE_WIDTH];
   const double seen = gram[0];
@@ -242,26 +300,21 @@ static bool is_seen(const mice_plan *p, const mice_target *t, int arm, int64_t r
 // predictive mean matching: a donor among those whose prediction is nearest
 static void match(chain *c, const mice_target *t, int arm, const regression *r) {
   const mice_plan *p = c->plan;
-  int64_t seen = 0, some[ROWS];
+  double *sorted = c->work + p->frame.rows;
+  int64_t seen = 0;
   for (int64_t row = 0; row < p->frame.rows; row++) {
-    if (is_seen(p, t, arm, row)) {
-      c->sort[2 * seen + 1] = (uint64_t)row;
-      some[seen % ROWS] = row;
-      seen++;
-      if (seen % ROWS == 0) {
-        predict_rows(c, t, r->hat, some, c->work + seen - ROWS);
-      }
-    }
+    c->seen[seen] = (uint64_t)row;
+    seen += is_seen(p, t, arm, row);
+  }
+  for (int64_t i = 0; i + ROWS <= seen; i += ROWS) {
+    predict_rows(c, t, r->hat, c->seen + i, c->work + i);
   }
   for (int64_t i = seen / ROWS * ROWS; i < seen; i++) {
-    c->work[i] = predict(c, t, r->hat, some[i % ROWS]);
+    c->work[i] = predict(c, t, r->hat, (int64_t)c->seen[i]);
   }
+  mice_sort(c->work, seen, c->sort, c->sort + p->frame.rows);
   for (int64_t i = 0; i < seen; i++) {
-    c->sort[2 * i] = mice_order(c->work[i]);
-  }
-  mice_sort(c->sort, seen, c->sort + 2 * p->frame.rows);
-  for (int64_t i = 0; i < seen; i++) {
-    c->work[i] = mice_unorder(c->sort[2 * i]);
+    sorted[i] = c->work[c->sort[i]];
   }
   const int64_t donors = p->keys->donors < seen ? p->keys->donors : seen;
   for (int64_t i = 0; i < t->missing; i++) {
@@ -270,25 +323,22 @@ static void match(chain *c, const mice_target *t, int arm, const regression *r) 
       continue;
     }
     const double wanted = predict(c, t, r->star, row);
-    int64_t low = 0, high = seen; // the first that is not below
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      if (c->work[middle] < wanted) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
+    int64_t low = 0; // the first that is not below
+    for (int64_t left = seen; left > 0;) {
+      const int64_t half = (left + 1) / 2;
+      low += sorted[low + half - 1] < wanted ? half : 0;
+      left -= half;
     }
     int64_t first = low, end = low;
     while (end - first < donors) {
-      if (first > 0 && (end == seen || wanted - c->work[first - 1] <= c->work[end] - wanted)) {
+      if (first > 0 && (end == seen || wanted - sorted[first - 1] <= sorted[end] - wanted)) {
         first--;
       } else {
         end++;
       }
     }
     const int64_t donor = first + (int64_t)mice_below(&c->draws, (uint32_t)donors);
-    const uint64_t from = c->sort[2 * donor + 1];
+    const uint64_t from = c->seen[c->sort[donor]];
     c->values[row * p->frame.columns + t->column] =
         p->frame.value[(int64_t)from * p->frame.columns + t->column];
   }
@@ -322,7 +372,7 @@ static bool fit_logistic(chain *c, const mice_target *t, int arm, double level, 
       if (!is_seen(p, t, arm, row) || value < level) {
         continue;
       }
-      const double *x = c->design + row * p->width;
+      const double *x = c->design + row * c->stride;
       const double e = rgm_sigmoid64(predict(c, t, r->hat, row)), v = e * (1.0 - e);
       for (int i = 0; i < n; i++) {
         const double xi = x[t->predictor[i]];
@@ -416,10 +466,11 @@ static void begin_chain(chain *c, int64_t imputation) {
       c->values[t->row[i] * C + t->column] = p->frame.value[from * C + t->column];
     }
   }
-  memset(c->gram, 0, (size_t)(p->arms * p->width * p->width) * sizeof *c->gram);
+  memset(c->gram, 0, (size_t)(p->arms * p->width * c->stride) * sizeof *c->gram);
+  memset(c->design, 0, (size_t)(N * c->stride) * sizeof *c->design);
   for (int64_t row = 0; row < N; row++) {
     derive(p, c->values + row * C, row);
-    write_row(p, c->values + row * C, c->design + row * p->width);
+    write_row(p, c->values + row * C, c->design + row * c->stride);
   }
   add_rows(c, NULL, N, 1.0);
 }
@@ -444,7 +495,7 @@ static rgm_status impute(chain *c, const mice_target *t, int64_t imputation, int
   for (int64_t i = 0; i < t->missing; i++) {
     const int64_t row = t->row[i];
     derive(p, c->values + row * p->frame.columns, row);
-    write_row(p, c->values + row * p->frame.columns, c->design + row * p->width);
+    write_row(p, c->values + row * p->frame.columns, c->design + row * c->stride);
   }
   add_rows(c, t->row, t->missing, 1.0);
   return RGM_OK;
@@ -483,21 +534,25 @@ static void take_given(const mice_plan *p, int64_t imputation, double *values) {
 
 static rgm_status run_chain(const mice_plan *p, int64_t imputation, double *values,
                             double *traces) {
-  const size_t N = (size_t)p->frame.rows, W = (size_t)p->width;
+  const int64_t N = p->frame.rows, stride = (p->width + UNIT - 1) / UNIT * UNIT;
+  const int64_t design = N * stride, gram = p->arms * p->width * stride, rows = 5 * N;
   if (p->given != NULL) {
     take_given(p, imputation, values);
     return RGM_OK;
   }
-  double *memory = malloc((N * W + (size_t)p->arms * W * W + 2 * N + 4 * N) * sizeof *memory);
+  const size_t bytes = (size_t)(design + gram + rows + UNIT - 1) / UNIT * UNIT * sizeof(double);
+  double *memory = aligned_alloc(UNIT * sizeof(double), bytes);
   if (memory == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for a chain");
   }
   chain c = {.plan = p,
+             .stride = stride,
              .values = values,
              .design = memory,
-             .gram = memory + N * W,
-             .work = memory + N * W + (size_t)p->arms * W * W,
-             .sort = (uint64_t *)(memory + N * W + (size_t)p->arms * W * W + 2 * N)};
+             .gram = memory + design,
+             .work = memory + design + gram,
+             .seen = (uint64_t *)(memory + design + gram + 2 * N),
+             .sort = (uint64_t *)(memory + design + gram + 3 * N)};
   rgm_status status = RGM_OK;
   begin_chain(&c, imputation);
   for (int64_t iteration = 0; iteration < p->keys->iterations && status == RGM_OK; iteration++) {

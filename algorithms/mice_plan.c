@@ -87,35 +87,75 @@ double mice_chi_square(mice_draws *d, double df) {
 
 // ---- sorting -----------------------------------------------------------------------------------
 
-uint64_t mice_order(double x) {
+// a key in the order of doubles
+static uint64_t key_of(double x) {
   const uint64_t bits = rgm_bits64(x);
   return bits >> 63 ? ~bits : bits | 0x8000000000000000u;
 }
 
 
-double mice_unorder(uint64_t key) {
-  return rgm_from_bits64(key >> 63 ? key & 0x7fffffffffffffffu : ~key);
-}
-
-
-// by digits of 11 bits, the lowest first; stable
-void mice_sort(uint64_t *pairs, int64_t count, uint64_t *spare) {
-  enum { BITS = 11, BUCKETS = 1 << BITS, DIGITS = 6 };
+// words by their upper halves, digit by digit from the lowest; stable. The result is in `spare`.
+static void sort_halves(uint64_t *words, int64_t count, uint64_t *spare) {
+  enum { DIGITS = 3, BUCKETS = 1 << 11 };
+  static const int shift[DIGITS] = {32, 43, 54};
+  uint64_t *from = words, *to = spare;
   for (int digit = 0; digit < DIGITS; digit++) {
     int64_t place[BUCKETS + 1] = {0};
-    const int shift = digit * BITS;
     for (int64_t i = 0; i < count; i++) {
-      place[(pairs[2 * i] >> shift & (BUCKETS - 1)) + 1]++;
+      place[(from[i] >> shift[digit] & (BUCKETS - 1)) + 1]++;
     }
     for (int k = 0; k < BUCKETS; k++) {
       place[k + 1] += place[k];
     }
     for (int64_t i = 0; i < count; i++) {
-      const int64_t to = place[pairs[2 * i] >> shift & (BUCKETS - 1)]++;
-      spare[2 * to] = pairs[2 * i];
-      spare[2 * to + 1] = pairs[2 * i + 1];
+      to[place[from[i] >> shift[digit] & (BUCKETS - 1)]++] = from[i];
     }
-    memcpy(pairs, spare, (size_t)(2 * count) * sizeof *pairs);
+    uint64_t *const other = from;
+    from = to;
+    to = other;
+  }
+}
+
+
+// Numbers whose keys begin alike, by the rest of them; `words` hold which ones.
+static void sort_run(const double *x, uint64_t *words, int64_t count, uint64_t *spare) {
+  enum { SHORT = 32 };
+  for (int64_t i = 0; i < count; i++) {
+    const uint64_t which = words[i] & 0xffffffffu;
+    words[i] = key_of(x[which]) << 32 | which;
+  }
+  if (count > SHORT) {
+    sort_halves(words, count, spare);
+    memcpy(words, spare, (size_t)count * sizeof *words);
+    return;
+  }
+  for (int64_t i = 1; i < count; i++) {
+    const uint64_t word = words[i];
+    int64_t to = i;
+    for (; to > 0 && words[to - 1] > word; to--) {
+      words[to] = words[to - 1];
+    }
+    words[to] = word;
+  }
+}
+
+
+// The upper halves of keys, each with its number, are sorted first: few of them are alike.
+void mice_sort(const double *x, int64_t count, uint64_t *order, uint64_t *spare) {
+  for (int64_t i = 0; i < count; i++) {
+    spare[i] = (key_of(x[i]) & 0xffffffff00000000u) | (uint64_t)i;
+  }
+  sort_halves(spare, count, order);
+  for (int64_t first = 0, end; first < count; first = end) {
+    const uint64_t half = order[first] >> 32;
+    for (end = first + 1; end < count && order[end] >> 32 == half; end++) {
+    }
+    if (end - first > 1) {
+      sort_run(x, order + first, end - first, spare);
+    }
+  }
+  for (int64_t i = 0; i < count; i++) {
+    order[i] &= 0xffffffffu;
   }
 }
 

@@ -72,9 +72,8 @@ uint32_t mice_below(mice_draws *d, uint32_t count); // 0 ... count - 1, without 
 double mice_normal(mice_draws *d);
 double mice_chi_square(mice_draws *d, double df);
 
-// Pairs of a key and a number in ascending order of keys; `spare` holds as much.
-void mice_sort(uint64_t *pairs, int64_t count, uint64_t *spare);
-uint64_t mice_order(double x); // a key in the order of doubles, and back
-double mice_unorder(uint64_t key);
+// order[i] = which of `count` numbers, fewer than 2^32, is the i-th in ascending order; equal ones
+// stay in theirs. `spare` holds as much.
+void mice_sort(const double *x, int64_t count, uint64_t *order, uint64_t *spare);
 
 #endif
