@@ -4,6 +4,7 @@
 // and the pooling of mice; formulas; bits; messages for bad inputs.
 
 #include "algorithms/dwols.h"
+#include "algorithms/mice_private.h"
 #include "kernels/rng.h"
 #include "tests/dwols_util.h"
 
@@ -354,6 +355,57 @@ static double bias_of(const char *method, const char *propensity1, const char *p
 
 // Either model may be wrong, not both: with a right propensity or a right outcome model the bias is
 // within its Monte-Carlo error; without weights and with a wrong outcome model it is far outside.
+typedef struct numbered {
+  double x;
+  uint64_t which;
+} numbered;
+
+static int by_number(const void *a_, const void *b_) {
+  const numbered *a = a_, *b = b_;
+  if (a->x != b->x) {
+    return a->x < b->x ? -1 : 1;
+  }
+  if (signbit(a->x) != signbit(b->x)) {
+    return signbit(a->x) ? -1 : 1;
+  }
+  return a->which < b->which ? -1 : 1;
+}
+
+
+// predictions in order: those that differ in their last digits alone, few and many, and equal ones
+Test(dwols, order_of_predictions) {
+  enum { MOST = 3000 };
+  static const struct {
+    const char *name;
+    int64_t count;
+    double step, span; // x = start + step * (a number below span)
+  } cases[] = {
+      {"none", 0, 1.0, 1.0},           {"one", 1, 1.0, 1.0},
+      {"spread", MOST, 0.37, 1e9},     {"with equal ones", MOST, 0.5, 40.0},
+      {"last digits", 20, 0x1p-52, 9}, {"many last digits", MOST, 0x1p-52, 2000.0},
+      {"all equal", MOST, 0.0, 1.0},   {"around 0", MOST, 0x1p-1070, 50.0},
+  };
+  for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
+    static double x[MOST];
+    static uint64_t order[MOST], spare[MOST];
+    static numbered want[MOST];
+    const double start = strcmp(cases[k].name, "around 0") == 0 ? -0x1p-1070 * 25.0 : 1.0;
+    uint64_t state = 7;
+    for (int64_t i = 0; i < cases[k].count; i++) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      x[i] = start + cases[k].step * floor((double)(state >> 33) * 0x1p-31 * cases[k].span);
+      x[i] = i % 3 == 0 && x[i] == 0.0 ? -0.0 : i % 2 == 0 && k == 2 ? -x[i] : x[i];
+      want[i] = (numbered){x[i], (uint64_t)i};
+    }
+    qsort(want, (size_t)cases[k].count, sizeof *want, by_number);
+    mice_sort(x, cases[k].count, order, spare);
+    for (int64_t i = 0; i < cases[k].count; i++) {
+      cr_assert_eq(order[i], want[i].which, "%s: place %d", cases[k].name, (int)i);
+    }
+  }
+}
+
+
 Test(dwols, truth_by_simulation) {
   const char *right1 = "x1 + exp(x1) + max(1 + 1.5 * x1, 0)";
   const char *right2 =
