@@ -296,26 +296,41 @@ void RGM_CPU(products)(rgm_stream *s, rgm_tensor out, rgm_tensor z) {
 }
 
 
+// sums_f64 of rows of products that lie one after the other
+static void sums_of_rows(double *sum, const double *weight, const double *products, int64_t rows,
+                         int64_t entries) {
+  int64_t parts = (entries + FIT_ENTRIES - 1) / FIT_ENTRIES;
+  for (int64_t e = 0; parts > 0; parts--) {
+    const int64_t size = (entries - e + parts - 1) / parts;
+    double *to = sum + e * RGM_FIT_LANES;
+    const double *from = products + e;
+    e += size;
+    switch (size) {
+#define FIT_CASE(n)                                    \
+  case n:                                              \
+    if (n <= FIT_ENTRIES) {                            \
+      part_f64(to, weight, from, rows, n, 1, entries); \
+    }                                                  \
+    break;
+      FIT_CASES
+#undef FIT_CASE
+    }
+  }
+}
+
+
 static void gram_task(void *arg, int64_t g) {
   const solve_args *a = arg; // gram, right = products, status = weight
   const int64_t n = a->right.dims[1], entries = a->right.dims[2];
   const double *products = (const double *)a->right.data + g * a->right.stride0;
   const double *weight = (const double *)a->status.data + g * a->status.stride0;
-  double turned[RGM_FIT_TRIANGLE * FIT_TILE64];
   fit_tree tree;
   tree_begin(&tree, entries);
   for (int64_t first = 0; first < n; first += RGM_ROW_BLOCK) {
     const int64_t end = first + RGM_ROW_BLOCK < n ? first + RGM_ROW_BLOCK : n;
     memset(tree.block, 0, (size_t)tree.size * sizeof *tree.block);
-    for (int64_t at = first; at < end; at += FIT_TILE64) {
-      const int64_t rows = at + FIT_TILE64 < end ? FIT_TILE64 : end - at;
-      for (int64_t i = 0; i < rows; i++) {
-        for (int64_t e = 0; e < entries; e++) {
-          turned[e * FIT_TILE64 + i] = products[(at + i) * entries + e];
-        }
-      }
-      sums_f64(tree.block, weight + at * RGM_FIT_LANES, turned, rows, entries);
-    }
+    sums_of_rows(tree.block, weight + first * RGM_FIT_LANES, products + first * entries,
+                 end - first, entries);
     tree_add(&tree);
   }
   tree_sum(&tree, (double *)a->gram.data + g * a->gram.stride0);

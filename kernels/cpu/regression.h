@@ -57,9 +57,10 @@ static void FIT(multiply)(REAL *products, const REAL *z, int64_t from, int64_t c
 }
 
 
-// sum[e] += weight_i z_ei over the rows of a tile for `entries` factors from z on
+// sum[e] += weight_i z_ei over rows for `entries` factors from z on, which lie `apart`, those of the
+// next row a `step` further
 RGM_INLINE void FIT(part)(REAL *sum, const REAL *weight, const REAL *z, int64_t rows,
-                          const int entries) {
+                          const int entries, int64_t apart, int64_t step) {
   FIT_VECTOR s[FIT_ENTRIES][FIT_VECTORS];
 #pragma GCC unroll 32
   for (int e = 0; e < entries; e++) {
@@ -76,7 +77,7 @@ RGM_INLINE void FIT(part)(REAL *sum, const REAL *weight, const REAL *z, int64_t 
     }
 #pragma GCC unroll 32
     for (int e = 0; e < entries; e++) {
-      const FIT_VECTOR factor = FIT_SET(z[e * FIT_TILE + i]);
+      const FIT_VECTOR factor = FIT_SET(z[e * apart + i * step]);
 #pragma GCC unroll 16
       for (int v = 0; v < FIT_VECTORS; v++) {
         s[e][v] = FIT_FMA(factor, w[v], s[e][v]);
@@ -93,7 +94,7 @@ RGM_INLINE void FIT(part)(REAL *sum, const REAL *weight, const REAL *z, int64_t 
 }
 
 
-// the same for any number of factors, in parts of even size that fit into the registers
+// the same over a tile for any number of factors, in parts of even size that fit into the registers
 static void FIT(sums)(REAL *sum, const REAL *weight, const REAL *z, int64_t rows, int64_t entries) {
   int64_t parts = (entries + FIT_ENTRIES - 1) / FIT_ENTRIES;
   for (int64_t e = 0; parts > 0; parts--) {
@@ -102,11 +103,11 @@ static void FIT(sums)(REAL *sum, const REAL *weight, const REAL *z, int64_t rows
     const REAL *from = z + e * FIT_TILE;
     e += size;
     switch (size) {
-#define FIT_CASE(n)                         \
-  case n:                                   \
-    if (n <= FIT_ENTRIES) {                 \
-      FIT(part)(to, weight, from, rows, n); \
-    }                                       \
+#define FIT_CASE(n)                                      \
+  case n:                                                \
+    if (n <= FIT_ENTRIES) {                              \
+      FIT(part)(to, weight, from, rows, n, FIT_TILE, 1); \
+    }                                                    \
     break;
       FIT_CASES
 #undef FIT_CASE
