@@ -57,8 +57,8 @@ static void FIT(multiply)(REAL *products, const REAL *z, int64_t from, int64_t c
 }
 
 
-// sum[e] += weight_i z_ei over rows for `entries` factors from z on, which lie `apart`, those of the
-// next row a `step` further
+// sum[e] += weight_i z_ei over rows for `entries` factors from z on, which lie `apart`; those of
+// the next row lie a `step` further
 RGM_INLINE void FIT(part)(REAL *sum, const REAL *weight, const REAL *z, int64_t rows,
                           const int entries, int64_t apart, int64_t step) {
   FIT_VECTOR s[FIT_ENTRIES][FIT_VECTORS];
