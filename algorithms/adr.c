@@ -323,13 +323,10 @@ static rgm_status evaluate(rgm_run *run, rgm_stream *stream, const ope_tables *t
 
 static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_values *values) {
   ope_tables t;
-  rgm_stream *own = NULL;
   rgm_status status = ope_open(run, &t);
-  status = status == RGM_OK ? ope_open_stream(run, &own) : status;
   if (status == RGM_OK) {
-    status = evaluate(run, own != NULL ? own : run->stream, &t, json, text, values);
+    status = evaluate(run, rgm_host(run->stream), &t, json, text, values);
   }
-  rgm_close(own);
   ope_close(&t);
   return status;
 }

@@ -359,12 +359,7 @@ static void fill_task(void *arg, int64_t i) {
 static rgm_status solve(rgm_run *run, int64_t first, int64_t n) {
   const patients *s = run->self;
   filling f = {run, first};
-  if (rgm_is_cpu(run->stream)) {
-    rgm_cpu_parallel(run->stream, n, fill_task, &f);
-  }
-  for (int64_t i = 0; i < n && !rgm_is_cpu(run->stream); i++) {
-    fill_task(&f, i);
-  }
+  rgm_cpu_parallel(rgm_host(run->stream), n, fill_task, &f);
   const rgm_induction induction = {
       .value = rgm_slice(s->value, first, n),
       .action = rgm_slice(s->action, first, n),

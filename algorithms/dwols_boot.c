@@ -161,11 +161,8 @@ rgm_status dwols_boot_first(const rgm_run *run, const dwols_model *m, dwols_boot
   rgm_status status = job.psi != NULL && job.failed != NULL
                           ? RGM_OK
                           : rgm_fail(RGM_EMEMORY, "no memory for resamples");
-  if (status == RGM_OK && rgm_is_cpu(run->stream)) {
-    rgm_cpu_parallel(run->stream, B, boot_task, &job);
-  }
-  for (int64_t b = 0; b < B && status == RGM_OK && !rgm_is_cpu(run->stream); b++) {
-    boot_task(&job, b);
+  if (status == RGM_OK) {
+    rgm_cpu_parallel(rgm_host(run->stream), B, boot_task, &job);
   }
 
   // those without a fit are counted and left out

@@ -123,11 +123,8 @@ rgm_status dwols_loop(rgm_run *run, double (*beta)[DWOLS_TREAT]) {
     status = status == RGM_OK ? borrow(run, d->stage[k].status, &job.status[k]) : status;
     status = status == RGM_OK ? borrow(run, d->stage[k].fitted, &job.fitted[k]) : status;
   }
-  if (status == RGM_OK && rgm_is_cpu(run->stream)) {
-    rgm_cpu_parallel(run->stream, resamples, loop_task, &job);
-  }
-  for (int64_t r = 0; r < resamples && status == RGM_OK && !rgm_is_cpu(run->stream); r++) {
-    loop_task(&job, r);
+  if (status == RGM_OK) {
+    rgm_cpu_parallel(rgm_host(run->stream), resamples, loop_task, &job);
   }
   if (status == RGM_OK && job.failed) {
     status = rgm_fail(RGM_EMEMORY, "no memory for a resample");

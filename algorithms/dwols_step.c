@@ -67,13 +67,7 @@ static rgm_status draw_portable(rgm_run *run, int64_t groups, int64_t draws, int
     return rgm_fail(RGM_EMEMORY, "no memory for resamples");
   }
   drawing job = {.m = m, .counts = counts, .draws = draws, .replicates = replicates};
-  if (rgm_is_cpu(run->stream)) {
-    rgm_cpu_parallel(run->stream, groups, splitmix_task, &job);
-  } else {
-    for (int64_t g = 0; g < groups; g++) {
-      splitmix_task(&job, g);
-    }
-  }
+  rgm_cpu_parallel(rgm_host(run->stream), groups, splitmix_task, &job);
   rgm_copy(run->stream, d->counts.data, counts, bytes);
   const rgm_status status = rgm_sync(run->stream);
   free(counts);

@@ -601,8 +601,8 @@ rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int
     chains job = {.plan = plan,
                   .first = first + at,
                   .values = values + at * plan->frame.rows * plan->frame.columns};
-    if (stream != NULL && rgm_is_cpu(stream)) {
-      rgm_cpu_parallel(stream, n, chain_task, &job);
+    if (stream != NULL) {
+      rgm_cpu_parallel(rgm_host(stream), n, chain_task, &job);
     } else {
       for (int64_t i = 0; i < n; i++) {
         chain_task(&job, i);

@@ -26,7 +26,7 @@ rgm_status mice_prepare(const rgm_config *config, const char *section, const mic
 void mice_free(mice_plan *plan);
 
 // Completed tables of imputations first ... first + count - 1, counted from 0: values[count, N,
-// columns]. On a CPU stream the chains run side by side, without a stream (NULL) one after the
+// columns]. With a stream the chains run on the host's threads, without one (NULL) one after the
 // other; an imputation's bits depend on its number and the seed alone. Errors: RGM_ENUMERIC where a
 // column cannot be imputed.
 rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int64_t count,

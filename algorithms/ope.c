@@ -494,14 +494,6 @@ bool ope_draw(const ope_data *d, int64_t seed, int64_t replicate, uint8_t *count
 }
 
 
-rgm_status ope_open_stream(const rgm_run *run, rgm_stream **own) {
-  char note[512];
-  const rgm_device_options options = {(int)run->keys.threads, run->keys.isa, 0};
-  *own = NULL;
-  return rgm_is_cpu(run->stream) ? RGM_OK : rgm_open("cpu", &options, own, note, sizeof note);
-}
-
-
 ope_spread ope_summarise(double *x, int64_t count, double level) {
   int64_t kept = 0;
   for (int64_t i = 0; i < count; i++) {

@@ -133,13 +133,10 @@ typedef struct ope_values {
   double of[OPE_POLICIES][OPE_OUTCOMES + 1][3];
 } ope_values;
 
-// The evaluations of adr.c and wis.c without words.
+// The evaluations of adr.c and wis.c without words; on the CPU whatever the run's device, since a
+// table takes a tenth of a second.
 rgm_status adr_values(rgm_run *run, ope_values *out);
 rgm_status wis_values(rgm_run *run, ope_values *out);
-
-// Evaluations run on the CPU, whatever the run's device: a table takes a tenth of a second. *own is
-// a stream to be closed where the run has another one, else NULL.
-rgm_status ope_open_stream(const rgm_run *run, rgm_stream **own);
 
 #define OPE_KEY(member) offsetof(ope_keys, member)
 // clang-format off

@@ -381,9 +381,7 @@ static void fill_values(const ope_data *d, const answer *a, int64_t tables, ope_
 
 static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_values *values) {
   ope_tables t;
-  rgm_stream *own = NULL;
   rgm_status status = ope_open(run, &t);
-  status = status == RGM_OK ? ope_open_stream(run, &own) : status;
   answer *answers = calloc((size_t)t.count + 1, sizeof *answers);
   if (status == RGM_OK && answers == NULL) {
     status = rgm_fail(RGM_EMEMORY, "no memory for results");
@@ -392,7 +390,7 @@ static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_val
     ope_data d;
     status = ope_load(run, &t, i, true, false, &d);
     if (status == RGM_OK) {
-      status = answer_table(run, own != NULL ? own : run->stream, &d, &answers[i]);
+      status = answer_table(run, rgm_host(run->stream), &d, &answers[i]);
     }
     if (status == RGM_OK && i == t.count - 1 && json != NULL) {
       status = write_answers(run, &d, answers, t.count, json, text);
@@ -403,7 +401,6 @@ static rgm_status evaluate_all(rgm_run *run, rgm_json *json, FILE *text, ope_val
     ope_free(&d);
   }
   free(answers);
-  rgm_close(own);
   ope_close(&t);
   return status;
 }

@@ -178,15 +178,9 @@ static void give_memory(means *m) {
 }
 
 
-// fn(m, i) for i below count: on the CPU's threads, or one after the other
+// fn(m, i) for i below count
 static void each(means *m, int64_t count, void (*fn)(void *arg, int64_t i)) {
-  if (rgm_is_cpu(m->stream)) {
-    rgm_cpu_parallel(m->stream, count, fn, m);
-    return;
-  }
-  for (int64_t i = 0; i < count; i++) {
-    fn(m, i);
-  }
+  rgm_cpu_parallel(rgm_host(m->stream), count, fn, m);
 }
 
 

@@ -154,7 +154,7 @@ static void measure(rgm_trial *t, const rgm_score *s, const float *signals, int6
     memcpy(s->first, signals, (size_t)(t->steps * t->run->env->signal_dim) * sizeof *signals);
   }
   measuring job = {t, s, signals, first};
-  rgm_cpu_parallel(t->threads, n, measure_task, &job);
+  rgm_cpu_parallel(rgm_host(t->run->stream), n, measure_task, &job);
 }
 
 
@@ -444,7 +444,7 @@ rgm_status rgm_trial_optimum(rgm_trial *t, int64_t grid, bool whole, double *val
     status = rgm_sync(run->stream);
     job.value = value + first;
     if (status == RGM_OK) {
-      rgm_cpu_parallel(t->threads, n, solve_task, &job);
+      rgm_cpu_parallel(rgm_host(t->run->stream), n, solve_task, &job);
       status = job.status;
     }
   }
@@ -626,7 +626,7 @@ static rgm_status take_patients(rgm_trial *t) {
 
 rgm_status rgm_trial_run(rgm_trial *t, rgm_run *run, bool baselines) {
   rgm_contender contenders[RGM_TRIAL_CONTENDERS];
-  *t = (rgm_trial){.run = run, .threads = run->stream};
+  *t = (rgm_trial){.run = run};
   RGM_ASSERT(run->env->metric_count <= RGM_TRIAL_METRICS);
   const int count = run->algorithm->contenders(run, contenders, RGM_TRIAL_CONTENDERS);
   int64_t widest = 64;
@@ -636,11 +636,6 @@ rgm_status rgm_trial_run(rgm_trial *t, rgm_run *run, bool baselines) {
   RGM_TRY(take_patients(t));
   t->chunk = t->patients < CHUNK ? t->patients : CHUNK;
   t->steps = run->env->steps(run->env_keys);
-  if (!rgm_is_cpu(run->stream)) {
-    char note[512];
-    const rgm_device_options host = {(int)run->keys.threads, "auto", 0};
-    RGM_TRY(rgm_open("cpu", &host, &t->threads, note, sizeof note));
-  }
   RGM_TRY(rgm_arena_create(run->stream, &t->arena));
   plan(t, widest);
   RGM_TRY(rgm_arena_bind(t->arena));
@@ -679,8 +674,5 @@ void rgm_trial_free(rgm_trial *t) {
   free(t->best);
   free(t->given.words);
   rgm_arena_free(t->arena);
-  if (t->run != NULL && t->threads != t->run->stream) {
-    rgm_close(t->threads);
-  }
   *t = (rgm_trial){0};
 }

@@ -33,7 +33,6 @@ typedef struct rgm_trial {
   rgm_tensor config, cohort, seeds, clock, active, returns, act, signals, params; // one replica
   float *host;                                                                    // signals back
   float *words;        // room for a chunk of patients
-  rgm_stream *threads; // a CPU stream for work on the host; the run's own where that is one
 } rgm_trial;
 
 // Runs everything. `run` must outlive the trial, which is to be freed whatever comes back. Errors:

@@ -41,6 +41,21 @@ static rgm_status open_cpu(const rgm_device_options *options, rgm_stream **out, 
 }
 
 
+// a module's device, and the CPU's threads beside it
+static rgm_status open_beside(const rgm_backend *table, const rgm_device_options *options,
+                              rgm_stream **out, char *device, size_t size) {
+  char host[384];
+  RGM_TRY(open_table(table, options, out, device, size));
+  const rgm_status status = open_cpu(options, &(*out)->host, host, sizeof host);
+  if (status != RGM_OK) {
+    rgm_close(*out);
+    return status;
+  }
+  (*out)->host->host = (*out)->host;
+  return RGM_OK;
+}
+
+
 rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_stream **out,
                     char *note, size_t note_size) {
   const bool cuda = strcmp(backend, "cuda") == 0, choose = strcmp(backend, "auto") == 0;
@@ -54,7 +69,7 @@ rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_
       return rgm_fail(RGM_EDEVICE, "run.backend is cuda, but %s; use cpu or auto", why);
     }
     if (table != NULL) {
-      const rgm_status status = open_table(table, options, out, device, sizeof device);
+      const rgm_status status = open_beside(table, options, out, device, sizeof device);
       if (status == RGM_OK) {
         snprintf(note, note_size, "%s", device);
       }
@@ -65,12 +80,16 @@ rgm_status rgm_open(const char *backend, const rgm_device_options *options, rgm_
     }
   }
   RGM_TRY(open_cpu(options, out, device, sizeof device));
+  (*out)->host = *out;
   snprintf(note, note_size, "%s%s%s", device, why[0] != '\0' ? "; no GPU: " : "", why);
   return RGM_OK;
 }
 
 
 void rgm_close(rgm_stream *s) {
+  if (s != NULL && s->host != NULL && s->host != s) {
+    s->host->backend->close(s->host);
+  }
   if (s != NULL) {
     s->backend->close(s);
   }
@@ -84,6 +103,11 @@ void rgm_describe(const rgm_stream *s, char *text, size_t size) {
 
 bool rgm_is_cpu(const rgm_stream *s) {
   return strcmp(s->backend->name, "cpu") == 0;
+}
+
+
+rgm_stream *rgm_host(const rgm_stream *s) {
+  return s->host;
 }
 
 

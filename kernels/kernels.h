@@ -35,7 +35,7 @@ typedef struct rgm_mdp_learn rgm_mdp_learn;
 typedef struct rgm_nearest_centre rgm_nearest_centre;
 typedef struct rgm_induction rgm_induction;
 
-enum { RGM_BACKEND_ABI = 7, RGM_ROW_BLOCK = 256 };
+enum { RGM_BACKEND_ABI = 8, RGM_ROW_BLOCK = 256 };
 
 typedef enum rgm_act {
   RGM_LINEAR = 0,
@@ -106,6 +106,7 @@ typedef struct rgm_counts {
 // The first member of every backend's stream.
 struct rgm_stream {
   const rgm_backend *backend;
+  rgm_stream *host; // the CPU's threads: those beside a GPU, or the stream itself
   bool timed;
   rgm_counts counts[RGM_ROW_COUNT];
 };
@@ -536,6 +537,9 @@ int rgm_cpu_threads(const rgm_stream *s);
 
 // Whether tensors of the stream lie in the host's memory and rgm_cpu_parallel may be called.
 bool rgm_is_cpu(const rgm_stream *s);
+
+// The CPU's threads for what a GPU does not do: a CPU stream that lives with s, or s itself.
+rgm_stream *rgm_host(const rgm_stream *s);
 
 // How many of a pack's replicas a step had best take at a time (rgm_slice): one for each thread of
 // a CPU, whose caches then hold what the step's rows hand to each other; all on a GPU.
