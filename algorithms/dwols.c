@@ -250,6 +250,7 @@ static rgm_status dwols_plan(rgm_run *run) {
 
 static void dwols_release(rgm_run *run) {
   dwols *d = run->self;
+  dwols_samples_free(d);
   if (d->model != NULL) {
     dwols_model_free(d->model);
     free(d->model);

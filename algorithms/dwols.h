@@ -276,9 +276,24 @@ double dwols_quantile(double level, double df);
 // A step: an imputation with all its resamples; dwols_step.c
 rgm_status dwols_step(rgm_run *run);
 
+// An imputation before its resamples: its designs, and the fit of the sample itself.
+typedef struct dwols_sample {
+  dwols_model model; // the run's, with y, x, z and blips of its own
+  double beta[DWOLS_STAGES][DWOLS_TREAT], coef[DWOLS_STAGES][RGM_FORMULA_COLUMNS]; // standardised
+  double caps[DWOLS_STAGES], near_zero;
+  double theta[DWOLS_STAGES * DWOLS_ALL], sandwich[DWOLS_STAGES * DWOLS_ALL]; // raw
+  double diag[DWOLS_STAGES * DIAG_COUNT];
+  rgm_status status;
+  char why[512];
+} dwols_sample;
+
+// The sample of an imputation, valid until the next call; some are made at a time, on the host's
+// threads. dwols_sample.c
+rgm_status dwols_sample_of(rgm_run *run, int64_t imputation, const dwols_sample **out);
+
 // Resamples fitted one by one on the host: G-estimation, and models that the kernels lack, which
 // begin at the sample's beta. Fills coef and status of all stages; dwols_loop.c
-rgm_status dwols_loop(rgm_run *run, double (*beta)[DWOLS_TREAT]);
+rgm_status dwols_loop(rgm_run *run, const dwols_sample *sample);
 
 // Estimates of resamples that were imputed one by one, B with a fit and so many without, M
 // imputations of each: mean, standard error and its degrees of freedom. dwols_boot.c
@@ -302,6 +317,8 @@ rgm_status dwols_recommend(const rgm_recommendation *r);
 // What a run has found, for the files that tell it.
 typedef struct dwols {
   dwols_model *model;
+  dwols_sample *ahead; // imputations made already, of which
+  int64_t ahead_first, ahead_count, ahead_most;
   rgm_tensor theta;                       // (1, m, all) coefficients on raw columns
   rgm_tensor covariance;                  // (1, m, P, P) of psi, by the bootstrap
   rgm_tensor sandwich;                    // (1, m, all) standard errors
@@ -325,5 +342,7 @@ typedef struct dwols {
     rgm_tensor beta, coef, status, fitted, steps;  // (G, ...)
   } stage[DWOLS_STAGES];
 } dwols;
+
+void dwols_samples_free(dwols *d);
 
 #endif

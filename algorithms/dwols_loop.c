@@ -12,12 +12,12 @@
 // All resamples at work, in the host's memory.
 typedef struct loop_job {
   const dwols_model *m;
-  double *beta[DWOLS_STAGES];     // (G, p, 16), NULL: to be fitted
-  double *coef[DWOLS_STAGES];     // (G, q, 16)
-  uint32_t *status[DWOLS_STAGES]; // (G, 16)
-  uint32_t *fitted[DWOLS_STAGES]; // (G, 16)
-  uint8_t *counts;                // (G, N, 16)
-  double (*start)[DWOLS_TREAT];   // (K) the sample's models of treatment
+  double *beta[DWOLS_STAGES];         // (G, p, 16), NULL: to be fitted
+  double *coef[DWOLS_STAGES];         // (G, q, 16)
+  uint32_t *status[DWOLS_STAGES];     // (G, 16)
+  uint32_t *fitted[DWOLS_STAGES];     // (G, 16)
+  uint8_t *counts;                    // (G, N, 16)
+  const double (*start)[DWOLS_TREAT]; // (K) the sample's models of treatment
   bool failed;
 } loop_job;
 
@@ -111,11 +111,11 @@ static void give_back(const rgm_run *run, rgm_tensor t, void *from) {
 }
 
 
-rgm_status dwols_loop(rgm_run *run, double (*beta)[DWOLS_TREAT]) {
+rgm_status dwols_loop(rgm_run *run, const dwols_sample *sample) {
   dwols *d = run->self;
-  const dwols_model *m = d->model;
+  const dwols_model *m = &sample->model;
   const int64_t resamples = d->groups * RGM_FIT_LANES;
-  loop_job job = {.m = m, .start = beta};
+  loop_job job = {.m = m, .start = sample->beta};
   rgm_status status = borrow(run, d->counts, &job.counts);
   for (int k = 0; k < m->stages && status == RGM_OK; k++) {
     status = m->general ? RGM_OK : borrow(run, d->stage[k].beta, &job.beta[k]);

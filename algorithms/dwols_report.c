@@ -260,7 +260,7 @@ static rgm_status try_tables(report *p) {
   for (int64_t i = 0; i < p->tables && status == RGM_OK; i++) {
     const double *values = m->frame.value;
     if (m->mice != NULL) {
-      status = mice_values(m->mice, p->run->stream, i, &values);
+      status = mice_values(m->mice, p->run->stream, i, &values, NULL);
     }
     status = status == RGM_OK ? dwols_model_design(m, values) : status;
     if (status == RGM_OK && i == 0) {

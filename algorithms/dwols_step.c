@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A step of dwols: an imputation's designs, the fit of the sample, and all resamples.
+// A step of dwols: all resamples of an imputation whose sample is fitted.
 
 #include "algorithms/dwols.h"
 #include "kernels/rng.h"
@@ -58,16 +58,16 @@ static void splitmix_task(void *arg, int64_t g) {
 
 
 // counts of all groups by the portable generator, made on the host
-static rgm_status draw_portable(rgm_run *run, int64_t groups, int64_t draws, int64_t replicates) {
+static rgm_status draw_portable(rgm_run *run, int64_t draws) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
-  const size_t bytes = (size_t)(groups * m->frame.rows * RGM_FIT_LANES);
+  const size_t bytes = (size_t)(d->groups * m->frame.rows * RGM_FIT_LANES);
   uint8_t *counts = malloc(bytes);
   if (counts == NULL) {
     return rgm_fail(RGM_EMEMORY, "no memory for resamples");
   }
-  drawing job = {.m = m, .counts = counts, .draws = draws, .replicates = replicates};
-  rgm_cpu_parallel(rgm_host(run->stream), groups, splitmix_task, &job);
+  drawing job = {.m = m, .counts = counts, .draws = draws, .replicates = m->keys->replicates};
+  rgm_cpu_parallel(rgm_host(run->stream), d->groups, splitmix_task, &job);
   rgm_copy(run->stream, d->counts.data, counts, bytes);
   const rgm_status status = rgm_sync(run->stream);
   free(counts);
@@ -75,24 +75,23 @@ static rgm_status draw_portable(rgm_run *run, int64_t groups, int64_t draws, int
 }
 
 
-// counts of all groups; `replicates` 0: the sample in every lane of the first
-static rgm_status draw(rgm_run *run, int64_t draws, int64_t replicates) {
+// counts of all groups
+static rgm_status draw(rgm_run *run, int64_t draws) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
   const uint64_t seed = (uint64_t)rgm_run_seed(run, 0);
   const uint32_t words[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
   const rgm_key key = rgm_stream_key(words, RGM_RANDOM_RESAMPLE);
-  const int64_t groups = replicates > 0 ? d->groups : 1;
   if (m->keys->resample == RESAMPLE_SPLITMIX) {
-    return draw_portable(run, groups, draws, replicates);
+    return draw_portable(run, draws);
   }
   const rgm_resample resample = {
-      .counts = rgm_slice(d->counts, 0, groups),
+      .counts = d->counts,
       .first = d->first,
       .members = d->members,
       .units = m->clusters,
       .draws = draws,
-      .replicates = replicates,
+      .replicates = m->keys->replicates,
       .key = {key.k0, key.k1},
       .step = m->keys->shared ? 0 : (uint32_t)run->step,
   };
@@ -111,12 +110,13 @@ static rgm_tensor spread(rgm_tensor t, int64_t n) {
 }
 
 
-// the first n groups through all stages; `sample`: to the last bit, from 0
-static void fit_groups(rgm_run *run, int64_t n, const double *caps, bool sample) {
+// all groups through all stages
+static void fit_groups(rgm_run *run, const double *caps) {
   dwols *d = run->self;
   const dwols_model *m = d->model;
   const dwols_keys *keys = m->keys;
-  const bool single = keys->single && !sample;
+  const int64_t n = d->groups;
+  const bool single = keys->single;
   const rgm_tensor counts = rgm_slice(d->counts, 0, n), none = {0};
   const bool plain = keys->method != METHOD_DWOLS || keys->weight >= WEIGHT_NONE;
   rgm_irls irls[DWOLS_STAGES] = {0};
@@ -130,7 +130,7 @@ static void fit_groups(rgm_run *run, int64_t n, const double *caps, bool sample)
         .status = rgm_slice(d->stage[k].fitted, 0, n),
         .steps = rgm_slice(d->stage[k].steps, 0, n),
         .x = spread(single ? d->stage[k].x32 : d->stage[k].x, n),
-        .near = single || sample ? none : spread(d->stage[k].x32, n),
+        .near = single ? none : spread(d->stage[k].x32, n),
         .label = label,
         .rows = rows,
         .counts = counts,
@@ -195,10 +195,10 @@ static rgm_status put_design(rgm_run *run, const double *x, int64_t n, int colum
 }
 
 
-// designs of this imputation onto the device
-static rgm_status upload(rgm_run *run) {
+// designs of an imputation and where its resamples begin onto the device
+static rgm_status upload(rgm_run *run, const dwols_sample *sample) {
   dwols *d = run->self;
-  const dwols_model *m = d->model;
+  const dwols_model *m = &sample->model;
   rgm_status status = RGM_OK;
   put(run, d->base, m->y);
   for (int k = 0; k < m->stages && status == RGM_OK; k++) {
@@ -214,20 +214,10 @@ static rgm_status upload(rgm_run *run) {
                  ? put_design(run, s->blips, s->n, s->h, d->stage[k].h, (rgm_tensor){0}, work)
                  : status;
     free(work);
-    rgm_fill(run->stream, d->stage[k].start, 0);
+    put(run, d->stage[k].start, sample->beta[k]);
   }
   return status == RGM_OK ? rgm_sync(run->stream) : status;
 }
-
-
-static const char *const why[] = {"", "they separate the treatments: coefficients run away",
-                                  "the equations are singular", "a treatment that nobody has"};
-
-// The fit of the sample itself. beta[k], coef[k] on standardised columns.
-typedef struct sample {
-  double beta[DWOLS_STAGES][DWOLS_TREAT], coef[DWOLS_STAGES][RGM_FORMULA_COLUMNS];
-  double caps[DWOLS_STAGES], near_zero;
-} sample;
 
 
 static void lane(const double *from, int columns, int64_t replicate, double *out) {
@@ -238,127 +228,11 @@ static void lane(const double *from, int columns, int64_t replicate, double *out
 }
 
 
-// models of treatment of the sample on the host
-static rgm_status fit_treatments(const dwols_model *m, sample *out) {
-  for (int k = 0; k < m->stages; k++) {
-    const rgm_fit fit = dwols_treat_fit(&m->stage[k], NULL, NULL, out->beta[k]);
-    if (fit != RGM_FIT_DONE) {
-      return rgm_fail(RGM_ENUMERIC, "%s: stage %d: propensity: %s; take fewer terms", m->path,
-                      k + 1, why[fit]);
-    }
-  }
-  return RGM_OK;
-}
-
-
-// propensities of the sample, where every resample starts
-static rgm_status fit_propensities(rgm_run *run, sample *out) {
-  dwols *d = run->self;
-  const dwols_model *m = d->model;
-  if (m->general) {
-    return fit_treatments(m, out);
-  }
-  RGM_TRY(draw(run, m->clusters, 0));
-  const double none[DWOLS_STAGES] = {INFINITY, INFINITY, INFINITY, INFINITY};
-  fit_groups(run, 1, none, true);
-  for (int k = 0; k < m->stages; k++) {
-    const dwols_stage *s = &m->stage[k];
-    double beta[RGM_FORMULA_COLUMNS * RGM_FIT_LANES];
-    uint32_t status[RGM_FIT_LANES];
-    rgm_copy(run->stream, beta, d->stage[k].beta.data,
-             (size_t)(s->p * RGM_FIT_LANES) * sizeof *beta);
-    rgm_copy(run->stream, status, d->stage[k].fitted.data, sizeof status);
-    RGM_TRY(rgm_sync(run->stream));
-    if (status[0] != RGM_FIT_DONE) {
-      return rgm_fail(RGM_ENUMERIC, "%s: stage %d: propensity: %s; take fewer terms", m->path,
-                      k + 1, why[status[0]]);
-    }
-    lane(beta, s->p, 0, out->beta[k]);
-    rgm_copy(run->stream, d->stage[k].start.data, out->beta[k], (size_t)s->p * sizeof(double));
-    RGM_TRY(rgm_sync(run->stream));
-  }
-  return RGM_OK;
-}
-
-
-// the share of rows in which what the best treatment gains over the reference (or would: another
-// than the reference) has an interval, by the sandwich, that covers 0: a stage is near to irregular
-static double share_near_zero(const dwols_stage *s, const double *coef, const double *sandwich) {
-  const int columns = s->arms.blip + s->arms.square;
-  double near = 0.0;
-  for (int64_t i = 0; i < s->n; i++) {
-    double sums[DWOLS_LEVELS], h[RGM_FORMULA_COLUMNS], value = 0.0, size = 0.0;
-    dwols_stage_sums(s, i, coef + s->f, sums);
-    const double best = dwols_best(&s->arms, sums, true), none = dwols_reference(&s->arms);
-    dwols_contrast(&s->arms, s->blips + i * columns, best / s->dose, none / s->dose, h);
-    for (int j = 0; j < s->h; j++) {
-      const int c = s->arms.column[j], part = c < s->arms.blip ? 2 : 3;
-      const int at = part == 2 ? c : c - s->arms.blip;
-      const double dose = s->arms.kind != TREAT_CONTINUOUS ? 1.0
-                          : s->arms.of[j] == 0             ? s->dose
-                                                           : s->dose * s->dose;
-      value += h[j] * coef[s->f + j];
-      size += fabs(h[j]) * sandwich[s->f + j] * s->scale[part][at] * dose;
-    }
-    near += fabs(value) <= 1.96 * size ? 1.0 / (double)s->n : 0.0;
-  }
-  return near;
-}
-
-
-// estimates, sandwich and diagnostics of the sample, stage by stage on the host
-static rgm_status fit_sample(rgm_run *run, int64_t imputation, sample *out) {
-  dwols *d = run->self;
-  const dwols_model *m = d->model;
-  double *y = malloc((size_t)m->frame.rows * sizeof *y);
-  rgm_status status =
-      y != NULL ? fit_propensities(run, out) : rgm_fail(RGM_EMEMORY, "no memory for the outcome");
-  double theta[DWOLS_STAGES * DWOLS_ALL] = {0};
-  double sandwich[DWOLS_STAGES * DWOLS_ALL] = {0}, diag[DWOLS_STAGES][DIAG_COUNT];
-  if (status == RGM_OK) {
-    memcpy(y, m->y, (size_t)m->frame.rows * sizeof *y);
-  }
-  out->near_zero = 0.0;
-  for (int k = m->stages - 1; k >= 0 && status == RGM_OK; k--) {
-    const dwols_stage *s = &m->stage[k];
-    double errors[RGM_FORMULA_COLUMNS], mean = 0.0, *w = malloc((size_t)s->n * sizeof *w);
-    status = w != NULL ? dwols_fit_stage(m, k, m->keys->method, m->keys->weight, out->beta[k], y,
-                                         out->coef[k], errors, diag[k])
-                       : rgm_fail(RGM_EMEMORY, "no memory for the weights");
-    if (status == RGM_OK && !dwols_weights(s, m->keys->weight, out->beta[k], NULL, w, //
-                                           &out->caps[k])) {
-      status = rgm_fail(RGM_EMEMORY, "no memory for the weights");
-    }
-    if (status == RGM_OK) {
-      dwols_raw(s, out->beta[k], out->coef[k], theta + s->first_all);
-      memcpy(sandwich + s->first_all + s->e, errors, (size_t)s->q * sizeof *errors);
-      diag[k][DIAG_BLIP_NEAR_ZERO] = share_near_zero(s, out->coef[k], errors);
-      out->near_zero = fmax(out->near_zero, k > 0 ? diag[k][DIAG_BLIP_NEAR_ZERO] : 0.0);
-      for (int64_t i = 0; i < m->frame.rows; i++) {
-        mean += y[i] / (double)m->frame.rows;
-      }
-      diag[k][DIAG_PSEUDO_MEAN] = mean;
-      dwols_add_regret(s, out->coef[k] + s->f, y);
-    }
-    free(w);
-  }
-  free(y);
-  RGM_TRY(status);
-  const size_t bytes = (size_t)m->all * sizeof(double);
-  rgm_copy(run->stream, (double *)d->theta.data + imputation * m->all, theta, bytes);
-  rgm_copy(run->stream, (double *)d->sandwich.data + imputation * m->all, sandwich, bytes);
-  rgm_copy(run->stream, (double *)d->diagnostics.data + imputation * m->stages * DIAG_COUNT, diag,
-           (size_t)(m->stages * DIAG_COUNT) * sizeof(double));
-  return rgm_sync(run->stream);
-}
-
-
 // ---- a step ------------------------------------------------------------------------------------
 
 // the resamples' psi, NaN where a stage failed, which is counted
-static rgm_status collect(rgm_run *run, double *psi, double *failures) {
+static rgm_status collect(rgm_run *run, const dwols_model *m, double *psi, double *failures) {
   dwols *d = run->self;
-  const dwols_model *m = d->model;
   const int64_t B = m->keys->replicates;
   for (int k = m->stages - 1; k >= 0; k--) {
     const dwols_stage *s = &m->stage[k];
@@ -435,21 +309,21 @@ static int64_t draws(const dwols_model *m, double near_zero) {
 }
 
 
-static rgm_status resample(rgm_run *run, int64_t imputation, sample *fit) {
+static rgm_status resample(rgm_run *run, int64_t imputation, const dwols_sample *fit) {
   dwols *d = run->self;
-  const dwols_model *m = d->model;
+  const dwols_model *m = &fit->model;
   const int64_t B = m->keys->replicates, P = m->psi, drawn = draws(m, fit->near_zero);
-  RGM_TRY(draw(run, drawn, B));
+  RGM_TRY(draw(run, drawn));
   if (!m->general) {
-    fit_groups(run, d->groups, fit->caps, false);
+    fit_groups(run, fit->caps);
     RGM_TRY(rgm_sync(run->stream));
   }
   if (m->general || m->keys->method == METHOD_GEST) {
-    RGM_TRY(dwols_loop(run, fit->beta));
+    RGM_TRY(dwols_loop(run, fit));
   }
   double failures[DWOLS_STAGES * 4] = {0}, count = (double)drawn;
   double *psi = malloc((size_t)(B * P + P * P) * sizeof *psi);
-  rgm_status status = psi != NULL ? collect(run, psi, failures)
+  rgm_status status = psi != NULL ? collect(run, m, psi, failures)
                                   : rgm_fail(RGM_EMEMORY, "no memory for the resamples");
   if (status == RGM_OK) {
     covariance(psi, B, (int)P, count / (double)m->clusters, psi + B * P);
@@ -466,22 +340,29 @@ static rgm_status resample(rgm_run *run, int64_t imputation, sample *fit) {
 }
 
 
+// what the sample itself says
+static rgm_status keep(rgm_run *run, int64_t imputation, const dwols_sample *s) {
+  const dwols *d = run->self;
+  const dwols_model *m = d->model;
+  const size_t bytes = (size_t)m->all * sizeof(double);
+  rgm_copy(run->stream, (double *)d->theta.data + imputation * m->all, s->theta, bytes);
+  rgm_copy(run->stream, (double *)d->sandwich.data + imputation * m->all, s->sandwich, bytes);
+  rgm_copy(run->stream, (double *)d->diagnostics.data + imputation * m->stages * DIAG_COUNT,
+           s->diag, (size_t)(m->stages * DIAG_COUNT) * sizeof(double));
+  return rgm_sync(run->stream);
+}
+
+
 rgm_status dwols_step(rgm_run *run) {
-  dwols *d = run->self;
-  dwols_model *m = d->model;
+  const dwols *d = run->self;
+  const dwols_model *m = d->model;
   const int64_t imputation = (int64_t)run->step;
-  const double *values = m->frame.value;
-  sample fit = {.near_zero = 0};
-  if (m->mice != NULL) {
-    RGM_TRY(mice_values(m->mice, run->stream, imputation, &values));
-  }
-  RGM_TRY(dwols_model_design(m, values));
-  if (!m->general) {
-    RGM_TRY(upload(run));
-  }
-  RGM_TRY(fit_sample(run, imputation, &fit));
+  const dwols_sample *sample = NULL;
+  RGM_TRY(dwols_sample_of(run, imputation, &sample));
+  RGM_TRY(keep(run, imputation, sample));
   if (m->keys->replicates > 0) {
-    RGM_TRY(resample(run, imputation, &fit));
+    RGM_TRY(m->general ? RGM_OK : upload(run, sample));
+    RGM_TRY(resample(run, imputation, sample));
   }
   rgm_advance(run->stream, run->clock, run->active);
   return rgm_sync(run->stream);

@@ -619,7 +619,7 @@ rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int
 
 
 rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
-                       const double **values) {
+                       const double **values, int64_t *count) {
   const int64_t cells = plan->frame.rows * plan->frame.columns;
   const int64_t first = imputation / CHAINS * CHAINS;
   const int64_t left = plan->imputations - first, n = left < CHAINS ? left : CHAINS;
@@ -635,5 +635,8 @@ rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
     plan->block_first = first;
   }
   *values = plan->block + (imputation - first) * cells;
+  if (count != NULL) {
+    *count = first + n - imputation;
+  }
   return RGM_OK;
 }

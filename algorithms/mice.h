@@ -32,9 +32,10 @@ void mice_free(mice_plan *plan);
 rgm_status mice_complete(mice_plan *plan, rgm_stream *stream, int64_t first, int64_t count,
                          double *values);
 
-// One completed table (N, columns), valid until the next call; chains are made some at a time.
+// A completed table (N, columns), and how many there are from it on one behind the other (count
+// may be NULL), valid until the next call; chains are made some at a time.
 rgm_status mice_values(mice_plan *plan, rgm_stream *stream, int64_t imputation,
-                       const double **values);
+                       const double **values, int64_t *count);
 
 // All completed tables in files (mode 0600), one under the other, as R's mice has them: .imp counts
 // imputations, 0 is the table as observed; .id counts its rows from 1. NULL: not wanted. Errors:

@@ -161,7 +161,7 @@ rgm_status mice_export(mice_plan *plan, rgm_stream *stream, const char *csv, con
   status = status == RGM_OK ? write_table(&to, 0, plan->frame.value) : status;
   for (int64_t i = 0; i < plan->imputations && status == RGM_OK; i++) {
     const double *values;
-    status = mice_values(plan, stream, i, &values);
+    status = mice_values(plan, stream, i, &values, NULL);
     status = status == RGM_OK ? write_table(&to, i + 1, values) : status;
   }
   if (to.csv != NULL && fclose(to.csv) != 0 && status == RGM_OK) {

@@ -247,7 +247,7 @@ Test(dwols_treat, what_dtrreg_finds) {
     double y[PATIENTS], outcome = 0.0, all[2 * DWOLS_ALL];
     cr_assert_eq(rgm_read_back(run, d->theta, all), RGM_OK);
     for (int p = 0; p < PATIENTS; p++) {
-      y[p] = d->model->y[p];
+      y[p] = d->ahead[0].model.y[p];
     }
     for (int k = 0; k < 2; k++) {
       const dwols_stage *s = &d->model->stage[k];
@@ -316,7 +316,7 @@ Test(dwols_treat, moments_of_a_dose) {
   make_table(path, table);
   rgm_run *run = make_stages(path, doses, gamma);
   train(run, 1);
-  const dwols_stage *s = &((dwols *)run->self)->model->stage[0];
+  const dwols_stage *s = &((dwols *)run->self)->ahead[0].model.stage[0];
   const double *theta = tensor(run, "coefficients");
   double beta[DWOLS_TREAT], expected[2 * PATIENTS];
   dwols_standard(s, theta, beta);
