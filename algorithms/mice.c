@@ -9,6 +9,7 @@
 // side by side and one alone gives the same.
 
 #include "algorithms/mice_private.h"
+#include "algorithms/wide.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,9 +17,9 @@
 
 enum {
   CHAINS = 16, // at a time
-  ROWS = 4,    // at a time
-  UNIT = 8,    // columns come in units
   SOON = 16,   // rows ahead that are asked for
+  ROWS = RGM_WIDE_ROWS,
+  UNIT = RGM_WIDE_UNIT,
 };
 
 // A chain at work. Design and Gram matrices have columns of 0 up to a whole unit.
@@ -53,66 +54,15 @@ static double *gram_of(const chain *c, int arm) {
 }
 
 
-// gram += sign x x' of `count` rows, one after the other, by whole units of columns
-RGM_INLINE void add_products(double *gram, const double *const *x, int count, int width,
-                             int64_t stride, double sign) {
-  if (count == ROWS) {
-    const double *p = x[0], *q = x[1], *r = x[2], *s = x[3];
-    for (int i = 0; i < width; i++) {
-      double *to = gram + i * stride;
-      const double a = sign * p[i], b = sign * q[i], c = sign * r[i], d = sign * s[i];
-      for (int first = 0; first <= i; first += UNIT) {
-        _Pragma("GCC ivdep") for (int j = first; j < first + UNIT; j++) {
-          to[j] = (((to[j] + a * p[j]) + b * q[j]) + c * r[j]) + d * s[j];
-        }
-      }
-    }
-    return;
-  }
-  for (int k = 0; k < count; k++) {
-    for (int i = 0; i < width; i++) {
-      const double factor = sign * x[k][i];
-      _Pragma("GCC ivdep") for (int j = 0; j <= i; j++) {
-        gram[i * stride + j] += factor * x[k][j];
-      }
-    }
-  }
-}
-
-
-// The same for what this processor has: products and sums are rounded one by one, so that all give
-// the same bits.
-#if defined(__x86_64__)
-__attribute__((target("arch=x86-64-v4,prefer-vector-width=512"))) static void
-add_products_512(double *gram, const double *const *x, int count, int width, int64_t stride,
-                 double sign) {
-  add_products(gram, x, count, width, stride, sign);
-}
-
-
-__attribute__((target("arch=x86-64-v3"))) static void
-add_products_256(double *gram, const double *const *x, int count, int width, int64_t stride,
-                 double sign) {
-  add_products(gram, x, count, width, stride, sign);
-}
-#endif
+RGM_WIDE(rgm_add_products,
+         (double *gram, const double *const *x, const double *w, int count, int width,
+          int64_t stride),
+         (gram, x, w, count, width, stride))
 
 
 static void add_to_gram(const chain *c, int arm, const double *const *x, int count, double sign) {
-  const int width = c->plan->width;
-  double *gram = gram_of(c, arm);
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-    add_products_512(gram, x, count, width, c->stride, sign);
-    return;
-  }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    add_products_256(gram, x, count, width, c->stride, sign);
-    return;
-  }
-#endif
-  add_products(gram, x, count, width, c->stride, sign);
+  const double signs[] = {sign, sign, sign, sign};
+  rgm_add_products(gram_of(c, arm), x, signs, count, c->plan->width, c->stride);
 }
 
 
