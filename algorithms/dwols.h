@@ -19,6 +19,7 @@
 #include "engine/formula.h"
 #include "kernels/regression.h"
 #include "algorithms/mice.h"
+#include "algorithms/wide.h"
 
 enum {
   DWOLS_STAGES = 4,
@@ -199,6 +200,18 @@ bool dwols_cap(int64_t n, const double *count, double *w, double *cap);
 // Solves the square system a x = b (n, n) by LU with partial pivoting; a and b are destroyed, b
 // becomes x. False where it is singular; *column is then the one that depends on those before.
 bool dwols_solve(double *a, double *b, int n, int *column);
+
+// Sums of w x x' over rows in their order, which wait until there are four: begin, then write each
+// row (width <= DWOLS_GRAM) where dwols_gram_row says, then end: the lower triangle of `sum`.
+enum { DWOLS_GRAM = (RGM_FORMULA_COLUMNS + 1 + RGM_WIDE_UNIT - 1) / RGM_WIDE_UNIT * RGM_WIDE_UNIT };
+typedef struct dwols_gram {
+  int width, held;
+  double x[RGM_WIDE_ROWS][DWOLS_GRAM], w[RGM_WIDE_ROWS];
+  double sum[DWOLS_GRAM][DWOLS_GRAM];
+} dwols_gram;
+void dwols_gram_begin(dwols_gram *g, int width);
+double *dwols_gram_row(dwols_gram *g, double w);
+void dwols_gram_end(dwols_gram *g);
 
 // Which column of a design (n, q) depends on those before it; -1: none.
 int dwols_dependent(const double *z, int64_t n, int q);

@@ -4,6 +4,7 @@
 // residuals.
 
 #include "algorithms/dwols.h"
+#include "algorithms/wide.h"
 #include "kernels/scalar.h"
 
 #include <math.h>
@@ -69,15 +70,41 @@ bool dwols_solve(double *a, double *b, int n, int *column) {
 }
 
 
-int dwols_dependent(const double *z, int64_t n, int q) {
-  double gram[RGM_FORMULA_COLUMNS][RGM_FORMULA_COLUMNS] = {{0}};
-  for (int64_t i = 0; i < n; i++) {
-    for (int a = 0; a < q; a++) {
-      for (int b = 0; b <= a; b++) {
-        gram[a][b] += z[i * q + a] * z[i * q + b];
-      }
-    }
+RGM_WIDE(rgm_add_products,
+         (double *gram, const double *const *x, const double *w, int count, int width,
+          int64_t stride),
+         (gram, x, w, count, width, stride))
+
+void dwols_gram_begin(dwols_gram *g, int width) {
+  memset(g, 0, sizeof *g);
+  g->width = width;
+}
+
+
+void dwols_gram_end(dwols_gram *g) {
+  const double *const x[] = {g->x[0], g->x[1], g->x[2], g->x[3]};
+  rgm_add_products(g->sum[0], x, g->w, g->held, g->width, DWOLS_GRAM);
+  g->held = 0;
+}
+
+
+double *dwols_gram_row(dwols_gram *g, double w) {
+  if (g->held == RGM_WIDE_ROWS) {
+    dwols_gram_end(g);
   }
+  g->w[g->held] = w;
+  return g->x[g->held++];
+}
+
+
+int dwols_dependent(const double *z, int64_t n, int q) {
+  dwols_gram g;
+  dwols_gram_begin(&g, q);
+  for (int64_t i = 0; i < n; i++) {
+    memcpy(dwols_gram_row(&g, 1.0), z + i * q, (size_t)q * sizeof *z);
+  }
+  dwols_gram_end(&g);
+  double(*gram)[DWOLS_GRAM] = g.sum;
   for (int j = 0; j < q; j++) {
     const double size = gram[j][j];
     for (int k = 0; k < j; k++) {
@@ -163,9 +190,9 @@ bool dwols_weights(const dwols_stage *s, int weight, const double *beta, const d
 
 // ---- fits --------------------------------------------------------------------------------------
 
-// instrument j of row i: the column itself, or for G-estimation (b_t - E[b_t]) h on the blip's
+// instrument j of row i for G-estimation: the column itself, (b_t - E[b_t]) h on the blip's
 static double instrument(const dwols_stage *s, const double *expected, int64_t i, int j) {
-  if (expected == NULL || j < s->f) {
+  if (j < s->f) {
     return s->z[i * s->q + j];
   }
   const int t = s->arms.of[j - s->f], columns = s->arms.blip + s->arms.square;
@@ -183,7 +210,7 @@ static void normal_equations(const dwols_stage *s, const double *w, const double
   memset(matrix, 0, (size_t)(q * q) * sizeof *matrix);
   memset(right, 0, (size_t)q * sizeof *right);
   for (int64_t i = 0; i < s->n; i++) {
-    const double c = (w != NULL ? w[i] : 1.0) * (count != NULL ? count[i] : 1.0);
+    const double c = w[i] * (count != NULL ? count[i] : 1.0);
     for (int j = 0; j < q && c != 0.0; j++) {
       const double v = c * instrument(s, expected, i, j);
       for (int k = 0; k < q; k++) {
@@ -195,26 +222,26 @@ static void normal_equations(const dwols_stage *s, const double *w, const double
 }
 
 
-// the same of least squares, whose matrix is symmetric: half of it is summed
+// the same of least squares, whose matrix is symmetric; the outcome is one more column
 static void least_squares(const dwols_stage *s, const double *w, const double *count,
                           const double *y, double *matrix, double *right) {
   const int q = s->q;
-  memset(matrix, 0, (size_t)(q * q) * sizeof *matrix);
-  memset(right, 0, (size_t)q * sizeof *right);
+  dwols_gram g;
+  dwols_gram_begin(&g, q + 1);
   for (int64_t i = 0; i < s->n; i++) {
-    const double c = w[i] * count[i], *z = s->z + i * q;
-    for (int j = 0; j < q && c != 0.0; j++) {
-      const double v = c * z[j];
-      for (int k = 0; k <= j && v != 0.0; k++) {
-        matrix[j * q + k] += v * z[k];
-      }
-      right[j] += v * y[s->rows[i]];
+    const double c = w[i] * (count != NULL ? count[i] : 1.0);
+    if (c != 0.0) {
+      double *row = dwols_gram_row(&g, c);
+      memcpy(row, s->z + i * q, (size_t)q * sizeof *row);
+      row[q] = y[s->rows[i]];
     }
   }
+  dwols_gram_end(&g);
   for (int j = 0; j < q; j++) {
-    for (int k = j + 1; k < q; k++) {
-      matrix[j * q + k] = matrix[k * q + j];
+    for (int k = 0; k < q; k++) {
+      matrix[j * q + k] = k <= j ? g.sum[j][k] : g.sum[k][j];
     }
+    right[j] = g.sum[q][j];
   }
 }
 
@@ -232,36 +259,50 @@ bool dwols_equations(const dwols_stage *s, const double *w, const double *count,
 }
 
 
-// Variance of the influence of a row on each coefficient, over n: cov(D^-1 U) / n, on raw columns.
-// Destroys nothing; inverse (q, q) is that of sum w v z'.
+// Variance of the influence of a row on each coefficient, over n: cov(D^-1 U) / n, on raw columns,
+// U = w v times the residual. inverse (q, q) is that of sum w v z'. The influences are a linear form
+// of U, so that their squares are summed by sum U U'.
 static void sandwich_errors(const dwols_stage *s, const double *inverse, const double *w,
                             const double *expected, const double *y, const double *coef,
                             double *out) {
-  const int q = s->q, all = s->e + q;
-  double sum[RGM_FORMULA_COLUMNS] = {0}, square[RGM_FORMULA_COLUMNS] = {0};
+  const int q = s->q;
   const double zero[DWOLS_TREAT] = {0}, n = (double)s->n;
+  double sum[RGM_FORMULA_COLUMNS] = {0};
+  double form[RGM_FORMULA_COLUMNS][RGM_FORMULA_COLUMNS]; // of a coefficient: its factors of U
+  dwols_gram g;
+  dwols_gram_begin(&g, q);
   for (int64_t i = 0; i < s->n; i++) {
-    double u[RGM_FORMULA_COLUMNS], influence[RGM_FORMULA_COLUMNS] = {0};
-    double raw[DWOLS_ALL], residual = y[s->rows[i]];
+    const double *z = s->z + i * q;
+    double residual = y[s->rows[i]];
     for (int j = 0; j < q; j++) {
-      residual -= s->z[i * q + j] * coef[j];
+      residual -= z[j] * coef[j];
     }
+    double *u = dwols_gram_row(&g, 1.0);
     for (int j = 0; j < q; j++) {
-      u[j] = (w != NULL ? w[i] : 1.0) * residual * instrument(s, expected, i, j);
-    }
-    for (int j = 0; j < q; j++) {
-      for (int k = 0; k < q; k++) {
-        influence[j] += n * inverse[j * q + k] * u[k];
-      }
-    }
-    dwols_raw(s, zero, influence, raw);
-    for (int j = s->e; j < all; j++) {
-      sum[j - s->e] += raw[j];
-      square[j - s->e] += raw[j] * raw[j];
+      u[j] = w[i] * residual * (expected == NULL ? z[j] : instrument(s, expected, i, j));
+      sum[j] += u[j];
     }
   }
-  for (int j = 0; j < q; j++) {
-    out[j] = sqrt((square[j] - sum[j] * sum[j] / n) / (n - 1.0) / n);
+  dwols_gram_end(&g);
+  for (int k = 0; k < q; k++) {
+    double influence[RGM_FORMULA_COLUMNS], raw[DWOLS_ALL];
+    for (int j = 0; j < q; j++) {
+      influence[j] = n * inverse[j * q + k];
+    }
+    dwols_raw(s, zero, influence, raw);
+    for (int j = 0; j < q; j++) {
+      form[j][k] = raw[s->e + j];
+    }
+  }
+  for (int c = 0; c < q; c++) {
+    double mean = 0.0, square = 0.0;
+    for (int j = 0; j < q; j++) {
+      mean += form[c][j] * sum[j];
+      for (int k = 0; k < q; k++) {
+        square += form[c][j] * form[c][k] * (k <= j ? g.sum[j][k] : g.sum[k][j]);
+      }
+    }
+    out[c] = sqrt((square - mean * mean / n) / (n - 1.0) / n);
   }
 }
 
@@ -400,7 +441,11 @@ rgm_status dwols_fit_stage(const dwols_model *m, int stage, int method, int weig
   if (expected != NULL) {
     dwols_expected(s, beta, expected);
   }
-  normal_equations(s, w, NULL, expected, y, matrix, coef);
+  if (expected == NULL) {
+    least_squares(s, w, NULL, y, matrix, coef);
+  } else {
+    normal_equations(s, w, NULL, expected, y, matrix, coef);
+  }
   memcpy(copy, matrix, sizeof copy);
   int column = 0;
   const bool solved = dwols_solve(copy, coef, s->q, &column);

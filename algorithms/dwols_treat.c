@@ -243,6 +243,59 @@ static void multiply(product *p, double share, double count) {
 }
 
 
+enum { BLOCK = 64 };
+
+// sigmoid(x'beta) of `count` <= BLOCK rows (p)
+RGM_INLINE void logistic_body(const double *x, int p, int count, const double *beta, double *e) {
+  double eta[BLOCK] = {0};
+  for (int j = 0; j < p; j++) {
+    for (int k = 0; k < count; k++) {
+      eta[k] += x[(int64_t)k * p + j] * beta[j];
+    }
+  }
+  for (int k = 0; k < BLOCK; k++) {
+    e[k] = rgm_sigmoid64(eta[k]);
+  }
+}
+
+
+RGM_WIDE(logistic, (const double *x, int p, int count, const double *beta, double *e),
+         (x, p, count, beta, e))
+
+// of two levels
+static void derive_logistic(const dwols_stage *s, const double *label, const double *count,
+                            const double *beta, ascent *d) {
+  const int p = s->p;
+  product likelihood = {0.0, 1.0};
+  dwols_gram g;
+  dwols_gram_begin(&g, p);
+  for (int64_t first = 0; first < s->n; first += BLOCK) {
+    const int rows = s->n - first < BLOCK ? (int)(s->n - first) : BLOCK;
+    double e[BLOCK];
+    logistic(s->x + first * p, p, rows, beta, e);
+    for (int k = 0; k < rows; k++) {
+      const double c = count != NULL ? count[first + k] : 1.0, *x = s->x + (first + k) * p;
+      if (c == 0.0) {
+        continue;
+      }
+      const bool own = label[first + k] != 0;
+      const double slope = c * (own - e[k]);
+      multiply(&likelihood, own ? e[k] : 1.0 - e[k], c);
+      memcpy(dwols_gram_row(&g, c * e[k] * (1.0 - e[k])), x, (size_t)p * sizeof *x);
+      for (int j = 0; j < p; j++) {
+        d->slope[j] += slope * x[j];
+      }
+    }
+  }
+  dwols_gram_end(&g);
+  for (int j = 0; j < p; j++) {
+    memcpy(d->hessian + j * p, g.sum[j], (size_t)p * sizeof *d->hessian);
+  }
+  d->value = likelihood.log + rgm_log64(likelihood.rest);
+  mirror(d->hessian, p);
+}
+
+
 static void derive_multinomial(const dwols_stage *s, int levels, const double *category,
                                const double *count, const double *beta, ascent *d) {
   const int p = s->p, size = (levels - 1) * p;
@@ -365,7 +418,9 @@ static rgm_fit climb(const dwols_stage *s, int model, int levels, const double *
   for (int steps = 0, halved = 0; steps < RGM_FIT_STEPS && d != NULL;) {
     int column;
     *d = (ascent){0};
-    if (model == MODEL_MULTINOMIAL) {
+    if (model == MODEL_MULTINOMIAL && levels == 2) {
+      derive_logistic(s, category, count, beta, d);
+    } else if (model == MODEL_MULTINOMIAL) {
       derive_multinomial(s, levels, category, count, beta, d);
     } else if (model == MODEL_ODDS) {
       derive_odds(s, levels, category, count, beta, d);
