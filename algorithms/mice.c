@@ -29,7 +29,7 @@ typedef struct chain {
   double *values; // (N, C)
   double *design; // (N, stride)
   double *gram;   // (arms, P, stride), lower triangles filled in full
-  double *work;   // (N) predictions of rows, (N) the same in order
+  double *work;   // (N) predictions of rows, (N + 2 donors) the same in order
   uint64_t *seen; // (N) rows with a value
   uint64_t *sort; // (2 N)
   mice_draws draws;
@@ -181,21 +181,42 @@ static double predict(const chain *c, const mice_target *t, const double *beta, 
 }
 
 
-// the same of ROWS rows, whose sums do not wait for each other
-static void predict_rows(const chain *c, const mice_target *t, const double *beta,
-                         const uint64_t *row, double *out) {
-  const double *x[ROWS];
-  double sum[ROWS] = {0};
-  for (int k = 0; k < ROWS; k++) {
-    x[k] = c->design + (int64_t)row[k] * c->stride;
-  }
-  for (int i = 0; i < t->predictors; i++) {
-    const int place = t->predictor[i];
-    for (int k = 0; k < ROWS; k++) {
-      sum[k] += x[k][place] * beta[i];
+// x'beta of so many rows of a design (rows, stride); columns where beta is 0 are not looked at. Sums
+// by eights, then by halves.
+RGM_INLINE void predict_rows_body(const double *design, int64_t stride, const uint64_t *row,
+                                  int64_t count, const double *beta, double *out) {
+  for (int64_t k = 0; k < count; k++) {
+    const double *x = design + (int64_t)row[k] * stride;
+    double sum[UNIT] = {0};
+    for (int64_t first = 0; first < stride; first += UNIT) {
+      for (int j = 0; j < UNIT; j++) {
+        const double b = beta[first + j];
+        sum[j] += b != 0.0 ? x[first + j] * b : 0.0;
+      }
     }
+    for (int half = UNIT / 2; half > 0; half /= 2) {
+      for (int j = 0; j < half; j++) {
+        sum[j] += sum[j + half];
+      }
+    }
+    out[k] = sum[0];
   }
-  memcpy(out, sum, sizeof sum);
+}
+
+
+RGM_WIDE(predict_rows,
+         (const double *design, int64_t stride, const uint64_t *row, int64_t count,
+          const double *beta, double *out),
+         (design, stride, row, count, beta, out))
+
+// predictions of rows with a target's coefficients
+static void predict_all(const chain *c, const mice_target *t, const double *beta,
+                        const uint64_t *row, int64_t count, double *out) {
+  double wide[(MICE_WIDTH + UNIT - 1) / UNIT * UNIT] = {0};
+  for (int i = 0; i < t->predictors; i++) {
+    wide[t->predictor[i]] = beta[i];
+  }
+  predict_rows(c->design, c->stride, row, count, wide, out);
 }
 
 
@@ -247,50 +268,55 @@ static bool is_seen(const mice_plan *p, const mice_target *t, int arm, int64_t r
 }
 
 
+// Of `sorted` numbers the first of the `donors` nearest to one that is wanted; a tie takes the lower.
+// The k-th below it is among them if it is no further than the (donors - k + 1)-th above. Around
+// `sorted` stand `donors` numbers at infinity.
+static int64_t nearest(const double *sorted, int64_t count, int64_t donors, double wanted) {
+  int64_t low = 0, below = 0; // low: the first that is not below
+  for (int64_t left = count; left > 0;) {
+    const int64_t half = (left + 1) / 2;
+    low += sorted[low + half - 1] < wanted ? half : 0;
+    left -= half;
+  }
+  const double *at = sorted + low;
+  for (int64_t k = 1; k <= donors; k++) {
+    below += wanted - at[-k] <= at[donors - k] - wanted && low >= k;
+  }
+  return low - below;
+}
+
+
 // predictive mean matching: a donor among those whose prediction is nearest
 static void match(chain *c, const mice_target *t, int arm, const regression *r) {
   const mice_plan *p = c->plan;
-  double *sorted = c->work + p->frame.rows;
-  int64_t seen = 0;
-  for (int64_t row = 0; row < p->frame.rows; row++) {
+  const int64_t N = p->frame.rows, C = p->frame.columns, pad = p->keys->donors;
+  double *prediction = c->work, *sorted = c->work + N + pad;
+  uint64_t *order = c->sort, *lacking = c->sort + N;
+  int64_t seen = 0, missing = 0;
+  for (int64_t row = 0; row < N; row++) {
     c->seen[seen] = (uint64_t)row;
     seen += is_seen(p, t, arm, row);
   }
-  for (int64_t i = 0; i + ROWS <= seen; i += ROWS) {
-    predict_rows(c, t, r->hat, c->seen + i, c->work + i);
-  }
-  for (int64_t i = seen / ROWS * ROWS; i < seen; i++) {
-    c->work[i] = predict(c, t, r->hat, (int64_t)c->seen[i]);
-  }
-  mice_sort(c->work, seen, c->sort, c->sort + p->frame.rows);
+  predict_all(c, t, r->hat, c->seen, seen, prediction);
+  mice_sort(prediction, seen, order, c->sort + N);
   for (int64_t i = 0; i < seen; i++) {
-    sorted[i] = c->work[c->sort[i]];
+    sorted[i] = prediction[order[i]];
   }
-  const int64_t donors = p->keys->donors < seen ? p->keys->donors : seen;
+  for (int64_t i = 0; i < pad; i++) {
+    sorted[-1 - i] = -INFINITY;
+    sorted[seen + i] = INFINITY;
+  }
   for (int64_t i = 0; i < t->missing; i++) {
-    const int64_t row = t->row[i];
-    if (p->arm[row] != arm) {
-      continue;
-    }
-    const double wanted = predict(c, t, r->star, row);
-    int64_t low = 0; // the first that is not below
-    for (int64_t left = seen; left > 0;) {
-      const int64_t half = (left + 1) / 2;
-      low += sorted[low + half - 1] < wanted ? half : 0;
-      left -= half;
-    }
-    int64_t first = low, end = low;
-    while (end - first < donors) {
-      if (first > 0 && (end == seen || wanted - sorted[first - 1] <= sorted[end] - wanted)) {
-        first--;
-      } else {
-        end++;
-      }
-    }
+    lacking[missing] = (uint64_t)t->row[i];
+    missing += p->arm[t->row[i]] == arm;
+  }
+  predict_all(c, t, r->star, lacking, missing, prediction);
+  const int64_t donors = pad < seen ? pad : seen;
+  for (int64_t i = 0; i < missing; i++) {
+    const int64_t first = nearest(sorted, seen, donors, prediction[i]);
     const int64_t donor = first + (int64_t)mice_below(&c->draws, (uint32_t)donors);
-    const uint64_t from = c->seen[c->sort[donor]];
-    c->values[row * p->frame.columns + t->column] =
-        p->frame.value[(int64_t)from * p->frame.columns + t->column];
+    const int64_t from = (int64_t)c->seen[order[donor]];
+    c->values[(int64_t)lacking[i] * C + t->column] = p->frame.value[from * C + t->column];
   }
 }
 
@@ -485,7 +511,8 @@ static void take_given(const mice_plan *p, int64_t imputation, double *values) {
 static rgm_status run_chain(const mice_plan *p, int64_t imputation, double *values,
                             double *traces) {
   const int64_t N = p->frame.rows, stride = (p->width + UNIT - 1) / UNIT * UNIT;
-  const int64_t design = N * stride, gram = p->arms * p->width * stride, rows = 5 * N;
+  const int64_t design = N * stride, gram = p->arms * p->width * stride,
+                rows = 5 * N + 2 * p->keys->donors;
   if (p->given != NULL) {
     take_given(p, imputation, values);
     return RGM_OK;
@@ -500,9 +527,9 @@ static rgm_status run_chain(const mice_plan *p, int64_t imputation, double *valu
              .values = values,
              .design = memory,
              .gram = memory + design,
-             .work = memory + design + gram,
+             .sort = (uint64_t *)(memory + design + gram),
              .seen = (uint64_t *)(memory + design + gram + 2 * N),
-             .sort = (uint64_t *)(memory + design + gram + 3 * N)};
+             .work = memory + design + gram + 3 * N};
   rgm_status status = RGM_OK;
   begin_chain(&c, imputation);
   for (int64_t iteration = 0; iteration < p->keys->iterations && status == RGM_OK; iteration++) {
