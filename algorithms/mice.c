@@ -114,6 +114,18 @@ static bool factorise(double *a, int n) {
 }
 
 
+// x becomes (l')^-1 x
+static void solve_back(const double *l, int n, double *x) {
+  for (int i = n - 1; i >= 0; i--) {
+    x[i] /= l[i * n + i];
+    for (int k = 0; k < i; k++) {
+      x[k] -= l[i * n + k] * x[i];
+    }
+  }
+}
+
+
+// x becomes (l l')^-1 x
 static void solve(const double *l, int n, double *x) {
   for (int i = 0; i < n; i++) {
     for (int k = 0; k < i; k++) {
@@ -121,42 +133,19 @@ static void solve(const double *l, int n, double *x) {
     }
     x[i] /= l[i * n + i];
   }
-  for (int i = n - 1; i >= 0; i--) {
-    for (int k = i + 1; k < n; k++) {
-      x[i] -= l[k * n + i] * x[k];
-    }
-    x[i] /= l[i * n + i];
-  }
+  solve_back(l, n, x);
 }
 
 
-// the lower Cholesky factor of the inverse of l l'
-static bool factor_of_inverse(const double *l, int n, double *out) {
-  for (int j = 0; j < n; j++) {
-    double unit[MICE_WIDTH] = {0};
-    unit[j] = 1.0;
-    solve(l, n, unit);
-    for (int i = 0; i < n; i++) {
-      out[i * n + j] = unit[i];
-    }
-  }
-  return factorise(out, n);
-}
-
-
-// beta += size L z with the factor L of the coefficients' covariance, L L' = (l l')^-1
+// beta += size (l')^-1 z, whose covariance is that of the coefficients: size^2 (l l')^-1
 static void perturb(mice_draws *draws, const double *l, int n, double size, double *beta) {
-  double v[MICE_WIDTH * MICE_WIDTH], z[MICE_WIDTH];
+  double z[MICE_WIDTH];
   for (int i = 0; i < n; i++) {
     z[i] = mice_normal(draws);
   }
-  if (!factor_of_inverse(l, n, v)) {
-    return;
-  }
+  solve_back(l, n, z);
   for (int i = 0; i < n; i++) {
-    for (int j = 0; j <= i; j++) {
-      beta[i] += size * v[i * n + j] * z[j];
-    }
+    beta[i] += size * z[i];
   }
 }
 
