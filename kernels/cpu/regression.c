@@ -617,38 +617,29 @@ static void draw_words(const rgm_resample *r, int64_t g, int64_t j,
 }
 
 
-// Draws of a lane into counts of rows that lie together; returns how many of them are refused and
-// left out. Counts are all that is written, so that nothing else waits for memory.
-static int count_rows(const uint32_t *word, int many, uint32_t units, uint32_t refused,
-                      uint8_t *counts) {
-  int left = 0;
-  for (int k = 0; k < many; k++) {
-    const uint64_t product = (uint64_t)word[(int64_t)k * RGM_FIT_LANES] * units;
-    const bool taken = (uint32_t)product >= refused;
-    uint8_t *count = counts + (product >> 32);
-    *count = (uint8_t)(*count + (taken & (*count < 255)));
-    left += !taken;
+// Which unit each word draws, the upper half of their product; false where one is to be drawn again.
+static bool find_units(uint32_t word[DRAWS][RGM_FIT_LANES], uint32_t units,
+                       uint32_t unit[DRAWS][RGM_FIT_LANES]) {
+  const uint32_t *from = &word[0][0], refused = (0u - units) % units;
+  uint32_t *to = &unit[0][0], again = 0;
+  for (int i = 0; i < DRAWS * RGM_FIT_LANES; i++) {
+    const uint64_t product = (uint64_t)from[i] * units;
+    to[i] = (uint32_t)(product >> 32);
+    again |= (uint32_t)product < refused;
   }
-  return left;
+  return again == 0;
 }
 
 
-// draws of a lane into its counts, `stride` apart
+// draws j ... of a lane into its counts, `stride` apart
 static void count_draws(const rgm_resample *r, int64_t g, int64_t j, int lane,
                         uint32_t word[DRAWS][RGM_FIT_LANES], uint8_t *counts, int64_t stride) {
   const uint32_t units = (uint32_t)r->units, refused = (0u - units) % units;
   const rgm_key key = {r->key[0], r->key[1]};
   const int many = r->draws - j < DRAWS ? (int)(r->draws - j) : DRAWS;
-  const bool rows = r->first.data == NULL && stride == 1;
-  if (rows && count_rows(&word[0][lane], many, units, refused, counts) == 0) {
-    return;
-  }
   for (int k = 0; k < many; k++) {
     const uint64_t product = (uint64_t)word[k][lane] * units;
     const bool taken = (uint32_t)product >= refused;
-    if (rows && taken) {
-      continue;
-    }
     const uint32_t unit = taken ? (uint32_t)(product >> 32)
                                 : rgm_below(key, r->step, (uint32_t)(g * RGM_FIT_LANES + lane - 1),
                                             (uint32_t)(j + k + 1), units);
@@ -656,6 +647,43 @@ static void count_draws(const rgm_resample *r, int64_t g, int64_t j, int lane,
       count_one(counts + (int64_t)unit * stride);
     } else {
       count_unit(r, counts, unit, stride);
+    }
+  }
+}
+
+
+// Draws of lanes low ... high - 1 into counts of rows, which lie together lane by lane. Counts are
+// raised without a look at 255; a lane in which one has gone round to 0 lacks draws and is counted
+// again, slowly.
+static void count_rows(const rgm_resample *r, int64_t g, int low, int high, uint8_t *counts) {
+  const int64_t rows = r->counts.dims[1];
+  uint32_t word[DRAWS][RGM_FIT_LANES], unit[DRAWS][RGM_FIT_LANES];
+  for (int64_t j = 0; j < r->draws; j += DRAWS) {
+    const int many = r->draws - j < DRAWS ? (int)(r->draws - j) : DRAWS;
+    draw_words(r, g, j, word);
+    if (!find_units(word, (uint32_t)r->units, unit)) {
+      for (int l = low; l < high; l++) {
+        count_draws(r, g, j, l, word, counts + l * rows, 1);
+      }
+      continue;
+    }
+    for (int l = low; l < high; l++) {
+      for (int k = 0; k < many; k++) {
+        counts[l * rows + unit[k][l]]++;
+      }
+    }
+  }
+  for (int l = low; l < high; l++) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < rows; i++) {
+      sum += counts[l * rows + i];
+    }
+    if (sum < r->draws) {
+      memset(counts + l * rows, 0, (size_t)rows);
+      for (int64_t j = 0; j < r->draws; j += DRAWS) {
+        draw_words(r, g, j, word);
+        count_draws(r, g, j, l, word, counts + l * rows, 1);
+      }
     }
   }
 }
@@ -678,7 +706,11 @@ static void resample_task(void *arg, int64_t g) {
       to[l * lane + i * stride] = l < low || l >= high;
     }
   }
-  for (int64_t j = 0; j < r->draws && low < high; j += DRAWS) {
+  const bool quick = near && r->first.data == NULL && low < high;
+  if (quick) {
+    count_rows(r, g, low, high, own);
+  }
+  for (int64_t j = 0; j < r->draws && low < high && !quick; j += DRAWS) {
     uint32_t word[DRAWS][RGM_FIT_LANES];
     draw_words(r, g, j, word);
     for (int l = low; l < high; l++) {
