@@ -260,8 +260,8 @@ bool dwols_equations(const dwols_stage *s, const double *w, const double *count,
 
 
 // Variance of the influence of a row on each coefficient, over n: cov(D^-1 U) / n, on raw columns,
-// U = w v times the residual. inverse (q, q) is that of sum w v z'. The influences are a linear form
-// of U, so that their squares are summed by sum U U'.
+// U = w v times the residual. inverse (q, q) is that of sum w v z'. The influences are a linear
+// form of U, so that their squares are summed by sum U U'.
 static void sandwich_errors(const dwols_stage *s, const double *inverse, const double *w,
                             const double *expected, const double *y, const double *coef,
                             double *out) {

@@ -170,8 +170,8 @@ static double predict(const chain *c, const mice_target *t, const double *beta, 
 }
 
 
-// x'beta of so many rows of a design (rows, stride); columns where beta is 0 are not looked at. Sums
-// by eights, then by halves.
+// x'beta of so many rows of a design (rows, stride); columns where beta is 0 are not looked at.
+// Sums by eights, then by halves.
 RGM_INLINE void predict_rows_body(const double *design, int64_t stride, const uint64_t *row,
                                   int64_t count, const double *beta, double *out) {
   for (int64_t k = 0; k < count; k++) {
@@ -257,9 +257,9 @@ static bool is_seen(const mice_plan *p, const mice_target *t, int arm, int64_t r
 }
 
 
-// Of `sorted` numbers the first of the `donors` nearest to one that is wanted; a tie takes the lower.
-// The k-th below it is among them if it is no further than the (donors - k + 1)-th above. Around
-// `sorted` stand `donors` numbers at infinity.
+// Of `sorted` numbers the first of the `donors` nearest to one that is wanted; a tie takes the
+// lower. The k-th below it is among them if it is no further than the (donors - k + 1)-th above.
+// Around `sorted` stand `donors` numbers at infinity.
 static int64_t nearest(const double *sorted, int64_t count, int64_t donors, double wanted) {
   int64_t low = 0, below = 0; // low: the first that is not below
   for (int64_t left = count; left > 0;) {

@@ -32,7 +32,7 @@ typedef struct rgm_trial {
   rgm_arena *arena;
   rgm_tensor config, cohort, seeds, clock, active, returns, act, signals, params; // one replica
   float *host;                                                                    // signals back
-  float *words;        // room for a chunk of patients
+  float *words; // room for a chunk of patients
 } rgm_trial;
 
 // Runs everything. `run` must outlive the trial, which is to be freed whatever comes back. Errors:

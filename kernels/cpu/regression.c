@@ -617,7 +617,7 @@ static void draw_words(const rgm_resample *r, int64_t g, int64_t j,
 }
 
 
-// Which unit each word draws, the upper half of their product; false where one is to be drawn again.
+// Which unit each word draws, the upper half of their product; false where one is drawn again.
 static bool find_units(uint32_t word[DRAWS][RGM_FIT_LANES], uint32_t units,
                        uint32_t unit[DRAWS][RGM_FIT_LANES]) {
   const uint32_t *from = &word[0][0], refused = (0u - units) % units;
