@@ -493,6 +493,108 @@ static void invent(rgm_frame *f, int64_t rows) {
 }
 
 
+// Cells that far predictors decide, imputed many times by the Bayesian linear model: their
+// covariance is rss / (n - p - 2) (I + H), H = X0 (X'X)^-1 X0' (the posterior predictive law; Gelman
+// et al. 2013, equation 14.7, with the standard prior).
+Test(ope, draws_of_a_linear_model) {
+  enum { ROWS = 22, SEEN = 20, SETS = 20000, COLUMNS = 3 };
+  static const char names[COLUMNS][64] = {"x", "z", "y"};
+  rgm_config *config = NULL;
+  rgm_stream *stream = NULL;
+  char note[512];
+  const rgm_device_options options = {2, "auto", 0};
+  cr_assert_eq(rgm_config_parse("test", "run: {steps: 1}\n", NULL, 0, &config), RGM_OK);
+  cr_assert_eq(rgm_open("cpu", &options, &stream, note, sizeof note), RGM_OK);
+  rgm_frame f;
+  cr_assert_eq(rgm_frame_names(names, COLUMNS, &f), RGM_OK);
+  f.value = realloc(f.value, sizeof(double) * COLUMNS * ROWS);
+  f.rows = ROWS;
+  rgm_rng rng = {.key = {3, 9}};
+  double x[ROWS][COLUMNS], gram[COLUMNS][COLUMNS] = {{0}}, right[COLUMNS] = {0}, h[2][COLUMNS];
+  for (int i = 0; i < ROWS; i++) {
+    float n0, n1;
+    rgm_normals(rgm_rng_next(&rng), rgm_rng_next(&rng), &n0, &n1);
+    const double far = i < SEEN ? 0.0 : i == SEEN ? 3.0 : -2.0;
+    x[i][0] = 1.0;
+    x[i][1] = n0 + far;
+    x[i][2] = 0.8 * n0 + 0.6 * n1 + 0.5 * far;
+    rgm_normals(rgm_rng_next(&rng), rgm_rng_next(&rng), &n0, &n1);
+    f.value[i * COLUMNS] = x[i][1];
+    f.value[i * COLUMNS + 1] = x[i][2];
+    f.value[i * COLUMNS + 2] = i < SEEN ? 1.0 + x[i][1] - x[i][2] + n0 : NAN;
+  }
+  // coefficients, rss, and H of the two cells
+  double all[COLUMNS * COLUMNS], copy[COLUMNS * COLUMNS], rss = 0.0;
+  int column;
+  for (int i = 0; i < SEEN; i++) {
+    for (int j = 0; j < COLUMNS; j++) {
+      for (int k = 0; k < COLUMNS; k++) {
+        gram[j][k] += x[i][j] * x[i][k];
+      }
+      right[j] += x[i][j] * f.value[i * COLUMNS + 2];
+    }
+  }
+  memcpy(all, gram, sizeof all);
+  cr_assert(dwols_solve(memcpy(copy, all, sizeof all), right, COLUMNS, &column));
+  for (int i = 0; i < 2; i++) {
+    memcpy(h[i], x[SEEN + i], sizeof h[i]);
+    cr_assert(dwols_solve(memcpy(copy, all, sizeof all), h[i], COLUMNS, &column));
+  }
+  for (int i = 0; i < SEEN; i++) {
+    double r = f.value[i * COLUMNS + 2];
+    for (int j = 0; j < COLUMNS; j++) {
+      r -= x[i][j] * right[j];
+    }
+    rss += r * r;
+  }
+  mice_plan *plan;
+  mice_keys keys = {.iterations = 1, .donors = 5, .methods = "y = norm"};
+  cr_assert_eq(mice_prepare(config, "algorithm", &keys, "test", &f, SETS, 3, &plan), RGM_OK, "%s",
+               rgm_last_error());
+  double *values = malloc(sizeof(double) * SETS * ROWS * COLUMNS), mean[2] = {0}, of[3] = {0};
+  cr_assert_eq(mice_complete(plan, stream, 0, SETS, values), RGM_OK, "%s", rgm_last_error());
+  for (int pass = 0; pass < 2; pass++) {
+    for (int k = 0; k < SETS; k++) {
+      const double *row = values + ((int64_t)k * ROWS + SEEN) * COLUMNS;
+      const double a = row[2] - mean[0], b = row[COLUMNS + 2] - mean[1];
+      of[0] += a * a / SETS;
+      of[1] += b * b / SETS;
+      of[2] += a * b / SETS;
+      if (pass == 0) {
+        mean[0] += (row[2] - mean[0]) / (k + 1);
+        mean[1] += (row[COLUMNS + 2] - mean[1]) / (k + 1);
+      }
+    }
+    if (pass == 0) {
+      memset(of, 0, sizeof of);
+    }
+  }
+  static const int pair[3][2] = {{0, 0}, {1, 1}, {0, 1}};
+  for (int k = 0; k < 3; k++) {
+    const int i = pair[k][0], j = pair[k][1];
+    double want = i == j;
+    for (int c = 0; c < COLUMNS; c++) {
+      want += x[SEEN + i][c] * h[j][c];
+    }
+    want *= rss / (SEEN - COLUMNS - 2);
+    cr_assert_float_eq(of[k], want, 0.05 * (k < 2 ? want : sqrt(of[0] * of[1])),
+                       "covariance %d: %g, not %g", k, of[k], want);
+  }
+  for (int i = 0; i < 2; i++) {
+    double want = 0.0;
+    for (int c = 0; c < COLUMNS; c++) {
+      want += x[SEEN + i][c] * right[c];
+    }
+    cr_assert_float_eq(mean[i], want, 0.03 * sqrt(of[i]), "mean %d: %g, not %g", i, mean[i], want);
+  }
+  free(values);
+  mice_free(plan);
+  rgm_frame_free(&f);
+  rgm_close(stream);
+  rgm_config_free(config);
+}
+
+
 Test(ope, imputations_have_the_law_of_the_data) {
   enum { ROWS = 4000, SETS = 8 };
   static const char *const methods[] = {"y = pmm, level = polyreg", "y = norm, level = polyreg"};
