@@ -38,14 +38,10 @@ typedef struct chain {
 
 // ---- the design --------------------------------------------------------------------------------
 
-// a row's columns from its values
-static void write_row(const mice_plan *p, const double *values, double *out) {
-  out[0] = 1.0;
-  for (int i = 1; i < p->width; i++) {
-    const mice_column *c = &p->wide[i];
-    const double x = values[c->column];
-    out[i] = ((c->is_level ? x == c->level : x) - c->centre) / c->scale;
-  }
+// a column of the design from a row's values
+static double standardised(const mice_column *c, const double *values) {
+  const double x = values[c->column];
+  return ((c->is_level ? x == c->level : x) - c->centre) / c->scale;
 }
 
 
@@ -435,7 +431,10 @@ static void begin_chain(chain *c, int64_t imputation) {
   memset(c->design, 0, (size_t)(N * c->stride) * sizeof *c->design);
   for (int64_t row = 0; row < N; row++) {
     derive(p, c->values + row * C, row);
-    write_row(p, c->values + row * C, c->design + row * c->stride);
+    c->design[row * c->stride] = 1.0;
+    for (int i = 1; i < p->width; i++) {
+      c->design[row * c->stride + i] = standardised(&p->wide[i], c->values + row * C);
+    }
   }
   add_rows(c, NULL, N, 1.0);
 }
@@ -460,7 +459,11 @@ static rgm_status impute(chain *c, const mice_target *t, int64_t imputation, int
   for (int64_t i = 0; i < t->missing; i++) {
     const int64_t row = t->row[i];
     derive(p, c->values + row * p->frame.columns, row);
-    write_row(p, c->values + row * p->frame.columns, c->design + row * c->stride);
+    for (int k = 0; k < t->written; k++) {
+      const int place = t->write[k];
+      c->design[row * c->stride + place] =
+          standardised(&p->wide[place], c->values + row * p->frame.columns);
+    }
   }
   add_rows(c, t->row, t->missing, 1.0);
   return RGM_OK;

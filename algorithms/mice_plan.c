@@ -495,6 +495,9 @@ static rgm_status find_predictors(const mice_plan *p, choices *c, mice_target *t
     if (p->wide[i].column == t->column && t->place == 0) {
       t->place = i;
     }
+    if (p->wide[i].column == t->column || c->derived[p->wide[i].column]) {
+      t->write[t->written++] = i;
+    }
   }
   return RGM_OK;
 }

@@ -22,6 +22,7 @@ typedef struct mice_target {
   int column, method;
   int place;                             // in the design; of its first level where it has some
   int predictors, predictor[MICE_WIDTH]; // columns of the design, the constant first
+  int written, write[MICE_WIDTH];        // its own there, and all that are derived
   int levels;
   double level[RGM_LEVELS];
   int64_t missing, *row; // rows that lack it
