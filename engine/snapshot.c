@@ -348,16 +348,17 @@ static bool restore_clock(rgm_run *run, const rgm_record *record, const rgm_entr
 }
 
 
-// A data set that has changed makes another run. Tables are read by evaluations only.
+// A data set or a problem that has changed makes another run. Tables are read by evaluations only.
 static rgm_status check_data(const rgm_run *run, const rgm_checkpoint *checkpoint) {
   const char *digest = rgm_checkpoint_attribute(checkpoint, "data_digest");
-  if (run->transitions == NULL || digest == NULL || strcmp(digest, run->data_digest) == 0) {
+  if ((run->transitions == NULL && run->mdp == NULL) || digest == NULL ||
+      strcmp(digest, run->data_digest) == 0) {
     return RGM_OK;
   }
   return rgm_fail(RGM_EDATA,
-                  "%s: the run was trained on other data (SHA-256 %.16s, the file now has %.16s): "
+                  "%s: the run was trained on other data (SHA-256 %.16s, now it is %.16s): "
                   "bring the old file back, or choose another run.name or --out",
-                  run->data.path, digest, run->data_digest);
+                  run->mdp != NULL ? run->env->name : run->data.path, digest, run->data_digest);
 }
 
 

@@ -481,6 +481,11 @@ Test(mdp, bits) {
     steps(again, 1);
     digest_of(again, hex);
     cr_expect_str_eq(hex, want, "%s: resumed", cases[i].set);
+
+    // not with a problem that has changed meanwhile
+    again->data_digest[0] ^= 1;
+    cr_expect_eq(rgm_run_restore(again, c, true), RGM_EDATA, "%s", cases[i].set);
+    cr_expect(strstr(rgm_last_error(), "trained on other data") != NULL, "%s", rgm_last_error());
     rgm_checkpoint_free(c);
     rgm_run_free(run);
     rgm_run_free(again);
