@@ -183,6 +183,9 @@ int dwols_treat_shares(const dwols_stage *s, const double *beta, int64_t i, doub
 
 void dwols_treat_expected(const dwols_stage *s, const double *beta, double *expected);
 
+// P(a = 1) of each row (n) where there are two levels.
+void dwols_propensities(const dwols_stage *s, const double *beta, double *e);
+
 // The deviance of the model of treatment.
 double dwols_treat_deviance(const dwols_stage *s, const double *beta);
 

@@ -127,21 +127,9 @@ int dwols_dependent(const double *z, int64_t n, int q) {
 
 // ---- weights -----------------------------------------------------------------------------------
 
-// propensities (n) of two levels at beta
-static void propensities(const dwols_stage *s, const double *beta, double *e) {
-  for (int64_t i = 0; i < s->n; i++) {
-    double eta = 0.0;
-    for (int j = 0; j < s->p; j++) {
-      eta += s->x[i * s->p + j] * beta[j];
-    }
-    e[i] = rgm_sigmoid64(eta);
-  }
-}
-
-
 void dwols_expected(const dwols_stage *s, const double *beta, double *expected) {
   if (s->arms.kind == TREAT_BINARY) {
-    propensities(s, beta, expected);
+    dwols_propensities(s, beta, expected);
   } else {
     dwols_treat_expected(s, beta, expected);
   }
@@ -150,7 +138,7 @@ void dwols_expected(const dwols_stage *s, const double *beta, double *expected) 
 
 // of two levels as the kernels have them
 static void binary_weights(const dwols_stage *s, int weight, const double *beta, double *w) {
-  propensities(s, beta, w);
+  dwols_propensities(s, beta, w);
   for (int64_t i = 0; i < s->n; i++) {
     const double e = w[i], a = s->label[i];
     switch (weight) {

@@ -599,6 +599,16 @@ static double mean_dose(const dwols_stage *s, const double *beta, int64_t i) {
 }
 
 
+void dwols_propensities(const dwols_stage *s, const double *beta, double *e) {
+  for (int64_t first = 0; first < s->n; first += BLOCK) {
+    const int rows = s->n - first < BLOCK ? (int)(s->n - first) : BLOCK;
+    double block[BLOCK];
+    logistic(s->x + first * s->p, s->p, rows, beta, block);
+    memcpy(e + first, block, (size_t)rows * sizeof *e);
+  }
+}
+
+
 void dwols_treat_expected(const dwols_stage *s, const double *beta, double *expected) {
   const int T = s->arms.functions;
   for (int64_t i = 0; i < s->n; i++) {
