@@ -170,11 +170,11 @@ typedef struct rgm_agent {
   int64_t samples; // K of the conservative term, 0 where none are drawn
   bool lagrange, normalises;
   bool actor_late; // its pass begins when the critics are done, in their memory
-  rgm_nets actor, critic;
   rgm_agent_own own;
   rgm_agent_work work;
   rgm_pass actor_pass, next_pass;             // (G, B)
   rgm_pass critic_pass, target_pass, pi_pass; // (G, B + 3 B K), (G, B), (G, B)
+  rgm_nets actor, critic;                     // large and mostly room: slices copy what precedes
 } rgm_agent;
 
 // Checks keys with each other and with the problem: RGM_ECONFIG with file and line.
@@ -187,7 +187,7 @@ void rgm_agent_plan(rgm_run *run, rgm_agent *agent, const rgm_problem *problem, 
 rgm_status rgm_agent_init(rgm_run *run, rgm_agent *agent);
 
 // Replicas first ... first + count - 1 of it; work and passes are the group's.
-rgm_agent rgm_slice_agent(const rgm_agent *agent, int64_t first, int64_t count);
+void rgm_slice_agent(const rgm_agent *whole, int64_t first, int64_t count, rgm_agent *out);
 
 // What an update does: it learns; it computes what rgm_agent_report reads, of the nets as they
 // were before.

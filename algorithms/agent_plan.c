@@ -321,18 +321,17 @@ static void slice_all(rgm_tensor *t, size_t size, int64_t first, int64_t count) 
 }
 
 
-rgm_agent rgm_slice_agent(const rgm_agent *agent, int64_t first, int64_t count) {
-  rgm_agent a = *agent;
-  a.actor = rgm_slice_nets(a.actor, first, count);
-  a.critic = rgm_slice_nets(a.critic, first, count);
-  slice_all((rgm_tensor *)(void *)&a.own, sizeof a.own, first, count);
-  slice_all((rgm_tensor *)(void *)&a.work, sizeof a.work, 0, count);
-  a.actor_pass = rgm_slice_pass(a.actor_pass, 0, count);
-  a.next_pass = rgm_slice_pass(a.next_pass, 0, count);
-  a.critic_pass = rgm_slice_pass(a.critic_pass, 0, count);
-  a.target_pass = rgm_slice_pass(a.target_pass, 0, count);
-  a.pi_pass = rgm_slice_pass(a.pi_pass, 0, count);
-  return a;
+void rgm_slice_agent(const rgm_agent *whole, int64_t first, int64_t count, rgm_agent *out) {
+  memcpy(out, whole, offsetof(rgm_agent, actor));
+  slice_all((rgm_tensor *)(void *)&out->own, sizeof out->own, first, count);
+  slice_all((rgm_tensor *)(void *)&out->work, sizeof out->work, 0, count);
+  rgm_pass *const pass[] = {&out->actor_pass, &out->next_pass, &out->critic_pass, &out->target_pass,
+                            &out->pi_pass};
+  for (size_t i = 0; i < sizeof pass / sizeof *pass; i++) {
+    *pass[i] = rgm_slice_pass(*pass[i], 0, count);
+  }
+  rgm_slice_nets(&whole->actor, first, count, &out->actor);
+  rgm_slice_nets(&whole->critic, first, count, &out->critic);
 }
 
 

@@ -299,7 +299,8 @@ static void slope_of_mse(const rgm_run *run, rgm_stream *stream, const rgm_polic
 static void update_group(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n) {
   const rgm_bc_self *s = run->self;
   const rgm_bc_keys *k = rgm_algorithm_keys(run, 0);
-  const rgm_nets actor = rgm_slice_nets(s->actor, first, n);
+  rgm_nets actor;
+  rgm_slice_nets(&s->actor, first, n, &actor);
   const rgm_pass pass = rgm_slice_pass(s->pass, 0, n);
   const rgm_ring ring = rgm_slice_ring(&s->train, first, n);
   const rgm_tensor obs = rgm_slice(s->obs, 0, n), act = rgm_slice(s->act, 0, n);
@@ -388,7 +389,8 @@ static void validate_group(const rgm_run *run, rgm_stream *stream, int64_t first
   const rgm_bc_self *s = run->self;
   const rgm_bc_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t V = run->transitions->part[RGM_VALIDATION], D = run->transitions->actions;
-  const rgm_nets actor = rgm_slice_nets(s->actor, first, n);
+  rgm_nets actor;
+  rgm_slice_nets(&s->actor, first, n, &actor);
   const rgm_tensor valid = rgm_slice(s->valid, first, n), log_pi = rgm_slice(s->held_log, 0, n);
   const bool mse = k->loss == RGM_BC_MSE;
   for (int64_t at = 0; at < V; at += RGM_BC_ROWS) {
@@ -534,7 +536,8 @@ static void act_in_env(rgm_run *run, rgm_stream *stream, rgm_tensor act, rgm_ten
   nets.net[0] = k->evaluate == RGM_BC_BEST ? s->best : nets.net[0];
   for (int64_t first = 0; first < R; first += group) {
     const int64_t n = R - first < group ? R - first : group;
-    const rgm_nets actor = rgm_slice_nets(nets, first, n);
+    rgm_nets actor;
+    rgm_slice_nets(&nets, first, n, &actor);
     const rgm_tensor log_pi = rgm_rows(rgm_slice(s->look_log, 0, n), 0, rows);
     rgm_policy_draw draw = policy_at(run, stream, &actor, rgm_slice(state, first, n), first, n);
     draw.act = rgm_slice(choice, first, n);

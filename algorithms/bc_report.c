@@ -81,7 +81,8 @@ static rgm_status score_part(rgm_run *run, int part, bool best, score *out) {
   rgm_status status = RGM_OK;
   for (int64_t first = 0; first < R; first += group) {
     const int64_t n = R - first < group ? R - first : group;
-    const rgm_nets actor = rgm_slice_nets(nets, first, n);
+    rgm_nets actor;
+    rgm_slice_nets(&nets, first, n, &actor);
     for (int64_t at = 0; at < V && status == RGM_OK; at += RGM_BC_ROWS) {
       const int64_t rows = V - at < RGM_BC_ROWS ? V - at : RGM_BC_ROWS;
       status = score_chunk(run, &actor, part, at, rows, first, n, host, out);

@@ -112,7 +112,8 @@ static rgm_status cql_init(rgm_run *run) {
 static void update(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n,
                    const rgm_ring *from, uint32_t member, unsigned what) {
   const cql *s = run->self;
-  rgm_agent agent = rgm_slice_agent(&s->agent, first, n);
+  rgm_agent agent;
+  rgm_slice_agent(&s->agent, first, n, &agent);
   const rgm_ring ring = rgm_slice_ring(from, first, n);
   const rgm_batch batch = rgm_slice_batch(&s->batch, n);
   if (member >= MEMBER_HOLDOUT) {

@@ -87,7 +87,8 @@ static void enqueue_update(void *arg, rgm_stream *s) {
   const rgm_ensemble *whole = arg;
   const int64_t R = whole->training.dims[0], G = whole->x.dims[0];
   for (int64_t first = 0; first < R; first += G) {
-    const rgm_ensemble e = rgm_slice_ensemble(whole, first, R - first < G ? R - first : G);
+    rgm_ensemble e;
+    rgm_slice_ensemble(whole, first, R - first < G ? R - first : G, &e);
     update(s, &e);
   }
 }
@@ -131,7 +132,8 @@ static void enqueue_appraisal(void *arg, rgm_stream *s) {
   const rgm_ensemble *whole = arg;
   const int64_t R = whole->training.dims[0], G = whole->x.dims[0];
   for (int64_t first = 0; first < R; first += G) {
-    const rgm_ensemble e = rgm_slice_ensemble(whole, first, R - first < G ? R - first : G);
+    rgm_ensemble e;
+    rgm_slice_ensemble(whole, first, R - first < G ? R - first : G, &e);
     measure(s, &e);
     const rgm_appraisal appraisal = {
         .loss = e.loss,

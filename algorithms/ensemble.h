@@ -65,9 +65,7 @@ typedef struct rgm_ensemble {
   size_t offset;          // of the keys in the algorithm's
   int64_t states, dims, inputs, outputs;
   int choices;
-  int64_t rows, held, tested, updates; // T, V, Q; updates of an epoch
-  rgm_nets nets, elite;                // N that learn, E copies of the best (no moments)
-  rgm_mlp best[RGM_MAX_NETS];
+  int64_t rows, held, tested, updates;                   // T, V, Q; updates of an epoch
   rgm_tensor bounds, bounds_m, bounds_v, bounds_updates; // (R, N, 2, K), ..., (R) u32
   rgm_tensor best_bounds, elite_bounds;                  // (R, N, 2, K), (R, E, 2, K)
   rgm_tensor input_mean, input_sd;                       // (R, I) of the data
@@ -86,6 +84,10 @@ typedef struct rgm_ensemble {
   rgm_tensor x, t, items;           // (G, N, B, I), (G, N, B, K), (G, B, 1)
   rgm_tensor dhead, dbounds;        // (G, N, B, O), (G, N, 2, K)
   rgm_pass pass, elite_pass;        // (G, N, B), (G, E, B)
+
+  // large and mostly room: slices copy what precedes
+  rgm_nets nets, elite; // N that learn, E copies of the best (no moments)
+  rgm_mlp best[RGM_MAX_NETS];
 } rgm_ensemble;
 
 // Checks keys with each other and with the data: RGM_ECONFIG with file and line, RGM_EDATA where
@@ -97,7 +99,7 @@ void rgm_ensemble_plan(rgm_run *run, rgm_ensemble *e, size_t offset);
 rgm_status rgm_ensemble_init(rgm_run *run, rgm_ensemble *e);
 
 // Replicas first ... first + count - 1 of it; work and passes are the group's.
-rgm_ensemble rgm_slice_ensemble(const rgm_ensemble *e, int64_t first, int64_t count);
+void rgm_slice_ensemble(const rgm_ensemble *whole, int64_t first, int64_t count, rgm_ensemble *out);
 
 // One epoch of the replicas that still train, and its appraisal; graphs take `slot` and the next
 // one. Reads back which do: where none is left nothing is computed.

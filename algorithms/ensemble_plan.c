@@ -514,33 +514,35 @@ rgm_status rgm_ensemble_init(rgm_run *run, rgm_ensemble *e) {
 
 // ---- slices ------------------------------------------------------------------------------------
 
-rgm_ensemble rgm_slice_ensemble(const rgm_ensemble *whole, int64_t first, int64_t count) {
-  rgm_ensemble e = *whole;
-  rgm_tensor *const own[] = {&e.bounds,      &e.bounds_m,     &e.bounds_v,   &e.bounds_updates,
-                             &e.best_bounds, &e.elite_bounds, &e.input_mean, &e.input_sd,
-                             &e.scale,       &e.range,        &e.hold,       &e.best_loss,
-                             &e.idle,        &e.elites,       &e.training,   &e.lr,
-                             &e.penalty,     &e.margin,       &e.patience,   &e.decay,
-                             &e.beta1,       &e.beta2,        &e.eps,        &e.seeds,
-                             &e.held_x,      &e.held_t,       &e.train.head, &e.train.count,
-                             &e.loss,        &e.improved,     &e.error,      &e.resample};
-  rgm_tensor *const work[] = {&e.x, &e.t, &e.items, &e.dhead, &e.dbounds};
+void rgm_slice_ensemble(const rgm_ensemble *whole, int64_t first, int64_t count,
+                        rgm_ensemble *out) {
+  rgm_ensemble *e = out;
+  memcpy(e, whole, offsetof(rgm_ensemble, nets));
+  rgm_tensor *const own[] = {&e->bounds,      &e->bounds_m,     &e->bounds_v,   &e->bounds_updates,
+                             &e->best_bounds, &e->elite_bounds, &e->input_mean, &e->input_sd,
+                             &e->scale,       &e->range,        &e->hold,       &e->best_loss,
+                             &e->idle,        &e->elites,       &e->training,   &e->lr,
+                             &e->penalty,     &e->margin,       &e->patience,   &e->decay,
+                             &e->beta1,       &e->beta2,        &e->eps,        &e->seeds,
+                             &e->held_x,      &e->held_t,       &e->train.head, &e->train.count,
+                             &e->loss,        &e->improved,     &e->error,      &e->resample};
+  rgm_tensor *const work[] = {&e->x, &e->t, &e->items, &e->dhead, &e->dbounds};
   for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
     *own[i] = rgm_slice_optional(*own[i], first, count);
   }
   for (size_t i = 0; i < sizeof work / sizeof *work; i++) {
     *work[i] = rgm_slice(*work[i], 0, count);
   }
-  e.train.column[0] = rgm_slice(e.train.column[0], first, count);
-  e.train.column[1] = rgm_slice(e.train.column[1], first, count);
-  e.nets = rgm_slice_nets(e.nets, first, count);
-  e.elite = rgm_slice_nets(e.elite, first, count);
-  for (int n = 0; n < e.nets.count; n++) {
-    e.best[n].block = rgm_slice(e.best[n].block, first, count);
+  e->train.column[0] = rgm_slice(e->train.column[0], first, count);
+  e->train.column[1] = rgm_slice(e->train.column[1], first, count);
+  rgm_slice_nets(&whole->nets, first, count, &e->nets);
+  rgm_slice_nets(&whole->elite, first, count, &e->elite);
+  for (int n = 0; n < e->nets.count; n++) {
+    e->best[n] = whole->best[n];
+    e->best[n].block = rgm_slice(e->best[n].block, first, count);
   }
-  e.pass = rgm_slice_pass(e.pass, 0, count);
-  e.elite_pass = rgm_slice_pass(e.elite_pass, 0, count);
-  return e;
+  e->pass = rgm_slice_pass(e->pass, 0, count);
+  e->elite_pass = rgm_slice_pass(e->elite_pass, 0, count);
 }
 
 

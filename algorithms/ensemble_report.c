@@ -32,7 +32,8 @@ static void add_errors(const rgm_ensemble *e, const float *head, const float *bo
 // errors of n replicas from `first` on over rows `from` to `to`
 static rgm_status errors_of(rgm_run *run, const rgm_ensemble *whole, int64_t first, int64_t n,
                             int64_t from, int64_t to, float *room, double *mse, double *nll) {
-  const rgm_ensemble e = rgm_slice_ensemble(whole, first, n);
+  rgm_ensemble e;
+  rgm_slice_ensemble(whole, first, n, &e);
   const int64_t K = e.outputs, B = e.x.dims[2], E = e.elite.count, O = e.elite_pass.out.dims[3];
   float *head = room, *target = head + n * E * B * O, *bounds = target + B * K;
   float *scale = bounds + n * E * 2 * K;

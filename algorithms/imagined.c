@@ -217,18 +217,17 @@ static rgm_dream slice_dream(const rgm_dream *whole, int64_t n) {
 }
 
 
-rgm_dreamer rgm_dreamer_of(const rgm_run *run, const rgm_dream *dream, int64_t first, int64_t n) {
+void rgm_dreamer_of(const rgm_run *run, const rgm_dream *dream, int64_t first, int64_t n,
+                    rgm_dreamer *out) {
   const rgm_imagined *s = run->self;
-  rgm_dreamer d = {
-      .dream = slice_dream(dream, n),
-      .agent = rgm_slice_agent(&s->agent, first, n),
-      .ensemble = rgm_slice_ensemble(&s->ensemble, first, n),
-      .box = rgm_slice_optional(s->box, 0, n),
-      .weight = rgm_slice(s->weight, first, n),
-      .doubt = s->doubt,
-      .draw = RGM_DRAW_POLICY,
-  };
-  return d;
+  out->dream = slice_dream(dream, n);
+  rgm_slice_agent(&s->agent, first, n, &out->agent);
+  rgm_slice_ensemble(&s->ensemble, first, n, &out->ensemble);
+  out->box = rgm_slice_optional(s->box, 0, n);
+  out->weight = rgm_slice(s->weight, first, n);
+  out->doubt = s->doubt;
+  out->draw = RGM_DRAW_POLICY;
+  out->random = 0;
 }
 
 
@@ -293,7 +292,8 @@ static void enqueue_rollout(void *run_, rgm_stream *stream) {
   const int64_t R = run->replicas, G = s->dream.ones.dims[0];
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
-    const rgm_dreamer d = rgm_dreamer_of(run, &s->dream, first, n);
+    rgm_dreamer d;
+    rgm_dreamer_of(run, &s->dream, first, n, &d);
     const rgm_ring ring = rgm_slice_ring(&s->model, first, n);
     const rgm_ring starts = rgm_slice_ring(&s->data, first, n);
     rgm_dream_begin(stream, &d, &starts);
@@ -318,7 +318,8 @@ static void update(const rgm_run *run, rgm_stream *stream, unsigned what) {
   const int64_t R = run->replicas, G = s->dream.ones.dims[0];
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
-    const rgm_agent agent = rgm_slice_agent(&s->agent, first, n);
+    rgm_agent agent;
+    rgm_slice_agent(&s->agent, first, n, &agent);
     const rgm_ring data = rgm_slice_ring(&s->data, first, n);
     const rgm_ring model = rgm_slice_ring(&s->model, first, n);
     const rgm_tensor real = rgm_slice(s->real, first, n);

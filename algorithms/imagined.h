@@ -111,7 +111,8 @@ rgm_problem rgm_data_problem(const rgm_run *run);
 rgm_dream rgm_plan_dream(rgm_run *run, const rgm_imagined *s, const char *name, int64_t b);
 
 // Who imagines in n replicas from `first` on, as training does.
-rgm_dreamer rgm_dreamer_of(const rgm_run *run, const rgm_dream *dream, int64_t first, int64_t n);
+void rgm_dreamer_of(const rgm_run *run, const rgm_dream *dream, int64_t first, int64_t n,
+                    rgm_dreamer *out);
 
 // Begins at rows drawn from `starts`, a ring whose first column has states; takes step h.
 void rgm_dream_begin(rgm_stream *s, const rgm_dreamer *d, const rgm_ring *starts);

@@ -212,27 +212,30 @@ rgm_tensor rgm_slice_optional(rgm_tensor t, int64_t first, int64_t count) {
 }
 
 
-static rgm_mlp slice_mlp(rgm_mlp net, int64_t first, int64_t count) {
-  net.block = rgm_slice_optional(net.block, first, count);
-  for (int l = 0; l < net.layers; l++) {
-    net.weight[l] = rgm_slice_optional(net.weight[l], first, count);
-    net.bias[l] = rgm_slice_optional(net.bias[l], first, count);
+static void slice_mlp(const rgm_mlp *whole, int64_t first, int64_t count, rgm_mlp *out) {
+  *out = *whole;
+  out->block = rgm_slice_optional(whole->block, first, count);
+  for (int l = 0; l < whole->layers; l++) {
+    out->weight[l] = rgm_slice_optional(whole->weight[l], first, count);
+    out->bias[l] = rgm_slice_optional(whole->bias[l], first, count);
   }
-  return net;
 }
 
 
-rgm_nets rgm_slice_nets(rgm_nets nets, int64_t first, int64_t count) {
-  for (int n = 0; n < nets.count; n++) {
-    nets.net[n] = slice_mlp(nets.net[n], first, count);
-    nets.target[n] = slice_mlp(nets.target[n], first, count);
-    nets.m[n] = rgm_slice_optional(nets.m[n], first, count);
-    nets.v[n] = rgm_slice_optional(nets.v[n], first, count);
-    nets.updates[n] = rgm_slice_optional(nets.updates[n], first, count);
+void rgm_slice_nets(const rgm_nets *whole, int64_t first, int64_t count, rgm_nets *out) {
+  out->count = whole->count;
+  out->act = whole->act;
+  out->has_target = whole->has_target;
+  out->has_gradient = whole->has_gradient;
+  for (int n = 0; n < whole->count; n++) {
+    slice_mlp(&whole->net[n], first, count, &out->net[n]);
+    slice_mlp(&whole->target[n], first, count, &out->target[n]);
+    out->m[n] = rgm_slice_optional(whole->m[n], first, count);
+    out->v[n] = rgm_slice_optional(whole->v[n], first, count);
+    out->updates[n] = rgm_slice_optional(whole->updates[n], first, count);
   }
-  nets.gradient = rgm_slice_optional(nets.gradient, first, count);
-  nets.norm = rgm_slice_optional(nets.norm, first, count);
-  return nets;
+  out->gradient = rgm_slice_optional(whole->gradient, first, count);
+  out->norm = rgm_slice_optional(whole->norm, first, count);
 }
 
 

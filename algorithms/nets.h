@@ -85,7 +85,7 @@ rgm_pass rgm_plan_pass_in(rgm_arena *arena, const char *name, int64_t replicas,
 void rgm_nets_init(rgm_run *run, const rgm_nets *nets, float last, uint32_t *member);
 
 // Replicas first ... first + count - 1.
-rgm_nets rgm_slice_nets(rgm_nets nets, int64_t first, int64_t count);
+void rgm_slice_nets(const rgm_nets *whole, int64_t first, int64_t count, rgm_nets *out);
 rgm_pass rgm_slice_pass(rgm_pass pass, int64_t first, int64_t count);
 
 // The same room for a batch of fewer rows.

@@ -67,8 +67,10 @@ rgm_status rgm_omgrl_init_clone(rgm_run *run) {
 // a batch of experts' rows for n replicas from `first` on, and a step down -mean log pi
 static void teach_clone(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n) {
   const rgm_omgrl *s = run->self;
-  const rgm_agent agent = rgm_slice_agent(&s->imagined.agent, first, n);
-  const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
+  rgm_agent agent;
+  rgm_slice_agent(&s->imagined.agent, first, n, &agent);
+  rgm_nets clone;
+  rgm_slice_nets(&s->clone, first, n, &clone);
   const rgm_pass pass = rgm_slice_pass(s->train_pass, 0, n);
   const rgm_tensor obs = rgm_slice(s->train_obs, 0, n), act = rgm_slice(s->train_act, 0, n);
   const rgm_tensor slope = rgm_slice(s->train_slope, 0, n), log_pi = rgm_slice(s->train_log, 0, n);
@@ -118,8 +120,10 @@ static void enqueue_clone(void *run_, rgm_stream *stream) {
 static void look_group(const rgm_run *run, rgm_stream *stream, int64_t first, int64_t n) {
   const rgm_omgrl *s = run->self;
   const int64_t V = run->transitions->part[RGM_VALIDATION];
-  const rgm_agent agent = rgm_slice_agent(&s->imagined.agent, first, n);
-  const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
+  rgm_agent agent;
+  rgm_slice_agent(&s->imagined.agent, first, n, &agent);
+  rgm_nets clone;
+  rgm_slice_nets(&s->clone, first, n, &clone);
   const rgm_ring ring = rgm_slice_ring(&s->clone_held, first, n);
   const rgm_tensor log_pi = rgm_slice(s->look_log, 0, n);
   for (int64_t at = 0; at < V; at += LOOK_ROWS) {

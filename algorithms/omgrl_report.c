@@ -87,7 +87,8 @@ static rgm_status watch_group(rgm_run *run, int64_t first, int64_t n, double *su
   const rgm_omgrl *s = run->self;
   const rgm_omgrl_keys *k = rgm_algorithm_keys(run, 0);
   const int64_t V = s->watch.episodes;
-  rgm_dreamer d = rgm_dreamer_of(run, &s->watch.dream, first, n);
+  rgm_dreamer d;
+  rgm_dreamer_of(run, &s->watch.dream, first, n, &d);
   const rgm_ring starts = rgm_slice_ring(&s->watch.starts, first, n);
   double *learned = sums, *aptt = sums + n * V;
   float *keep = room + 2 * n * V;

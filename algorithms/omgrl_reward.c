@@ -361,7 +361,8 @@ void rgm_omgrl_dreamt(const rgm_run *run, rgm_stream *stream, const rgm_dreamer 
   const rgm_ring ring = rgm_slice_ring(&s->trajectories, first, n);
   rgm_tensor rows[] = {d->dream.state[h % 2], d->dream.act, d->dream.log_pi, d->dream.keep, none};
   if (s->clones) {
-    const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
+    rgm_nets clone;
+    rgm_slice_nets(&s->clone, first, n, &clone);
     const rgm_pass pass = rgm_slice_pass(s->dream_pass, 0, n);
     rows[4] = rgm_slice(s->dream_clone, 0, n);
     rgm_forward(stream, &clone, false, d->dream.seen, &pass);
@@ -533,9 +534,12 @@ void rgm_omgrl_guide(void *run_, rgm_stream *stream) {
   const int64_t R = run->replicas, G = s->x.dims[0];
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
-    const rgm_agent agent = rgm_slice_agent(&s->imagined.agent, first, n);
-    const rgm_nets reward = rgm_slice_nets(s->reward, first, n);
-    const rgm_nets clone = rgm_slice_nets(s->clone, first, n);
+    rgm_agent agent;
+    rgm_slice_agent(&s->imagined.agent, first, n, &agent);
+    rgm_nets reward;
+    rgm_slice_nets(&s->reward, first, n, &reward);
+    rgm_nets clone;
+    rgm_slice_nets(&s->clone, first, n, &clone);
     for (int64_t turn = 0; turn < k->reward_steps; turn++) {
       guide_once(run, stream, &agent, &reward, &clone, first, (uint32_t)turn);
     }
@@ -555,7 +559,8 @@ void rgm_omgrl_value(const rgm_run *run, rgm_stream *stream, int64_t first, int6
   const rgm_omgrl *s = run->self;
   const int64_t rows = obs.dims[1];
   const rgm_pass pass = rgm_pass_rows(rgm_slice_pass(s->use_pass, 0, n), rows);
-  const rgm_nets net = rgm_slice_nets(s->reward, first, n);
+  rgm_nets net;
+  rgm_slice_nets(&s->reward, first, n, &net);
   value_rows(run, stream, &net, first, obs, act, rgm_rows(rgm_slice(s->use_x, 0, n), 0, rows),
              &pass);
   rgm_worth(stream, reward, rgm_of_net(pass.out, 0), rgm_slice(s->scale, first, n),

@@ -157,7 +157,8 @@ static void enqueue(const rgm_run *run, rgm_stream *stream, int phase) {
   const int64_t R = run->replicas, G = s->before.dims[0];
   for (int64_t first = 0; first < R; first += G) {
     const int64_t n = R - first < G ? R - first : G;
-    const rgm_agent agent = rgm_slice_agent(&s->agent, first, n);
+    rgm_agent agent;
+    rgm_slice_agent(&s->agent, first, n, &agent);
     const rgm_ring ring = rgm_slice_ring(&s->ring, first, n);
     const rgm_batch batch = rgm_slice_batch(&s->batch, n);
     gather_step(run, stream, &agent, &ring, first, n, phase);
