@@ -494,8 +494,8 @@ static void invent(rgm_frame *f, int64_t rows) {
 
 
 // Cells that far predictors decide, imputed many times by the Bayesian linear model: their
-// covariance is rss / (n - p - 2) (I + H), H = X0 (X'X)^-1 X0' (the posterior predictive law; Gelman
-// et al. 2013, equation 14.7, with the standard prior).
+// covariance is rss / (n - p - 2) (I + H), H = X0 (X'X)^-1 X0', by the posterior predictive law
+// under the standard prior (Gelman et al. 2013, Bayesian Data Analysis, section 14.2).
 Test(ope, draws_of_a_linear_model) {
   enum { ROWS = 22, SEEN = 20, SETS = 20000, COLUMNS = 3 };
   static const char names[COLUMNS][64] = {"x", "z", "y"};
